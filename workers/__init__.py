@@ -1,0 +1,1 @@
+"""What each queue's workers run: one module per queue."""
