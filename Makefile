@@ -3,8 +3,14 @@
 
 .PHONY: up test bench lock clean chaos fuzz
 
+bootstrap = sh scripts/with-python scripts/bootstrap.py
+
 up: ; @scripts/up $(args)
 test: ; @scripts/test $(args)
 bench: ; @scripts/bench $(args)
+# Campaigns of many minutes, kept out of make test.
+chaos: ; @$(bootstrap) run python -m tests.campaign.kill_broker --rounds 200 $(args)
+fuzz: ; @$(bootstrap) run python -m tests.campaign.mutate_frames --frames 1000000 $(args)
+
 lock: ; @scripts/lock $(args)
-clean: ; @sh scripts/with-python scripts/bootstrap.py clean
+clean: ; @$(bootstrap) clean

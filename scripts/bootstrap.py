@@ -452,6 +452,12 @@ def bench(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) 
     start(checkout, ["botswarm", "bench", "broker", *arguments])
 
 
+def run(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
+    """Any command of the development environment, set up first."""
+    ensure_venv(checkout, "dev", wanted)
+    start(checkout, arguments)
+
+
 def lock(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
     """Resolve setup.cfg's ranges for every supported Python at once; pins stay if they fit."""
     with tempfile.TemporaryDirectory(prefix="botswarm-lock-") as folder:
@@ -521,7 +527,7 @@ def run_step(checkout: Checkout, step: list[str]) -> int:
         return INTERRUPTED
 
 
-TASKS = {"up": up, "test": test, "bench": bench, "lock": lock, "clean": clean}
+TASKS = {"up": up, "test": test, "bench": bench, "run": run, "lock": lock, "clean": clean}
 
 
 def main(arguments: list[str]) -> int:
