@@ -1,0 +1,261 @@
+"""The table of settings: name, kind, default, where it is read from and one sentence of help."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from botswarm.config import urls
+from botswarm.config.secret import Secret
+from botswarm.errors import Problem
+
+Read = Callable[[str], object]
+"""Text in, value out; a Problem whose cause goes on after the place: "X.env:3 is not …"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How a value is written: ``schema`` says it to editors, ``words`` to people."""
+
+    read: Read
+    schema: Mapping[str, object]
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    name: str
+    kind: Kind
+    help: str
+    default: object = None
+    """A value, or a function of the settings above it in the table."""
+    default_words: str = ""
+    """How the reference describes a default that is computed."""
+    profile_defaults: Mapping[str, object] = field(default_factory=dict)
+    conventional: tuple[str, ...] = ()
+    """Names that platforms and other tools use for the same thing, first one first."""
+    agree: Callable[[str, str], bool] = str.__eq__
+    """Whether two of those names may stand side by side with these values."""
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        return f"BOTSWARM_{self.name.upper()}"
+
+
+def _choice(*values: str, aliases: Mapping[str, str] | None = None) -> Kind:
+    known = {value: value for value in values} | dict(aliases or {})
+
+    def read(text: str) -> object:
+        if (value := known.get(text.lower())) is not None:
+            return value
+        return Problem(
+            f"is {text!r}, not one of {', '.join(values)}", f"choose {' or '.join(values)}"
+        )
+
+    return Kind(read=read, schema={"enum": list(values)}, words=" | ".join(values))
+
+
+def _whole_number(lowest: int, highest: int, unit: str) -> Kind:
+    span = f"a whole number from {lowest} to {highest}"
+
+    def read(text: str) -> object:
+        # isdecimal() alone also accepts other alphabets' digits, and int() underscores.
+        if text.isascii() and text.isdecimal() and len(text) <= 12:
+            number = int(text)
+            if lowest <= number <= highest:
+                return number
+        return Problem(f"is {text!r}, not {span}", f"write {span}{unit and f', in {unit}'}")
+
+    schema = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return Kind(read=read, schema=schema, words=f"{span}{unit and f' ({unit})'}")
+
+
+def _path(text: str) -> Path | Problem:
+    if "\0" in text:
+        return Problem("holds a NUL character", "remove it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Problem(f"is {text!r}, and that user has no home folder", "write the whole path")
+
+
+def _state_dir(text: str) -> object:
+    path = _path(text)
+    if isinstance(path, Path) and path.exists() and not path.is_dir():
+        return Problem(f"is {text!r}, which is a file", "name a folder, or one that may be created")
+    return path
+
+
+def _log_file(text: str) -> object:
+    path = _path(text)
+    if isinstance(path, Path) and path.is_dir():
+        return Problem(f"is {text!r}, which is a folder", "name a file in it")
+    if isinstance(path, Path) and not path.parent.is_dir():
+        return Problem(f"is {text!r}, in a folder that does not exist", "create the folder first")
+    return path
+
+
+def _instance_id(text: str) -> object:
+    if re.fullmatch(r"[A-Za-z0-9_.:@-]{1,128}", text):
+        return text
+    return Problem(
+        "is not a plain name", "use up to 128 letters, digits and the characters _ . : @ -"
+    )
+
+
+def _url(read: Callable[[str], str | Problem], words: str) -> Kind:
+    def read_secret(text: str) -> object:
+        url = read(text)
+        return url if isinstance(url, Problem) else Secret(url)
+
+    return Kind(read=read_secret, schema={"type": "string", "format": "uri"}, words=words)
+
+
+def _same_server(one: str, other: str) -> bool:
+    """Platforms that set both names mean one server's plain and encrypted port."""
+    host = re.compile(r"[a-z]+://(?:[^@]*@)?([^:/?]*)", re.I)
+    hosts = [match and match[1] for match in (host.match(one), host.match(other))]
+    return hosts[0] is not None and hosts[0] == hosts[1]
+
+
+def _default_instance_id(_: Mapping[str, object]) -> str:
+    return os.uname().nodename or "localhost"
+
+
+def _default_database_url(settings: Mapping[str, object]) -> Secret:
+    state_dir = settings["state_dir"]
+    assert isinstance(state_dir, Path)
+    return Secret(f"sqlite:///{state_dir.absolute() / 'ledger.db'}")
+
+
+_PORT = _whole_number(1, 65535, "")
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        name="env",
+        kind=_choice("development", "staging", "production"),
+        help="Which profile this is; it decides other defaults, and production refuses whatever "
+        "is only fit for one machine.",
+        default="development",
+    ),
+    Setting(
+        name="state_dir",
+        kind=Kind(read=_state_dir, schema={"type": "string"}, words="a folder"),
+        help="Where a single machine keeps its state: the embedded broker's journal and address, "
+        "and the SQLite ledger.",
+        default=Path(".botswarm"),
+    ),
+    Setting(
+        name="instance_id",
+        kind=Kind(read=_instance_id, schema={"type": "string"}, words="a plain name"),
+        help="The name this machine or container gives itself in every log line.",
+        default=_default_instance_id,
+        default_words="the host's name",
+        conventional=("INSTANCE_ID",),
+    ),
+    Setting(
+        name="broker_url",
+        kind=_url(urls.broker_url, "amqp:// or amqps:// URL"),
+        help="The RabbitMQ server; without it the embedded broker of the state folder is used.",
+        default_words="the embedded broker, where one has been started",
+        conventional=(
+            "CLOUDAMQP_URL",
+            "RABBITMQ_URL",
+            "AMQP_URL",
+            "BROKER_URL",
+            "CELERY_BROKER_URL",
+        ),
+        secret=True,
+    ),
+    Setting(
+        name="broker_management_url",
+        kind=_url(urls.management_url, "http:// or https:// URL"),
+        help="The RabbitMQ server's management API; without it queues are asked for by name.",
+        default_words="the embedded broker's, where that one is used",
+        secret=True,
+    ),
+    Setting(
+        name="broker_port",
+        kind=_PORT,
+        help="The port the embedded broker listens on, on 127.0.0.1 only.",
+        default_words="that of its last run, else 5672 or the next free one",
+    ),
+    Setting(
+        name="broker_management_port",
+        kind=_PORT,
+        help="The port of the embedded broker's management API, on 127.0.0.1 only.",
+        default_words="that of its last run, else 15672 or the next free one",
+    ),
+    Setting(
+        name="broker_fsync",
+        kind=_choice("always", "interval", "never"),
+        help="When the embedded broker forces its journal to the disk: before each confirm, about "
+        "once a second, or when the operating system likes; only a power cut tells them apart.",
+        default="interval",
+    ),
+    Setting(
+        name="broker_memory_high_mb",
+        kind=_whole_number(1, 1_048_576, "MB"),
+        help="The embedded broker blocks publishers while messages in memory weigh more than this.",
+        default=512,
+    ),
+    Setting(
+        name="broker_disk_free_low_mb",
+        kind=_whole_number(0, 1_048_576, "MB"),
+        help="The embedded broker blocks publishers while the disk has less room than this.",
+        default=50,
+    ),
+    Setting(
+        name="broker_consumer_timeout_s",
+        kind=_whole_number(1, 604_800, "seconds"),
+        help="The embedded broker closes a channel whose delivery stays unacknowledged this long.",
+        default=1800,
+    ),
+    Setting(
+        name="database_url",
+        kind=_url(urls.database_url, "postgresql:// or sqlite:/// URL"),
+        help="The database of the ledger; postgres:// is understood too.",
+        default=_default_database_url,
+        default_words="the file ledger.db in the state folder (SQLite)",
+        conventional=("DATABASE_URL",),
+        secret=True,
+    ),
+    Setting(
+        name="redis_url",
+        kind=_url(urls.redis_url, "redis:// or rediss:// URL"),
+        help="The Redis server for what several machines share but may lose.",
+        default_words="none: everything works without Redis on one machine",
+        conventional=("REDIS_TLS_URL", "REDIS_URL"),
+        agree=_same_server,
+        secret=True,
+    ),
+    Setting(
+        name="log_level",
+        kind=_choice("debug", "info", "warning", "error", aliases={"warn": "warning"}),
+        help="The least important log line that is still written.",
+        default="info",
+        profile_defaults={"development": "debug"},
+        conventional=("LOG_LEVEL",),
+    ),
+    Setting(
+        name="log_format",
+        kind=_choice("auto", "json", "text"),
+        help="How log lines look on standard error; auto is text on a terminal and JSON elsewhere.",
+        default="auto",
+        conventional=("LOG_FORMAT",),
+    ),
+    Setting(
+        name="log_file",
+        kind=Kind(read=_log_file, schema={"type": "string"}, words="a file"),
+        help="A file that also gets every log line as JSON, rotated at 100 MB, ten kept; give "
+        "each process its own.",
+        default_words="none: standard error only",
+        conventional=("LOG_FILE",),
+    ),
+)
+
+BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
