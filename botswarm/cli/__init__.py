@@ -4,35 +4,59 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
+from botswarm.cli.command import LazyGroup
+from botswarm.cli.session import Session
 from botswarm.errors import BotswarmError
 
+# The short help stands here so that the list of commands imports none of them.
+COMMANDS = {
+    "bench": ("botswarm.cli.bench", "Measure how fast this machine runs the engine."),
+    "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),
+    "completion": ("botswarm.cli.completion", "Print the completion script of a shell."),
+    "config": ("botswarm.cli.config", "Show, check and describe the settings."),
+    "doctor": ("botswarm.cli.doctor", "Check this machine and every server that is configured."),
+    "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
+    "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
+    "version": ("botswarm.cli.version", "Print the version."),
+}
 
-@click.group()
-def botswarm() -> None:
-    """A swarm of crypto trading bots on Celery and RabbitMQ."""
+botswarm = LazyGroup(
+    "botswarm",
+    COMMANDS,
+    help="A swarm of crypto trading bots as a distributed task system on Celery and RabbitMQ.",
+)
 
 
-@botswarm.group()
-def broker() -> None:
-    """The embedded AMQP broker: one machine, nothing to install."""
-
-
-@broker.command("run")
-def run() -> None:
-    """Run the embedded broker until it is told to stop."""
-    from botswarm.broker.options import BrokerOptions
-    from botswarm.broker.server import serve
-
-    serve(BrokerOptions(state_dir=Path(os.environ.get("BOTSWARM_STATE_DIR", ".botswarm"))))
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    session = Session(environ=os.environ)
+    # Known before the words are parsed, because parsing them may be what fails.
+    session.json = "--json" in words or "-ojson" in words or _follows(words, "json")
     try:
-        botswarm.main()
+        code = botswarm.main(words, prog_name="botswarm", standalone_mode=False, obj=session)
+        sys.exit(code if isinstance(code, int) else 0)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.UsageError as error:
+        sys.exit(session.usage_error(error))
+    except click.ClickException as error:
+        sys.exit(session.failed(BotswarmError(error.format_message())))
     except BotswarmError as error:
-        click.echo(f"Error: {error.cause}. {error.cure}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(session.failed(error))
+    except BrokenPipeError:
+        session.reader_left()
+    except Exception as error:
+        sys.exit(session.unexpected(error))
+
+
+def _follows(words: Sequence[str], value: str) -> bool:
+    return any(
+        (word in ("-o", "--output") and following == value) or word == f"--output={value}"
+        for word, following in zip(words, [*words[1:], ""], strict=True)
+    )

@@ -140,6 +140,15 @@ def load(
     return Configuration(Settings(**values), origins, tuple(warnings))  # type: ignore[arg-type]
 
 
+def profile_of(
+    environ: Mapping[str, str], config_file: Path | None = None, folder: Path = Path()
+) -> str | None:
+    """The profile the sources ask for, whatever else is wrong with them; None where none does."""
+    found = _gather(environ, {}, config_file, folder, []).find(BY_NAME["env"])
+    profile = BY_NAME["env"].kind.read(found.text) if found else None
+    return profile if isinstance(profile, str) else None
+
+
 def _gather(
     environ: Mapping[str, str],
     flags: Mapping[str, tuple[str, str]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 from botswarm.config.secret import Secret
 from botswarm.config.table import SETTINGS, Setting
@@ -95,13 +96,13 @@ def _section(setting: Setting) -> str:
         f"- environment: {', '.join(f'`{name}`' for name in variables(setting))}",
     ]
     if setting.secret:
+        lines[-1] += ", each also with `_FILE`"
         lines.append("- secret: hidden wherever it is printed")
     return "\n".join(lines) + "\n"
 
 
 def variables(setting: Setting) -> tuple[str, ...]:
-    plain = (setting.variable, *setting.conventional)
-    return plain + tuple(f"{name}_FILE" for name in plain) if setting.secret else plain
+    return (setting.variable, *setting.conventional)
 
 
 def env_example() -> str:
@@ -112,7 +113,7 @@ def env_example() -> str:
     for setting in SETTINGS:
         lines += [
             "",
-            f"# {setting.help}",
+            *wrap(setting.help, width=98, initial_indent="# ", subsequent_indent="# "),
             f"# {setting.kind.words}; default: {default_in_words(setting)}",
             f"#{setting.variable}={_example(setting)}",
         ]

@@ -1,0 +1,77 @@
+"""Run the embedded broker, or look at it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from botswarm.cli.command import Group
+from botswarm.cli.failures import NotInProduction
+from botswarm.cli.session import Answer, Session
+
+
+@click.group(cls=Group)
+def broker() -> None:
+    """Run the embedded AMQP broker, or look at it."""
+
+
+@broker.command("run")
+@click.option("--port", help="Stronger than BOTSWARM_BROKER_PORT.")
+@click.option("--management-port", help="Stronger than BOTSWARM_BROKER_MANAGEMENT_PORT.")
+@click.option("--fsync", help="always, interval or never; stronger than BOTSWARM_BROKER_FSYNC.")
+@click.pass_obj
+def run(session: Session, port: str | None, management_port: str | None, fsync: str | None) -> None:
+    """Run the embedded broker until it is told to stop.
+
+    It listens on 127.0.0.1 only, keeps its journal in the state folder and writes its address
+    and random password there. Production needs RabbitMQ and refuses it.
+    """
+    flags = {
+        "broker_port": ("--port", port),
+        "broker_management_port": ("--management-port", management_port),
+        "broker_fsync": ("--fsync", fsync),
+        "log_level": ("-v", "debug" if session.verbose else None),
+    }
+    refuse_in_production(session)
+    settings = session.settings(**flags)
+
+    from botswarm import logs
+    from botswarm.broker.options import BrokerOptions
+    from botswarm.broker.server import serve
+
+    logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    serve(
+        BrokerOptions(
+            state_dir=settings.state_dir,
+            port=settings.broker_port,
+            management_port=settings.broker_management_port,
+            fsync=settings.broker_fsync,
+            memory_high_mb=settings.broker_memory_high_mb,
+            disk_free_low_mb=settings.broker_disk_free_low_mb,
+            consumer_timeout_s=settings.broker_consumer_timeout_s,
+        )
+    )
+
+
+def refuse_in_production(session: Session) -> None:
+    """Said before anything else about production's settings: here it is the whole answer."""
+    from botswarm.config.load import profile_of
+
+    profile = session.profile or profile_of(session.environ, session.config_file, Path())
+    if profile == "production":
+        raise NotInProduction(
+            "the embedded broker does not run in production: it is for one machine",
+            cure="start RabbitMQ and set BOTSWARM_BROKER_URL, or choose another BOTSWARM_ENV",
+        )
+
+
+@broker.command("status")
+@click.option("--show-url", is_flag=True, help="Show the password in the URL, for scripts.")
+@click.pass_obj
+def status(session: Session, show_url: bool) -> Answer:
+    """Say whether the embedded broker runs, where, and what it holds (exit 5 if it does not)."""
+    from botswarm.cli.broker_status import look
+
+    return look(session, show_url)

@@ -1,0 +1,101 @@
+"""Explain exit codes, error codes and all commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from botswarm.cli.command import Group
+from botswarm.cli.failures import ERROR_CODES, EXIT_CODES
+from botswarm.cli.session import Answer
+from botswarm.cli.table import in_columns
+
+
+@click.group(cls=Group)
+def help() -> None:
+    """Explain exit codes, error codes and all commands."""
+
+
+@help.command("exit-codes")
+def exit_codes() -> Answer:
+    """Print what each exit code means."""
+    rows = [(str(code), meaning) for code, meaning in EXIT_CODES.items()]
+    return Answer(data=dict(rows), text=in_columns(["EXIT", "MEANING"], rows))
+
+
+@help.command("error-codes")
+def error_codes() -> Answer:
+    """Print what each error code means."""
+    rows = list(ERROR_CODES.items())
+    return Answer(data=dict(rows), text=in_columns(["CODE", "MEANING"], rows))
+
+
+@help.command("commands")
+@click.pass_context
+def commands(ctx: click.Context) -> Answer:
+    """Print the page that describes every command (docs/commands.md)."""
+    page = markdown(ctx.find_root().command)
+    return Answer(data={"text": page}, text=page.rstrip("\n"))
+
+
+_INTRODUCTION = """\
+# Commands
+
+<!-- Written by `botswarm help commands`; a test fails when it is stale. -->
+
+Answers go to standard output; warnings, hints, log lines and errors to standard error. Nothing is
+asked and nothing is coloured unless a terminal is there to see it; `NO_COLOR` and `TERM=dumb` are
+honoured. The shared options may stand before or after the command.
+
+With `--json` every command answers with one object: `{"ok": true, "data": …, "warnings": [],
+"next": []}`, and when it fails `{"ok": false, "error": {"code": …, "cause": …, "cure": …,
+"problems": [{"cause": …, "cure": …}]}}`, on standard output too. A check that found something wrong
+answers with `error` and `data` both.
+"""
+
+
+def markdown(root: click.Command) -> str:
+    parts = [_INTRODUCTION, _table("Exit codes", EXIT_CODES), _table("Error codes", ERROR_CODES)]
+    parts.append(_options(root, title="\n## Shared options\n"))
+    for name, command in _walk(root, "botswarm"):
+        parts.append(_section(name, command))
+    return "".join(parts)
+
+
+def _table(title: str, rows: dict[int, str] | dict[str, str]) -> str:
+    lines = [f"| `{code}` | {meaning} |" for code, meaning in rows.items()]
+    return f"\n## {title}\n\n| code | meaning |\n| --- | --- |\n" + "\n".join(lines) + "\n"
+
+
+def _walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, nouns left out."""
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    context = click.Context(command)
+    for child in command.list_commands(context):
+        found = command.get_command(context, child)
+        assert found is not None
+        yield from _walk(found, f"{name} {child}")
+
+
+def _section(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    text = "\n\n".join(
+        " ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")
+    )
+    return f"\n## `{name}`\n\n    {name} {usage}\n\n{text}\n" + _options(command)
+
+
+def _options(command: click.Command, title: str = "") -> str:
+    context = click.Context(command)
+    records = [
+        record
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context))
+        if title or "--json" not in parameter.opts
+    ]
+    lines = [f"- `{names}`: {help}" for names, help in records]
+    return title + "\n" + "\n".join(lines) + "\n" if lines else ""
