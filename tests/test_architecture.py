@@ -1,0 +1,135 @@
+"""Imports point one way: the table is the architecture, and changing it takes a decision record."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GROUND = {"errors", "clock", "config", "logs", "metrics"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "clock": set(),
+    "metrics": set(),
+    "messages": set(),
+    "config": {"errors"},
+    "logs": {"config"},
+    "schedule": {"messages"},
+    "celery": {"config", "logs", "metrics", "messages", "schedule"},
+    "domain": {"errors"},
+    "broker": {"errors", "clock", "config", "logs"},
+    "strategies": {"errors", "domain"},
+    "risk": {"errors", "domain"},
+    "exchanges": GROUND | {"domain"},
+    "market": GROUND | {"domain"},
+    "ledger": GROUND | {"domain"},
+    "feed": GROUND | {"messages", "domain", "exchanges", "market"},
+    "bots": GROUND | {"domain", "strategies", "ledger"},
+    "trading": GROUND | {"domain", "exchanges", "risk"},
+    "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
+    "backtest": GROUND | {"domain", "exchanges", "market", "strategies", "risk", "trading"},
+    # It starts the embedded broker as a process of its own, so it needs to know how brokers
+    # are started and found, and nothing of how they work.
+    "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
+    "bench": GROUND | {"broker", "testing"},
+}
+ROOMS = set(MAY_IMPORT)
+MAY_IMPORT |= {
+    "cli": ROOMS,
+    "web": ROOMS - {"testing", "bench"},
+    "workers": ROOMS - {"testing", "bench"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+ENTRANCES = {"botswarm/cli/__init__.py", "botswarm/celery.py", "botswarm/web/app.py"}
+FILES = sorted(path for top in ("botswarm", "workers") for path in (ROOT / top).rglob("*.py"))
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def tree(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(), filename=str(path)))
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ours that a file imports, without the leading ``botswarm.``."""
+    names = set[str]()
+    for node in tree(path):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name.removeprefix("botswarm.") for name in names if name.startswith("botswarm.")}
+    theirs = {name for name in names if name.partition(".")[0] == "workers"}
+    return (ours | theirs) - {"__version__"}
+
+
+def is_allowed(module: str, allowed: set[str]) -> bool:
+    parts = module.split(".")
+    return parts[0] in allowed or ".".join(parts[:2]) in allowed
+
+
+@each_file
+def test_imports_point_down(path: Path) -> None:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    room = "workers" if parts[0] == "workers" else parts[1]
+    assert room in MAY_IMPORT, f"{room} has no line in the table of rooms"
+    allowed = MAY_IMPORT[room] | {room}
+    stray = sorted(name for name in imported(path) if not is_allowed(name, allowed))
+    assert not stray, f"{room} must not import {', '.join(stray)}"
+
+
+@each_file
+def test_imports_are_absolute(path: Path) -> None:
+    relative = [
+        node.lineno for node in tree(path) if isinstance(node, ast.ImportFrom) if node.level
+    ]
+    assert not relative, f"relative import in line {relative[0]}"
+
+
+@each_file
+def test_only_entrances_read_the_environment(path: Path) -> None:
+    if str(path.relative_to(ROOT)) in ENTRANCES:
+        return
+    readers = {"environ", "getenv", "environb", "putenv"}
+    lines = [
+        node.lineno
+        for node in tree(path)
+        if isinstance(node, ast.Attribute) and node.attr in readers
+        if isinstance(node.value, ast.Name) and node.value.id == "os"
+    ]
+    assert not lines, f"line {lines[0]} reads the environment; take the value as an argument"
+
+
+@each_file
+def test_every_module_says_in_one_sentence_what_it_is_for(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring, "the module has no docstring"
+    first = docstring.split("\n\n")[0]
+    assert first.rstrip().endswith((".", "!", "?")), f"not a sentence: {first!r}"
+
+
+def reached_from(room: str) -> set[str]:
+    """Every room that the table lets ``room`` reach, directly or through others."""
+    reached: set[str] = set()
+    ahead = set(MAY_IMPORT[room])
+    while ahead:
+        name = ahead.pop().partition(".")[0]
+        reached.add(name)
+        ahead |= MAY_IMPORT[name] - reached
+    return reached
+
+
+def test_the_table_has_no_circle() -> None:
+    assert [room for room in MAY_IMPORT if room in reached_from(room)] == []
+
+
+def test_no_road_leads_from_a_backtest_to_the_books() -> None:
+    assert "ledger" not in reached_from("backtest")
+
+
+def test_nothing_but_the_command_line_imports_the_bench() -> None:
+    assert [room for room, allowed in MAY_IMPORT.items() if "bench" in allowed] == ["cli"]
