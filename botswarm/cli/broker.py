@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotInProduction
 from botswarm.cli.session import Answer, Session
+from botswarm.config.table import BY_NAME
+
+Callback = Callable[..., Any]
 
 
 @click.group(cls=Group)
@@ -17,23 +22,38 @@ def broker() -> None:
     """Run the embedded AMQP broker, or look at it."""
 
 
+# The settings that this command alone reads are its flags too.
+FLAGS = tuple(
+    name
+    for name, setting in BY_NAME.items()
+    if name == "state_dir" or (name.startswith("broker_") and not setting.secret)
+)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.removeprefix("broker_").replace("_", "-")
+
+
+def _flags(command: Callback) -> Callback:
+    for name in reversed(FLAGS):
+        help = f"{BY_NAME[name].kind.words}; stronger than {BY_NAME[name].variable}."
+        command = click.option(_flag(name), name, metavar="VALUE", help=help)(command)
+    return command
+
+
 @broker.command("run")
-@click.option("--port", help="Stronger than BOTSWARM_BROKER_PORT.")
-@click.option("--management-port", help="Stronger than BOTSWARM_BROKER_MANAGEMENT_PORT.")
-@click.option("--fsync", help="always, interval or never; stronger than BOTSWARM_BROKER_FSYNC.")
+@_flags
 @click.pass_obj
-def run(session: Session, port: str | None, management_port: str | None, fsync: str | None) -> None:
+def run(session: Session, /, **given: str | None) -> None:
     """Run the embedded broker until it is told to stop.
 
     It listens on 127.0.0.1 only, keeps its journal in the state folder and writes its address
     and random password there. Production needs RabbitMQ and refuses it.
     """
-    flags = {
-        "broker_port": ("--port", port),
-        "broker_management_port": ("--management-port", management_port),
-        "broker_fsync": ("--fsync", fsync),
-        "log_level": ("-v", "debug" if session.verbose else None),
+    flags: dict[str, tuple[str, object]] = {
+        name: (_flag(name), value) for name, value in given.items()
     }
+    flags["log_level"] = ("-v", "debug" if session.verbose else None)
     refuse_in_production(session)
     settings = session.settings(**flags)
 
@@ -69,9 +89,11 @@ def refuse_in_production(session: Session) -> None:
 
 @broker.command("status")
 @click.option("--show-url", is_flag=True, help="Show the password in the URL, for scripts.")
+@click.option("--state-dir", metavar="FOLDER", help="Stronger than BOTSWARM_STATE_DIR.")
 @click.pass_obj
-def status(session: Session, show_url: bool) -> Answer:
+def status(session: Session, show_url: bool, state_dir: str | None) -> Answer:
     """Say whether the embedded broker runs, where, and what it holds (exit 5 if it does not)."""
     from botswarm.cli.broker_status import look
 
-    return look(session, show_url)
+    settings = session.settings(state_dir=("--state-dir", state_dir))
+    return look(settings.state_dir, show_url)

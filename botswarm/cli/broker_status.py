@@ -6,25 +6,20 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from botswarm.broker import record
+from botswarm.broker.record import BrokerRecord
 from botswarm.cli.failures import BrokerUnreachable, ManagementUnreachable, NoBroker
 from botswarm.cli.management import Management
-from botswarm.cli.session import Answer, Session
+from botswarm.cli.session import Answer
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Secret
 from botswarm.errors import BotswarmError
 
-if TYPE_CHECKING:
-    from botswarm.broker.record import BrokerRecord
-
 START = "botswarm broker run"
 
 
-def look(session: Session, show_url: bool, clock: Clock | None = None) -> Answer:
-    from botswarm.broker import record
-
-    state_dir = session.settings().state_dir
+def look(state_dir: Path, show_url: bool, clock: Clock | None = None) -> Answer:
     try:
         found = record.read(state_dir)
     except OSError as error:
