@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from botswarm.broker import wire
 from botswarm.broker.exchanges import Binding
 from botswarm.broker.queues import Consumer, Message, Queue
+from botswarm.broker.vhost import REPLY_QUEUE
 from botswarm.broker.wire import AmqpError, Reader
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _GET_OK: Final = struct.pack(">HH", 60, 71)
 _RETURN: Final = struct.pack(">HH", 60, 50)
 _pack_settled = struct.Struct(">BHIHHQBB").pack
 _pack_deliver_tag = struct.Struct(">QB").pack
+
+_REPLY_TO_ME: Final = bytes((len(REPLY_QUEUE),)) + REPLY_QUEUE.encode()
 
 Unacked = tuple[Consumer | None, Queue, Message, float]
 
@@ -51,6 +54,8 @@ class Channel:
         self.consumers: dict[str, Consumer] = {}
         self._delivery_tag = 0
         self._last_queue = ""
+        self._reply_tag = b""  # of the consumer that gets direct replies, and where they go
+        self._reply_token = ""
 
     # --- content coming in ----------------------------------------------------------------
 
@@ -71,7 +76,7 @@ class Channel:
         if not self.awaiting_header:
             raise AmqpError(505, "expected no content header frame", hard=True)
         if len(payload) < wire.HEAD_SIZE + 2 or payload[:2] != b"\x00\x3c":
-            raise wire.Malformed("content header of another class, or too short")
+            raise AmqpError(505, "expected a content header of class 60")
         self.awaiting_header = False
         size = int.from_bytes(payload[4:12], "big")
         if size > MESSAGE_BYTES_MAX:
@@ -108,6 +113,8 @@ class Channel:
         assert self.publishing is not None
         address, flags = self.publishing
         self.publishing = None
+        if _REPLY_TO_ME in self._head:
+            self._head = self._with_reply_address(self._head)
         routed, taken = self.vhost.publish(address, self._head, body, self.connection.user)
         if not routed and flags & 1:
             self.send_content(
@@ -122,6 +129,37 @@ class Channel:
                 self.hub.wake()
             self._outcomes.append(self._sequence if taken else -self._sequence)
         self.connection.has_published()
+
+    # --- direct replies -------------------------------------------------------------------
+
+    def _with_reply_address(self, head: bytes) -> bytes:
+        """A request whose answer is to come straight to this channel says so in full."""
+        properties = wire.split_properties(head)
+        if properties.get("reply_to") != REPLY_QUEUE.encode():
+            return head
+        if not self._reply_token:
+            raise AmqpError(406, "fast reply consumer does not exist")
+        properties["reply_to"] = f"{REPLY_QUEUE}.{self._reply_token}".encode()
+        return wire.join_properties(int.from_bytes(head[4:12], "big"), properties)
+
+    def _consume_replies(self, tag: str, *, no_ack: bool) -> None:
+        if not no_ack:
+            raise AmqpError(406, "reply consumer cannot acknowledge")
+        if self._reply_token:
+            raise AmqpError(406, "reply consumer already set")
+        self._reply_token = self.connection.new_name()
+        self._reply_tag = wire.shortstr(tag)
+        self.hub.reply_consumers[self._reply_token] = self
+
+    def _stop_replies(self) -> None:
+        self.hub.reply_consumers.pop(self._reply_token, None)
+        self._reply_token, self._reply_tag = "", b""
+
+    def deliver_reply(self, address: bytes, head: bytes, body: bytes) -> None:
+        self._delivery_tag = tag = self._delivery_tag + 1
+        self.send_content(
+            _DELIVER + self._reply_tag + _pack_deliver_tag(tag, False) + address, head, body
+        )
 
     # --- confirms -------------------------------------------------------------------------
 
@@ -266,6 +304,7 @@ class Channel:
         """Consumers end and what they held goes back, as if the client had never had it."""
         self.closing = True
         self.publishing = None
+        self._stop_replies()
         self._pieces = []
         consumers, self.consumers = list(self.consumers.values()), {}
         entries = self._take_unacked(0, True)
@@ -439,6 +478,12 @@ class Channel:
         reader.short()
         name, tag, bits = self._named(reader.shortstr()), reader.shortstr(), reader.octet()
         arguments = reader.table()
+        if name == REPLY_QUEUE:
+            tag = tag or f"amq.ctag-{self.connection.new_name()}"
+            self._consume_replies(tag, no_ack=bool(bits & 2))
+            if not bits & 8:
+                self.reply(60, 21, wire.shortstr(tag))
+            return
         queue = self.vhost.accessible_queue(name, self.connection)
         exclusive = bool(bits & 4)
         if tag in self.consumers:
@@ -478,6 +523,8 @@ class Channel:
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
             consumer.queue.remove_consumer(consumer)
+        elif self._reply_tag == wire.shortstr(tag):
+            self._stop_replies()
         if not bits & 1:
             self.reply(60, 31, wire.shortstr(tag))
 

@@ -42,7 +42,7 @@ CAPABILITIES: Final = {
     "consumer_priorities": True,
     "authentication_failure_close": True,
     "per_consumer_qos": True,
-    "direct_reply_to": False,
+    "direct_reply_to": True,
 }
 
 
@@ -283,7 +283,13 @@ class Connection(asyncio.Protocol):
             if kind == wire.FRAME_METHOD:
                 class_id, method_id = unpack_ids(payload)
                 if channel is None or channel.closing or class_id < 30:
-                    self._on_rare_method(number, channel, class_id, method_id, payload)
+                    try:
+                        self._on_rare_method(number, channel, class_id, method_id, payload)
+                    except AmqpError as error:
+                        error.method = (class_id, method_id)
+                        if error.hard or channel is None:
+                            raise
+                        self.close_channel(channel, error)
                     largest = self.frame_max - wire.FRAME_OVERHEAD
                     continue
                 if channel.publishing is not None:
@@ -296,9 +302,10 @@ class Connection(asyncio.Protocol):
                     else:
                         channel.on_method(class_id, method_id, payload)
                 except AmqpError as error:
+                    error.method = (class_id, method_id)
                     if error.hard:
                         raise
-                    self.close_channel(channel, error, class_id, method_id)
+                    self.close_channel(channel, error)
             elif kind == wire.FRAME_HEADER or kind == wire.FRAME_BODY:
                 if channel is None:
                     raise AmqpError(504, f"content on channel {number}, which is not open")
@@ -310,14 +317,15 @@ class Connection(asyncio.Protocol):
                     else:
                         channel.body(payload)
                 except AmqpError as error:
+                    error.method = (60, 40)
                     if error.hard:
                         raise
-                    self.close_channel(channel, error, 60, 40)
+                    self.close_channel(channel, error)
                 if self.blocked:
                     break
             elif kind == wire.FRAME_HEARTBEAT:
                 if number:
-                    raise AmqpError(501, "a heartbeat on a channel other than 0")
+                    raise AmqpError(505, "a heartbeat on a channel other than 0")
             else:
                 raise AmqpError(501, f"unknown frame type {kind}")
         return data[at:]
@@ -341,9 +349,7 @@ class Connection(asyncio.Protocol):
 
     # --- what goes wrong ------------------------------------------------------------------
 
-    def close_channel(
-        self, channel: Channel, error: AmqpError, class_id: int, method_id: int
-    ) -> None:
+    def close_channel(self, channel: Channel, error: AmqpError) -> None:
         _log.info("connection %s channel %d: %s", self.name, channel.number, error)
         channel.close()
         self.send(
@@ -353,7 +359,7 @@ class Connection(asyncio.Protocol):
                 40,
                 struct.pack(">H", error.code)
                 + wire.shortstr(str(error))
-                + struct.pack(">HH", class_id, method_id),
+                + struct.pack(">HH", *error.method),
             )
         )
 
@@ -363,9 +369,9 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         _log.warning("connection %s: %s", self.name, error)
-        self.close(error.code, str(error))
+        self.close(error.code, str(error), error.method)
 
-    def close(self, code: int, text: str) -> None:
+    def close(self, code: int, text: str, at: tuple[int, int] = (0, 0)) -> None:
         """Say goodbye with a reason and wait a little for the answer."""
         if self._closing:
             return
@@ -373,7 +379,11 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         for channel in self.channels.values():
             channel.close()
-        self.send(wire.method(0, 10, 50, struct.pack(">H", code) + wire.shortstr(text) + bytes(4)))
+        self.send(
+            wire.method(
+                0, 10, 50, struct.pack(">H", code) + wire.shortstr(text) + struct.pack(">HH", *at)
+            )
+        )
         self.write_out()
         if self.blocked:
             self.blocked = False
@@ -389,7 +399,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         if number == 0:
             if class_id != 10:
-                raise AmqpError(503, f"method {class_id}.{method_id} on channel 0")
+                raise AmqpError(504, f"method {class_id}.{method_id} on channel 0")
             if (class_id, method_id) == (10, 50):
                 self._on_close()
                 return
@@ -410,12 +420,7 @@ class Connection(asyncio.Protocol):
         elif (class_id, method_id) in ((20, 41), (20, 21)):
             pass  # an answer to something we are not waiting for any more
         elif class_id == 20:
-            try:
-                channel.on_method(class_id, method_id, payload)
-            except AmqpError as error:
-                if error.hard:
-                    raise
-                self.close_channel(channel, error, class_id, method_id)
+            channel.on_method(class_id, method_id, payload)
         else:
             raise AmqpError(503, f"method {class_id}.{method_id} on channel {number}")
 
@@ -426,11 +431,11 @@ class Connection(asyncio.Protocol):
             return
         if (class_id, method_id) != (20, 10):
             raise AmqpError(504, f"expected 'channel.open' on channel {number}")
-        if self.channel_max and number > self.channel_max:
+        if len(self.channels) >= self.channel_max:
             raise AmqpError(
                 530,
-                f"number of channels opened ({number}) has reached the negotiated channel_max "
-                f"({self.channel_max})",
+                f"number of channels opened ({len(self.channels)}) has reached the negotiated "
+                f"channel_max ({self.channel_max})",
             )
         self.channels[number] = Channel(self, number)
         self.send(wire.method(number, 20, 11, wire.longstr(b"")))
@@ -501,13 +506,13 @@ class Connection(asyncio.Protocol):
         self._stage = self._on_open
 
     def _negotiated(self, name: str, asked: int, most: int) -> int:
-        if asked > most:
+        if asked == 0 or asked > most:  # 0 asks for no limit at all
             raise AmqpError(
                 530,
                 f"failed to negotiate connection parameters: negotiated {name} = {asked} is "
                 f"higher than the maximum allowed value ({most})",
             )
-        return asked or most
+        return asked
 
     def _on_open(self, class_id: int, method_id: int, reader: Reader) -> None:
         self._expect(class_id, method_id, 40)
@@ -530,7 +535,7 @@ class Connection(asyncio.Protocol):
             return
         if (class_id, method_id) in ((10, 60), (10, 61)):
             return
-        raise AmqpError(503, f"method {class_id}.{method_id} on an open connection")
+        raise AmqpError(504, f"method {class_id}.{method_id} on an open connection")
 
     def _expect(self, class_id: int, method_id: int, wanted: int) -> None:
         if (class_id, method_id) != (10, wanted):

@@ -42,6 +42,7 @@ class Hub:
         self.journal_stuck = False
         self.last_id = 0
         self.queues_by_id: dict[int, Queue] = {}
+        self.reply_consumers: dict[str, Channel] = {}  # by their token
         self.connections: set[Connection] = set()
         self.to_drain: list[Queue] = []
         self.to_bury: deque[tuple[VHost, Queue, Message, str]] = deque()

@@ -269,7 +269,7 @@ class Broker:
                 f"delivery acknowledgement on channel {channel.number} timed out. "
                 f"Timeout value used: {limit_ms} ms.",
             )
-            connection.close_channel(channel, error, 0, 0)
+            connection.close_channel(channel, error)
             self.hub.wake()
 
 

@@ -16,6 +16,12 @@ from botswarm.broker.wire import AmqpError, Timestamp
 
 _log = logging.getLogger(__name__)
 
+REPLY_QUEUE: Final = "amq.rabbitmq.reply-to"
+# The default exchange and a key of 44 bytes: the pseudo-queue, a dot and a token.
+REPLY_TOKEN_SIZE: Final = 22
+REPLY_ADDRESS: Final = (
+    b"\x00" + bytes((len(REPLY_QUEUE) + 1 + REPLY_TOKEN_SIZE,)) + REPLY_QUEUE.encode()
+)
 ROUTES_MAX: Final = 10_000
 PREDECLARED: Final = (
     ("", "direct"),
@@ -25,6 +31,7 @@ PREDECLARED: Final = (
     ("amq.headers", "headers"),
     ("amq.match", "headers"),
 )
+SYSTEM_EXCHANGES: Final = frozenset(name for name, _ in PREDECLARED)
 EXPIRATION_MAX_MS: Final = 0xFFFFFFFF
 # The last argument names a queue's equivalence: what a redeclaration has to repeat.
 COMPARED: Final = (
@@ -36,6 +43,7 @@ COMPARED: Final = (
     "x-max-length-bytes",
     "x-max-priority",
     "x-overflow",
+    "x-queue-mode",
     "x-single-active-consumer",
     "x-delivery-limit",
     "x-dead-letter-strategy",
@@ -95,7 +103,7 @@ class VHost:
         what = f"exchange '{name}' in vhost '{self.name}'"
         alternate = arguments.get("alternate-exchange")
         if alternate is not None and not isinstance(alternate, str):
-            raise AmqpError(406, f"invalid arg 'alternate-exchange' for {what}: not a string")
+            raise AmqpError(406, f"invalid type for arg 'alternate-exchange' of {what}")
         if name == "":
             raise AmqpError(403, "operation not permitted on the default exchange")
         current = self.exchanges.get(name)
@@ -119,8 +127,10 @@ class VHost:
     def delete_exchange(self, name: str, *, if_unused: bool) -> None:
         if name == "":
             raise AmqpError(403, "operation not permitted on the default exchange")
-        if name.startswith("amq."):
-            raise AmqpError(403, f"exchange name '{name}' contains reserved prefix 'amq.*'")
+        if name in SYSTEM_EXCHANGES:
+            raise AmqpError(
+                403, f"deletion of system exchange '{name}' in vhost '{self.name}' not allowed"
+            )
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
@@ -318,9 +328,20 @@ class VHost:
             )
         expiration_ms = None if expiration is None else self._expiration_ms(expiration)
         route = self._routes.get(address)
+        if address.startswith(REPLY_ADDRESS):
+            return self._reply(address, head, body), True
         if route is None or (headers is not None and _has_copies(headers)):
             route, head, headers = self._find_route(address, head, headers)
         return self._enqueue(route, address, head, body, persistent, priority, expiration_ms)
+
+    def _reply(self, address: bytes, head: bytes, body: bytes) -> bool:
+        """Straight to the channel that asked, if it is still there: no queue, no journal."""
+        token = address[len(REPLY_ADDRESS) + 1 :].decode("latin-1")
+        consumer = self.hub.reply_consumers.get(token)
+        if consumer is None or consumer.vhost is not self:
+            return False
+        consumer.deliver_reply(address, head, body)
+        return True
 
     def _expiration_ms(self, raw: bytes) -> int:
         if not raw.isdigit() or int(raw) > EXPIRATION_MAX_MS:
@@ -551,9 +572,8 @@ class VHost:
     def ops(self) -> Iterator[Op]:
         """Everything durable here, as the changes that would make it anew."""
         yield {"op": "vhost+", "name": self.name}
-        predeclared = {name for name, _ in PREDECLARED}
         for exchange in self.exchanges.values():
-            if exchange.durable and exchange.name not in predeclared:
+            if exchange.durable and exchange.name not in SYSTEM_EXCHANGES:
                 yield self._exchange_op(exchange)
         for queue in self.queues.values():
             if queue.durable:

@@ -66,6 +66,7 @@ class AmqpError(Exception):
     def __init__(self, code: int, text: str, *, hard: bool | None = None) -> None:
         super().__init__(f"{REPLY_NAMES[code]} - {text}")
         self.code = code
+        self.method = (0, 0)  # which one was at fault, where one was
         self.hard = code not in SOFT if hard is None else hard
 
 
