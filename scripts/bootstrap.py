@@ -344,8 +344,9 @@ SERVERS = (
 )
 
 
-def server_places(path: str) -> list[Path]:
+def server_places() -> list[Path]:
     """Where server programs stand: an ordinary user's PATH has neither sbin nor these."""
+    path = os.environ.get("PATH", os.defpath)
     named = [Path(place) for place in path.split(os.pathsep) if place]
     usual = [Path(place) for place in ("/usr/sbin", "/usr/local/sbin", "/usr/lib/rabbitmq/bin")]
     return [*named, *usual, *sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
@@ -358,14 +359,17 @@ def missing_servers(places: Sequence[Path]) -> list[Server]:
     return [server for server in SERVERS if not all(stands(name) for name in server.programs)]
 
 
-def ensure_servers(checkout: Checkout) -> None:
-    missing = missing_servers(server_places(os.environ.get("PATH", os.defpath)))
+def ensure_servers(
+    checkout: Checkout,
+    places: Callable[[], Sequence[Path]],
+    become_root: Callable[[], list[str] | None],
+) -> None:
+    missing = missing_servers(places())
     if not missing:
         return
     names = ", ".join(server.name for server in missing)
     packages = [server.package for server in missing]
-    become_root = way_to_root()
-    if become_root is None:
+    if (prefix := become_root()) is None:
         raise SetupFailed(
             f"the tests need {names}, not found here; install: {' '.join(packages)} "
             f"(Debian: apt-get install {' '.join(packages)})",
@@ -375,8 +379,8 @@ def ensure_servers(checkout: Checkout) -> None:
     with sole_setup(checkout) as lock, checkout.log.open("w") as log:
         say(f"installing {names} with apt-get, a minute or two (output: {checkout.log})")
         run = logged_runner(checkout, log, lock)
-        run(f"apt-get could not install {names}", [*become_root, *apt_get_install(*packages)])
-    if still := missing_servers(server_places(os.environ.get("PATH", os.defpath))):
+        run(f"apt-get could not install {names}", [*prefix, *apt_get_install(*packages)])
+    if still := missing_servers(places()):
         names = ", ".join(server.name for server in still)
         raise SetupFailed(f"{names} not found even after apt-get installed it", UNREACHABLE)
 
@@ -427,7 +431,7 @@ def up(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> 
 def test(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
     if arguments[:1] == ["--"]:
         arguments = arguments[1:]
-    ensure_servers(checkout)
+    ensure_servers(checkout, server_places, way_to_root)
     ensure_venv(checkout, "dev", wanted)
     steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest"]]
     if arguments:
@@ -447,7 +451,7 @@ def test(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -
 
 
 def bench(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
-    ensure_servers(checkout)
+    ensure_servers(checkout, server_places, way_to_root)
     ensure_venv(checkout, "dev", wanted)
     start(checkout, ["botswarm", "bench", "broker", *arguments])
 
