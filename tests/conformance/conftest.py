@@ -1,0 +1,128 @@
+"""Every test here runs twice, once on RabbitMQ and once on the embedded broker.
+
+RabbitMQ is right: a test is written against it first. At the end of a run the number of cases
+per broker is printed, and whether both had the same list.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, RabbitMQServer
+from tests.conformance.wire import Channel, Client
+
+BROKERS = ("rabbitmq", "embedded")
+
+
+def _start_rabbitmq() -> AmqpServer:
+    # RabbitMQ's management answers from counters that it refreshes every five seconds.
+    return RabbitMQServer(settings={"collect_statistics_interval": "200"})
+
+
+START: dict[str, Callable[[], AmqpServer]] = {
+    "rabbitmq": _start_rabbitmq,
+    "embedded": EmbeddedBrokerServer,
+}
+
+
+@pytest.fixture(scope="session", params=BROKERS)
+def broker_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def broker(broker_name: str) -> Iterator[AmqpServer]:
+    with START[broker_name]() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def vhost(broker: AmqpServer) -> Iterator[str]:
+    """One vhost for all tests: they stay apart by the names they use."""
+    broker.add_vhost("conformance")
+    yield "conformance"
+    if broker.running:
+        broker.delete_vhost("conformance")
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Make a name that no other test uses: ``name("orders")``."""
+    number = next(_numbers)
+    return lambda word: f"{word}-{number}"
+
+
+@pytest.fixture
+def connect(broker: AmqpServer, vhost: str) -> Iterator[Callable[..., Client]]:
+    """Open connections; what is still open at the end is dropped."""
+    opened: list[Client] = []
+
+    def open_client(in_vhost: str = vhost, **options: object) -> Client:
+        client = Client(broker.host, broker.port)
+        opened.append(client)
+        return client.open(broker.user, broker.password, in_vhost, **options)  # type: ignore[arg-type] # passed on
+
+    yield open_client
+    for client in opened:
+        if client.ended:
+            continue
+        try:
+            client.close()
+        except Exception:  # the test may have broken it on purpose
+            client.drop()
+
+
+@pytest.fixture
+def client(connect: Callable[..., Client]) -> Client:
+    return connect()
+
+
+@pytest.fixture
+def channel(client: Client) -> Channel:
+    return client.channel()
+
+
+@dataclass(slots=True)
+class _Tally:
+    cases: dict[str, set[str]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    case_of: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+_tally = _Tally()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        broker = parameters.get("broker_name")
+        if broker is not None:
+            _tally.case_of[item.nodeid] = (broker, item.nodeid.replace(broker, "", 1))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.nodeid not in _tally.case_of:
+        return
+    broker, case = _tally.case_of[report.nodeid]
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _tally.skipped[report.nodeid] = reason
+    elif report.when == "call":
+        _tally.cases.setdefault(broker, set()).add(case)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _tally.cases:
+        return
+    counts = [f"{broker} {len(_tally.cases.get(broker, ()))} cases" for broker in BROKERS]
+    same = "yes" if len({frozenset(_tally.cases.get(b, ())) for b in BROKERS}) == 1 else "no"
+    terminalreporter.write_line(f"conformance: {', '.join(counts)}, same list: {same}")
+    for case, reason in _tally.skipped.items():
+        terminalreporter.write_line(f"conformance: skipped {case}: {reason}")
