@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else list(arguments)
     session = Session(environ=os.environ)
     # Known before the words are parsed, because parsing them may be what fails.
-    session.json = "--json" in words or "-ojson" in words or _follows(words, "json")
+    session.json = _asks_for_json(words)
     try:
         code = botswarm.main(words, prog_name="botswarm", standalone_mode=False, obj=session)
         sys.exit(code if isinstance(code, int) else 0)
@@ -55,8 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(session.unexpected(error))
 
 
-def _follows(words: Sequence[str], value: str) -> bool:
+def _asks_for_json(words: Sequence[str]) -> bool:
+    pairs = zip(["", *words], words, strict=False)
     return any(
-        (word in ("-o", "--output") and following == value) or word == f"--output={value}"
-        for word, following in zip(words, [*words[1:], ""], strict=True)
+        word in ("--json", "-ojson", "--output=json")
+        or (word == "json" and before in ("-o", "--output"))
+        for before, word in pairs
     )

@@ -118,14 +118,20 @@ class Session:
 
     def usage_error(self, error: click.UsageError) -> int:
         command = error.ctx.command_path if error.ctx else "botswarm"
-        self.failed(_Usage(error.format_message().rstrip("."), cure=f"see: {command} --help"))
+        message, cure = error.format_message().rstrip("."), f"see: {command} --help"
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+            return 2
+        self.failed(_Usage(message, cure=cure))
         return 2
 
     def unexpected(self, error: Exception) -> int:
         """A defect: one line for the user, the traceback in a file for whoever mends it."""
         where = _keep_traceback(error)
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return self.failed(_Defect(_masked(cause), cure=f"the traceback is in {where}"))
+        defect = _Defect(_masked(cause), cure=f"the traceback is in {where}")
+        defect.__cause__ = error
+        return self.failed(defect)
 
     def reader_left(self) -> NoReturn:
         """Whoever read our output has gone: nobody is left to tell anything to."""
@@ -154,7 +160,7 @@ class Session:
     def _print_traceback(self, error: BaseException) -> None:
         import traceback
 
-        lines = traceback.format_exception(error.__cause__ or error.__context__ or error)
+        lines = traceback.format_exception(error)
         click.echo(_masked("".join(lines)), err=True, nl=False)
 
     def _note(self, label: str, lines: Sequence[str], colour: str) -> None:

@@ -156,6 +156,16 @@ def test_a_plain_variable_is_stronger_than_a_file(tmp_path: Path) -> None:
     assert read(tmp_path, environ).settings.broker_url == Secret(BROKER)
 
 
+def test_a_file_named_in_the_environment_is_stronger_than_the_env_file(tmp_path: Path) -> None:
+    file = tmp_path / "broker_url"
+    file.write_text(BROKER)
+    dotenv = "BOTSWARM_BROKER_URL=amqp://other:word@elsewhere"
+    found = read(tmp_path, {"BROKER_URL_FILE": str(file)}, dotenv=dotenv)
+    assert found.settings.broker_url == Secret(BROKER)
+    found = read(tmp_path, dotenv=f"BROKER_URL_FILE={file}")
+    assert found.settings.broker_url == Secret(BROKER)
+
+
 def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:
     problem = only_problem(tmp_path, {"BOTSWARM_LOG_LEVEL_FILE": "/nowhere"})
     assert "BOTSWARM_LOG_LEVEL_FILE" in problem.cause
