@@ -472,6 +472,7 @@ class Channel:
                 consumer.queue.kick()
         else:
             self._consumer_prefetch = count
+            self.prefetch = 0  # one kind of limit lifts the other, in this direction only
         self.reply(60, 11)
 
     def _consume(self, reader: Reader) -> None:
@@ -540,7 +541,7 @@ class Channel:
         self._delivery_tag = tag = self._delivery_tag + 1
         redelivered = message.deliveries > 0
         head = message.head
-        if redelivered and queue.traits.quorum:
+        if queue.traits.quorum:
             head = with_delivery_count(head, message.deliveries)
         if bits & 1:
             queue.settle(message)

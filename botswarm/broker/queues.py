@@ -380,15 +380,16 @@ class Queue:
         if self.traits.overflow != "drop-head":
             return
         while self.ready_count and self._is_full():
-            message = self._pop_lowest()
-            if message is None:
+            level = self._top_level()
+            if level is None:
                 return
-            self.die(message, "maxlen")
+            self.die(self._pop(level), "maxlen")
 
-    def _pop_lowest(self) -> Message | None:
-        for level in self.levels:
+    def _top_level(self) -> Level | None:
+        """The one the next message comes from: also the one whose head is dropped or expires."""
+        for level in reversed(self.levels):
             if level.first() is not None:
-                return self._pop(level)
+                return level
         return None
 
     def _pop(self, level: Level) -> Message:
@@ -437,7 +438,7 @@ class Queue:
             consumer = self._next_consumer()
             if consumer is None:
                 break
-            message = self.take()
+            message = self._next_message()
             if message is None:
                 break
             consumer.channel.deliver(consumer, self, message)
@@ -461,15 +462,20 @@ class Queue:
         return None
 
     def take(self) -> Message | None:
-        """The next message that is not too old, no longer ready and not yet anyone's."""
-        for level in reversed(self.levels):
-            while (message := level.first()) is not None:
-                self._pop(level)
-                if message.expires_at and message.expires_at <= self.hub.loop.time():
-                    self.die(message, "expired")
-                    continue
-                self.delivered_count += 1
-                return message
+        """The next message, no longer ready and not yet anyone's."""
+        message = self._next_message()
+        if self._may_expire:
+            self._watch_expiry()
+        return message
+
+    def _next_message(self) -> Message | None:
+        while (level := self._top_level()) is not None:
+            message = self._pop(level)
+            if message.expires_at and message.expires_at <= self.hub.loop.time():
+                self.die(message, "expired")
+                continue
+            self.delivered_count += 1
+            return message
         return None
 
     def mark_delivered(self, message: Message) -> None:
@@ -521,6 +527,7 @@ class Queue:
         self.ready_bytes += len(message.body)
         if message.expires_at:
             self._watch_expiry()
+        self._drop_what_is_too_much()
         if self.consumers:
             self.kick()
 
@@ -537,20 +544,23 @@ class Queue:
         if self.deleted:
             return
         now = self.hub.loop.time()
-        soonest = 0.0
-        for level in self.levels:
-            while (message := level.first()) is not None and message.expires_at:
-                if message.expires_at > now:
-                    if not soonest or message.expires_at < soonest:
-                        soonest = message.expires_at
-                    break
-                self._pop(level)
-                self.die(message, "expired")
-        if soonest and (self._expiry_timer is None or soonest < self._expiry_at):
-            if self._expiry_timer is not None:
-                self._expiry_timer.cancel()
-            self._expiry_at = soonest
-            self._expiry_timer = self.hub.loop.call_at(soonest, self._expiry_due)
+        while (level := self._top_level()) is not None:
+            message = level.first()
+            if message is None or not message.expires_at:
+                return
+            if message.expires_at > now:
+                self._wake_at(message.expires_at)
+                return
+            self._pop(level)
+            self.die(message, "expired")
+
+    def _wake_at(self, moment: float) -> None:
+        if self._expiry_timer is not None:
+            if self._expiry_at <= moment:
+                return
+            self._expiry_timer.cancel()
+        self._expiry_at = moment
+        self._expiry_timer = self.hub.loop.call_at(moment, self._expiry_due)
 
     def _expiry_due(self) -> None:
         self._expiry_timer = None
