@@ -12,7 +12,8 @@ from botswarm.broker.journal import SNAPSHOT
 from botswarm.broker.queues import QueueTraits
 from botswarm.broker.wire import AmqpError
 
-MAX_UINT32: Final = 0xFFFFFFFF
+# Ten years, as in RabbitMQ. Celery's delayed delivery declares queues of up to four.
+TIME_MAX_MS: Final = 315_360_000_000
 OVERFLOWS: Final = ("drop-head", "reject-publish", "reject-publish-dlx")
 
 Check = Callable[[Any], str | None]
@@ -50,8 +51,8 @@ def _one_of(*allowed: str) -> Check:
 
 # Every queue argument that has a meaning, and what its value must be. Others are carried along.
 QUEUE_ARGUMENTS: Final[Mapping[str, Check]] = {
-    "x-expires": _whole(1, MAX_UINT32),
-    "x-message-ttl": _whole(0, MAX_UINT32),
+    "x-expires": _whole(1, TIME_MAX_MS),
+    "x-message-ttl": _whole(0, TIME_MAX_MS),
     "x-dead-letter-exchange": _text,
     "x-dead-letter-routing-key": _text,
     "x-dead-letter-strategy": _one_of("at-most-once", "at-least-once"),

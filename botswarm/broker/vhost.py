@@ -32,7 +32,7 @@ PREDECLARED: Final = (
     ("amq.match", "headers"),
 )
 SYSTEM_EXCHANGES: Final = frozenset(name for name, _ in PREDECLARED)
-EXPIRATION_MAX_MS: Final = 0xFFFFFFFF
+EXPIRATION_MAX_MS: Final = 315_360_000_000  # ten years, as in RabbitMQ
 # The last argument names a queue's equivalence: what a redeclaration has to repeat.
 COMPARED: Final = (
     "x-expires",
