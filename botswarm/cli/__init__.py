@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ botswarm = LazyGroup(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name in another encoding is better shown escaped than not at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     session = Session(environ=os.environ)
     # Known before the words are parsed, because parsing them may be what fails.
     session.json = _asks_for_json(words)

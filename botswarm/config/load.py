@@ -204,6 +204,13 @@ def _unknown(found: Found, what: str, known: Iterable[str]) -> Problem:
     return Problem(f"{found.place} is not a {what} of botswarm", cure)
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return True  # reading it will say what is wrong
+
+
 def _read_text(path: Path) -> str | Problem:
     try:
         return path.read_text(encoding="utf-8")
@@ -217,7 +224,7 @@ def _read_text(path: Path) -> str | Problem:
 
 
 def _read_dotenv(path: Path, problems: list[Problem]) -> dict[str, Found]:
-    if not path.exists():
+    if not _is_there(path):
         return {}
     text = _read_text(path)
     if isinstance(text, Problem):
@@ -236,7 +243,7 @@ def _read_dotenv(path: Path, problems: list[Problem]) -> dict[str, Found]:
 
 def _read_toml(config_file: Path | None, folder: Path, problems: list[Problem]) -> dict[str, Found]:
     path = config_file or folder / TOML
-    if config_file is None and not path.exists():
+    if config_file is None and not _is_there(path):
         return {}
     text = _read_text(path)
     if isinstance(text, Problem):

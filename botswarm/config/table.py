@@ -74,29 +74,40 @@ def _whole_number(lowest: int, highest: int, unit: str) -> Kind:
     return Kind(read=read, schema=schema, words=f"{span}{unit and f' ({unit})'}")
 
 
-def _path(text: str) -> Path | Problem:
-    if "\0" in text:
-        return Problem("holds a NUL character", "remove it")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Problem(f"is {text!r}, and that user has no home folder", "write the whole path")
+def _path(objection: Callable[[Path], Problem | None], words: str) -> Kind:
+    """A path as a person writes it; what stands there already may be an objection."""
+
+    def read(text: str) -> object:
+        try:
+            path = Path(text).expanduser()
+            problem = objection(path)
+        except RuntimeError:
+            problem = Problem("and that user has no home folder", "write the whole path")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            problem = Problem(f"which cannot be used: {reason}", f"name {words} that can be used")
+        return Problem(f"is {text!r}, {problem.cause}", problem.cure) if problem else path
+
+    return Kind(read=read, schema={"type": "string"}, words=words)
 
 
-def _state_dir(text: str) -> object:
-    path = _path(text)
-    if isinstance(path, Path) and path.exists() and not path.is_dir():
-        return Problem(f"is {text!r}, which is a file", "name a folder, or one that may be created")
-    return path
+def _no_folder(path: Path) -> Problem | None:
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            what = "which is a file" if part == path else f"and {part} is a file"
+            return Problem(what, "name a folder, or one that may be created")
+    return None
 
 
-def _log_file(text: str) -> object:
-    path = _path(text)
-    if isinstance(path, Path) and path.is_dir():
-        return Problem(f"is {text!r}, which is a folder", "name a file in it")
-    if isinstance(path, Path) and not path.parent.is_dir():
-        return Problem(f"is {text!r}, in a folder that does not exist", "create the folder first")
-    return path
+def _no_log_file(path: Path) -> Problem | None:
+    if path.is_dir():
+        return Problem("which is a folder", "name a file in it")
+    if not path.parent.is_dir():
+        return Problem("in a folder that does not exist", "create the folder first")
+    # Found out now and said like every other problem, not at the first log line.
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return Problem("which is not writable", "change its permissions or name another file")
+    return None
 
 
 def _instance_id(text: str) -> object:
@@ -144,7 +155,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="state_dir",
-        kind=Kind(read=_state_dir, schema={"type": "string"}, words="a folder"),
+        kind=_path(_no_folder, "a folder"),
         help="Where a single machine keeps its state: the embedded broker's journal and address, "
         "and the SQLite ledger.",
         default=Path(".botswarm"),
@@ -250,7 +261,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="log_file",
-        kind=Kind(read=_log_file, schema={"type": "string"}, words="a file"),
+        kind=_path(_no_log_file, "a file"),
         help="A file that also gets every log line as JSON, rotated at 100 MB, ten kept; give "
         "each process its own.",
         default_words="none: standard error only",

@@ -419,6 +419,15 @@ def test_a_flag_is_checked_like_the_setting_it_stands_for(run: Run, words: list[
     assert line.startswith(f"Error [BSW-8000] {words[0]} is '{words[1]}'")
 
 
+def test_text_that_cannot_be_printed_is_printed_escaped(run: Run) -> None:
+    for name in ("BOTSWARM_\udcff", "BOTSWARM_Ü"):
+        for words in (["config", "verify"], ["config", "verify", "--json"]):
+            done = run(*words, **{name: "1", "PYTHONIOENCODING": "ascii"})
+            assert done.returncode == 8
+            assert "is not a setting of botswarm" in done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m botswarm help commands | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(

@@ -311,7 +311,10 @@ def test_other_programs_names_in_an_env_file_are_left_alone(tmp_path: Path) -> N
         ("log_format", "xml"),
         ("log_file", "/nowhere/at/all.log"),
         ("log_file", "/"),
+        ("log_file", "n" * 300),
         ("state_dir", "/etc/passwd"),
+        ("state_dir", "n" * 300),
+        ("state_dir", "/etc/passwd/x"),
         ("state_dir", "~no-such-user-here/x"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botswarm.config import Secret, load, mask_urls, urls
@@ -17,6 +17,8 @@ from botswarm.config.secret import SecretMask
 from botswarm.config.table import SETTINGS, Setting
 from botswarm.errors import Misconfigured, Problem
 
+# A busy machine is no failure of the code.
+unhurried = settings(deadline=None)
 READERS = (urls.broker_url, urls.database_url, urls.redis_url, urls.management_url)
 SCHEMES = (
     *("amqp://", "amqps://", "pyamqp://", "redis://", "rediss://", "http://", "https://"),
@@ -30,6 +32,7 @@ lines = st.text(alphabet="ABexport =#'\"\\$${}\n\r\t é\x00\u2028")
 passwords = st.text(alphabet="Zz09@:/?#%&=+ é", min_size=4).map(lambda text: f"QQ{text}QQ")
 
 
+@unhurried
 @given(st.one_of(st.text(), url_like))
 def test_a_url_is_read_or_reported_and_reading_it_again_changes_nothing(text: str) -> None:
     for read in READERS:
@@ -42,6 +45,7 @@ def test_a_url_is_read_or_reported_and_reading_it_again_changes_nothing(text: st
             assert mask_urls(url)
 
 
+@unhurried
 @given(st.sampled_from(SCHEMES), passwords, st.sampled_from(["", ":5672", ":x", ":0", ":99999"]))
 def test_no_problem_of_a_url_quotes_its_password(scheme: str, password: str, port: str) -> None:
     for read in READERS:
@@ -52,6 +56,7 @@ def test_no_problem_of_a_url_quotes_its_password(scheme: str, password: str, por
                     assert "QQ" not in str(url)
 
 
+@unhurried
 @given(passwords)
 def test_an_encoded_password_arrives_unchanged_and_is_masked(password: str) -> None:
     encoded = quote(password, safe="")
@@ -63,6 +68,7 @@ def test_an_encoded_password_arrives_unchanged_and_is_masked(password: str) -> N
     assert "QQ" not in SecretMask([Secret(url)])(f"login {password} or {encoded} failed")
 
 
+@unhurried
 @given(st.one_of(st.text(), lines))
 def test_an_env_file_is_read_or_reported_line_by_line(text: str) -> None:
     parsed = parse(text, ".env")
@@ -74,6 +80,7 @@ def test_an_env_file_is_read_or_reported_line_by_line(text: str) -> None:
         assert problem.cure
 
 
+@unhurried
 @given(st.text())
 def test_a_value_in_quotes_is_read_back_as_it_was(value: str) -> None:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
@@ -83,6 +90,7 @@ def test_a_value_in_quotes_is_read_back_as_it_was(value: str) -> None:
     assert parsed.values["NAME"].value == value
 
 
+@unhurried
 @given(st.text().filter(lambda text: not set(text) & set("'\n\r")))
 def test_single_quotes_take_everything_literally(value: str) -> None:
     parsed = parse(f"NAME='{value}'", ".env")
@@ -90,6 +98,7 @@ def test_single_quotes_take_everything_literally(value: str) -> None:
     assert parsed.values["NAME"].value == value
 
 
+@unhurried
 @given(passwords.filter(lambda text: "\n" not in text))
 def test_no_problem_of_an_env_file_quotes_a_value(password: str) -> None:
     for line in (
@@ -103,6 +112,7 @@ def test_no_problem_of_an_env_file_quotes_a_value(password: str) -> None:
             assert "QQ" not in str(problem)
 
 
+@unhurried
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 @given(text=st.text())
 def test_every_setting_is_read_or_reported(setting: Setting, text: str) -> None:
@@ -111,6 +121,7 @@ def test_every_setting_is_read_or_reported(setting: Setting, text: str) -> None:
         assert value.cure
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from([setting.name for setting in SETTINGS]), st.text()), lines)
 def test_loading_gives_settings_or_problems_and_nothing_else(
     values: dict[str, str], dotenv: str
