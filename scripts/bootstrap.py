@@ -25,6 +25,8 @@ Level = Literal["run", "dev"]
 LOCK_FILES: Mapping[Level, str] = {"run": "requirements.lock", "dev": "requirements-dev.lock"}
 PACKAGING = ("setup.cfg", "pyproject.toml")
 
+CACHES = (".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
+
 UNREACHABLE = 5
 INTERRUPTED = 130
 
@@ -265,10 +267,11 @@ def write_stamp(checkout: Checkout, level: Level) -> None:
 
 
 def refuse_foreign_files(checkout: Checkout) -> None:
-    """A set-up made as root cannot be changed by somebody else: say so before pip does."""
-    places = (checkout.root, checkout.venv, checkout.log, checkout.lock)
+    """What root made here nobody else can change: say so before pip or a tool stumbles."""
+    caches = [checkout.root / name for name in CACHES]
     egg_info = checkout.root / "botswarm.egg-info"
-    for place in (*places, egg_info):
+    places = (checkout.root, checkout.venv, checkout.log, checkout.lock, egg_info, *caches)
+    for place in places:
         if place.exists() and not os.access(place, os.W_OK):
             owner = place.stat().st_uid
             raise SetupFailed(
@@ -431,6 +434,7 @@ def up(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> 
 def test(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
     if arguments[:1] == ["--"]:
         arguments = arguments[1:]
+    refuse_foreign_files(checkout)
     ensure_servers(checkout, server_places, way_to_root)
     ensure_venv(checkout, "dev", wanted)
     steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest"]]
@@ -491,7 +495,7 @@ def clean(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) 
     with sole_setup(checkout):
         made = [*checkout.root.glob(".venv.removed-*"), checkout.venv, checkout.log]
         made += [checkout.root / name for name in ("build", "dist", "botswarm.egg-info")]
-        made += [checkout.root / f".{tool}_cache" for tool in ("mypy", "ruff", "pytest")]
+        made += [checkout.root / name for name in CACHES]
         for place in made:
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
