@@ -142,8 +142,9 @@ def peek(session: Session, name: str, count: int) -> Answer:
                 break
             messages.append(message)
         waiting = messages[-1].delivery_info["message_count"] if messages else 0
-        # The last one first, so that each goes back in front of its successor.
-        for message in reversed(messages):
+        # In the order they came: a quorum queue gives returned messages out again in that order,
+        # a classic one puts each back where it was.
+        for message in messages:
             opened.basic_reject(message.delivery_tag, requeue=True)
         # The broker answers in order: with this answer it has taken them back.
         opened.queue_declare(name, passive=True)
