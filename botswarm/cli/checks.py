@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from botswarm.cli import amqp
 from botswarm.cli.management import reason
+from botswarm.clock import Clock, SystemClock
 from botswarm.config import Configuration, Secret, SecretMask, Settings
 from botswarm.errors import BotswarmError, Misconfigured
 
@@ -54,6 +55,7 @@ class Subject:
 
     configuration: Configuration | None
     misconfigured: Misconfigured | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
 
 Check = Callable[[Subject], Finding]
@@ -69,9 +71,9 @@ def run(checks: Mapping[str, Check], subject: Subject, limit_s: float = LIMIT_S)
         )
         thread.start()
         threads.append(thread)
-    deadline = time.monotonic() + limit_s
+    deadline = subject.clock.monotonic() + limit_s
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(max(0.0, deadline - subject.clock.monotonic()))
     # A copy, because a late check may still write into the other.
     done = dict(rows)
     return [done.get(name) or _too_late(name, limit_s) for name in checks]
@@ -88,14 +90,14 @@ def _too_late(name: str, limit_s: float) -> Row:
 
 
 def _run_one(name: str, check: Check, subject: Subject, rows: dict[str, Row]) -> None:
-    started = time.monotonic()
+    started = subject.clock.monotonic()
     try:
         finding = check(subject)
     except BotswarmError as error:
         finding = Finding("fail", error.cause, error.cure)
     except Exception as error:  # a defect in one check must not hide the others' rows
         finding = Finding("fail", f"{type(error).__name__}: {reason(error)}", "report this defect")
-    took_ms = round((time.monotonic() - started) * 1000, 1)
+    took_ms = round(_ms_since(started, subject), 1)
     settings = _settings(subject)
     mask = SecretMask(settings.secrets if settings else ())
     rows[name] = Row(
@@ -106,6 +108,10 @@ def _run_one(name: str, check: Check, subject: Subject, rows: dict[str, Row]) ->
         cure=finding.cure,
         took_ms=took_ms,
     )
+
+
+def _ms_since(started: float, subject: Subject) -> float:
+    return (subject.clock.monotonic() - started) * 1000
 
 
 def _settings(subject: Subject) -> Settings | None:
@@ -125,25 +131,39 @@ def python(_: Subject) -> Finding:
 def packages(_: Subject) -> Finding:
     from importlib.metadata import PackageNotFoundError, requires, version
 
-    from packaging.requirements import Requirement
-
     try:
-        wanted = [Requirement(text) for text in requires("botswarm") or []]
+        wanted = [text for text in requires("botswarm") or [] if "extra ==" not in text]
     except PackageNotFoundError:
         return Finding("warn", "botswarm is not installed, only imported", "pip install -e .")
-    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
     wrong = []
     for requirement in wanted:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
         try:
-            installed = version(requirement.name)
+            installed = version(name)
         except PackageNotFoundError:
-            wrong.append(f"{requirement.name} is missing")
+            wrong.append(f"{name} is missing")
             continue
-        if not requirement.specifier.contains(installed, prereleases=True):
-            wrong.append(f"{requirement.name} {installed} is not {requirement.specifier}")
+        if not _fits(installed, requirement):
+            wrong.append(f"{name} is {installed}, not {requirement.removeprefix(name).strip()}")
     if wrong:
-        return Finding("fail", "; ".join(wrong), "run: make up, or pip install botswarm again")
+        return Finding("fail", "; ".join(wrong), "run: make up, or install botswarm again")
     return Finding("ok", f"{len(wanted)} packages are present in the versions asked for")
+
+
+def _fits(installed: str, requirement: str) -> bool:
+    """Our own ranges are all of the form ``>=5.7,<6``; anything else is not judged."""
+    have = _numbers(installed)
+    for sign, bound in re.findall(r"(>=|<)\s*([0-9.]+)", requirement):
+        if (have < _numbers(bound)) is (sign == ">="):
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    released = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
+    numbers = [int(number) for number in released[0].split(".")] if released else []
+    # 5.7 and 5.7.0 are the same version.
+    return tuple(numbers + [0] * (4 - len(numbers)))
 
 
 def config(subject: Subject) -> Finding:
@@ -195,9 +215,13 @@ def disk(subject: Subject) -> Finding:
     settings = _settings(subject)
     folder = _existing(settings.state_dir if settings else Path())
     usage = shutil.disk_usage(folder)
+    return disk_finding(usage.used, usage.free)
+
+
+def disk_finding(used_bytes: int, free_bytes: int) -> Finding:
     # As df counts: what is reserved for root is neither used nor free.
-    percent = round(100 * usage.used / (usage.used + usage.free)) if usage.total else 0
-    detail = f"{percent} % used, {usage.free / 1e9:.1f} GB free"
+    percent = 100 * used_bytes / max(used_bytes + free_bytes, 1)
+    detail = f"{percent:.0f} % used, {free_bytes / 1e9:.1f} GB free"
     cure = "delete or move what is not needed, or enlarge the disk"
     if percent > DISK_FAIL_PERCENT:
         return Finding("fail", detail, cure)
@@ -205,7 +229,10 @@ def disk(subject: Subject) -> Finding:
 
 
 def memory(_: Subject) -> Finding:
-    free_mb = _memory_free_mb()
+    return memory_finding(_memory_free_mb())
+
+
+def memory_finding(free_mb: int | None) -> Finding:
     if free_mb is None:
         return Finding("skip", "this system does not tell how much memory is free")
     detail = f"{free_mb} MB available"
@@ -230,12 +257,14 @@ def _memory_free_mb() -> int | None:
     return min(available, (limit - used) // 1_048_576)
 
 
-def clock(_: Subject) -> Finding:
-    now = datetime.now(UTC)
+def clock(subject: Subject) -> Finding:
+    return clock_finding(subject.clock.now(), _clock_is_synchronised())
+
+
+def clock_finding(now: datetime, synchronised: bool | None) -> Finding:
     shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     if now.year < 2026:
         return Finding("fail", f"{shown} is in the past", "set the clock, run an NTP service")
-    synchronised = _clock_is_synchronised()
     if synchronised is None:
         return Finding("ok", f"{shown}; whether NTP runs cannot be read here")
     if not synchronised:
@@ -304,12 +333,12 @@ def broker(subject: Subject) -> Finding:
         return Finding("skip", "none configured, none started here", "botswarm broker run")
     embedded = subject.configuration.origins["broker_url"].startswith("embedded")
     hint = "start it: botswarm broker run" if embedded else "start RabbitMQ, or correct the URL"
-    started = time.monotonic()
+    started = subject.clock.monotonic()
     with amqp.channel(url, start_hint=hint) as channel:
         product = channel.connection.server_properties.get("product", "AMQP broker")
         version = channel.connection.server_properties.get("version", "")
-        login_ms = (time.monotonic() - started) * 1000
-        round_trip_ms = _round_trip_ms(channel)
+        login_ms = _ms_since(started, subject)
+        round_trip_ms = _round_trip_ms(channel, subject)
     if round_trip_ms is None:
         return Finding("fail", "a message sent did not come back", "look at the broker's log")
     return Finding(
@@ -319,15 +348,15 @@ def broker(subject: Subject) -> Finding:
     )
 
 
-def _round_trip_ms(channel: Any) -> float | None:
+def _round_trip_ms(channel: Any, subject: Subject) -> float | None:
     from amqp import Message
 
     queue = channel.queue_declare("", exclusive=True, auto_delete=True).queue
-    started = time.monotonic()
+    started = subject.clock.monotonic()
     channel.basic_publish(Message("doctor"), routing_key=queue)
     # The same channel is served in order, so the message is there when the answer is.
     message = channel.basic_get(queue, no_ack=True)
-    took_ms = (time.monotonic() - started) * 1000
+    took_ms = _ms_since(started, subject)
     channel.queue_delete(queue)
     return took_ms if message is not None else None
 
@@ -339,7 +368,7 @@ def database(subject: Subject) -> Finding:
     url = settings.database_url
     if url.reveal().startswith("sqlite"):
         return _sqlite(Path(url.reveal().removeprefix("sqlite:///")))
-    return _postgresql(url)
+    return _postgresql(url, subject)
 
 
 def _sqlite(path: Path) -> Finding:
@@ -364,10 +393,10 @@ def _sqlite(path: Path) -> Finding:
     return Finding("ok", f"SQLite {path} is writable")
 
 
-def _postgresql(url: Secret) -> Finding:
+def _postgresql(url: Secret, subject: Subject) -> Finding:
     import psycopg2
 
-    started = time.monotonic()
+    started = subject.clock.monotonic()
     plain = url.reveal().replace("postgresql+psycopg2://", "postgresql://", 1)
     try:
         connection = psycopg2.connect(plain, connect_timeout=CONNECT_LIMIT_S)
@@ -384,7 +413,7 @@ def _postgresql(url: Secret) -> Finding:
             f"cannot use PostgreSQL at {url.masked} ({reason(error)})",
             "start it, or correct BOTSWARM_DATABASE_URL",
         )
-    took_ms = (time.monotonic() - started) * 1000
+    took_ms = _ms_since(started, subject)
     return Finding("ok", f"PostgreSQL {version} at {url.masked}: SELECT 1 in {took_ms:.0f} ms")
 
 
@@ -397,7 +426,7 @@ def redis(subject: Subject) -> Finding:
         return Finding("skip", "none configured: one machine works without it")
     from redis import Redis, RedisError
 
-    started = time.monotonic()
+    started = subject.clock.monotonic()
     try:
         client = Redis.from_url(
             url.reveal(), socket_connect_timeout=CONNECT_LIMIT_S, socket_timeout=CONNECT_LIMIT_S
@@ -412,7 +441,7 @@ def redis(subject: Subject) -> Finding:
             f"cannot use Redis at {url.masked} ({reason(error)})",
             "start it, or correct BOTSWARM_REDIS_URL",
         )
-    took_ms = (time.monotonic() - started) * 1000
+    took_ms = _ms_since(started, subject)
     return Finding("ok", f"Redis at {url.masked}: PING in {took_ms:.1f} ms")
 
 

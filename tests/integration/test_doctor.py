@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from botswarm.cli import checks
-from botswarm.config import load
 from botswarm.testing.servers import (
     AmqpServer,
     EmbeddedBrokerServer,
@@ -223,23 +222,3 @@ def test_a_sqlite_file_that_is_none_is_a_failed_check(doctor: Doctor, tmp_path: 
     code, rows = doctor("--only", "database", DATABASE_URL="sqlite:///ledger.db")
     assert (code, rows["database"]["status"]) == (5, "fail")
     assert "not a database" in rows["database"]["detail"]
-
-
-def test_a_check_that_hangs_or_breaks_leaves_the_others_their_rows(tmp_path: Path) -> None:
-    subject = checks.Subject(load(environ={}, folder=tmp_path))
-    never = socket.socketpair()
-
-    def hangs(_: checks.Subject) -> checks.Finding:
-        never[0].recv(1)
-        return checks.Finding("ok", "too late")
-
-    def breaks(_: checks.Subject) -> checks.Finding:
-        raise ZeroDivisionError("by zero")
-
-    rows = checks.run({"a": hangs, "b": breaks, "c": checks.python}, subject, limit_s=0.5)
-    assert [row.status for row in rows] == ["fail", "fail", "ok"]
-    assert "no answer within 0.5 s" in rows[0].detail
-    assert "ZeroDivisionError" in rows[1].detail
-    never[1].send(b"x")
-    for end in never:
-        end.close()
