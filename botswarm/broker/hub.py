@@ -92,6 +92,8 @@ class Hub:
             vhost.bury(queue, message, reason)
 
     def _write_journal(self) -> None:
+        # No message may be gone from the journal before the dead letter made of it is there.
+        self._bury()
         if self.to_log:
             queues, self.to_log = self.to_log, []
             for queue in queues:
@@ -104,9 +106,12 @@ class Hub:
                     queue.gone = []
         if self.journal.dirty:
             self.flush_journal()
-            if self._cleaning is None and self.journal.wants_cleaning():
-                self._cleaning = self.journal.oldest_messages()
-                self.loop.call_soon(self._clean)
+            self.clean_if_wanted()
+
+    def clean_if_wanted(self) -> None:
+        if self._cleaning is None and self.journal.wants_cleaning():
+            self._cleaning = self.journal.oldest_messages()
+            self.loop.call_soon(self._clean)
 
     def flush_journal(self) -> bool:
         """Write the journal; on a full disk keep everything, block publishers and try again."""
@@ -179,6 +184,8 @@ class Hub:
         if self.journal_stuck:
             self.loop.call_later(DISK_RETRY_S, self._clean)
             return
+        # Marks first: a copy carries its deliveries, and must not be followed by one of them.
+        self._write_journal()
         deadline = self.loop.time() + CLEANING_SLICE_S
         for published in self._cleaning:
             self._relocate(published)
@@ -191,15 +198,17 @@ class Hub:
         self._write_journal()
         if not self.journal_stuck:
             self.journal.drop_oldest()
-        if self.journal.wants_cleaning():
-            self._cleaning = self.journal.oldest_messages()
-            self.loop.call_soon(self._clean)
+        self.clean_if_wanted()
 
     def _relocate(self, published: Published) -> None:
+        # Copies made before a crash cut the cleaning short count: a broker that is killed
+        # again and again would otherwise copy the same segment for ever.
+        oldest = self.journal.oldest
         holders = [
             queue
             for queue_id in published.queue_ids
-            if (queue := self.queues_by_id.get(queue_id)) is not None and queue.holds(published.id)
+            if (queue := self.queues_by_id.get(queue_id)) is not None
+            and queue.segment_of(published.id) == oldest
         ]
         if not holders:
             return

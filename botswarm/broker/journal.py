@@ -5,8 +5,10 @@ settled. Replaying the records in order gives the state back. Segments are delet
 first only, after what still lives in them was copied to the end; so a record that settles a
 message can never disappear before the message itself.
 
-A crash can tear the last record: it is dropped, the file is kept. A record whose checksum is
-wrong in the middle of a file is skipped and counted, the ones after it are read.
+What one flush writes is taken back whole or not at all: ``kill -9`` can cut a write at any
+page, and a dead letter must not come back beside the message it was made of. So each flush
+ends with a COMMIT, and what follows a segment's last one is dropped; the file is kept. A
+record whose checksum is wrong before that is skipped and counted, the ones after it are read.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ PUBLISH: Final = 3  # a message and the queues that hold it
 DELIVERED: Final = 4  # a queue and the ids that left it towards a consumer
 GONE: Final = 5  # a queue and the ids that will never be delivered again
 PURGED: Final = 6  # a queue and the highest id purged from it
+COMMIT: Final = 7  # all before it belongs together and is complete
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 # Cleaning keeps the log below 1.5 x what lives in it plus two segments.
@@ -38,10 +41,11 @@ LIVE_FACTOR: Final = 1.5
 SLACK_SEGMENTS: Final = 2
 SEGMENTS_FEW: Final = 8
 
-_MAGIC: Final = b"botswarm-journal-1-" + sys.byteorder.encode() + b"\n"
+_MAGIC: Final = b"botswarm-journal-2-" + sys.byteorder.encode() + b"\n"
 _head = struct.Struct(">IIB")  # crc32 of kind and payload, payload length, kind
 _publish = struct.Struct(">QQBBHHIH")
 _queue_id = struct.Struct(">I")
+_commit: Final = _head.pack(zlib.crc32(b"", COMMIT), 0, COMMIT)
 PERSISTENT: Final = 1
 
 _log = logging.getLogger(__name__)
@@ -142,6 +146,7 @@ class Journal:
         self._descriptor = -1
         self._readers: dict[int, int] = {}
         self._unsynced = False
+        self._uncommitted = False
 
     # --- opening ------------------------------------------------------------------------
 
@@ -177,7 +182,7 @@ class Journal:
                 )
             replay.torn_bytes += len(data)  # killed while the segment was being born
             return
-        at, end, base = len(_MAGIC), len(data), number << 32
+        at, end, base = len(_MAGIC), _committed_end(data), number << 32
         view, unpack, crc32 = memoryview(data), _head.unpack_from, zlib.crc32
         unpack_publish, unpack_queue = _publish.unpack_from, _queue_id.unpack_from
         publish_size, head_size = _publish.size, _head.size
@@ -231,7 +236,7 @@ class Journal:
                     recovered.deliveries.pop(message_id, None)
             elif kind in (DEFINE, SNAPSHOT):
                 define(kind, data[start:stop])
-        replay.torn_bytes += end - at
+        replay.torn_bytes += len(data) - end
         replay.last_id = last_id
 
     # --- writing ------------------------------------------------------------------------
@@ -242,6 +247,7 @@ class Journal:
         self._pending.append(_head.pack(zlib.crc32(payload, kind), len(payload), kind))
         self._pending.append(payload)
         self._size += _head.size + len(payload)
+        self._uncommitted = True
         return location
 
     def append_publish(
@@ -285,14 +291,25 @@ class Journal:
 
     @property
     def dirty(self) -> bool:
-        return bool(self._pending)
+        return self._uncommitted
 
     def flush(self) -> None:
-        """Hand all pending records to the operating system: from here ``kill -9`` loses none.
+        """Hand all records to the operating system, as one: from here ``kill -9`` loses none.
 
         Raises OSError with everything unwritten still pending, so that a full disk delays
         records and loses none.
         """
+        if not self._uncommitted:
+            return
+        self._pending.append(_commit)
+        self._size += len(_commit)
+        self._write_pending()
+        self._uncommitted = False
+        if self._size >= self.segment_bytes:
+            self._start_segment()
+
+    def _write_pending(self) -> None:
+        """Write what is pending so far, without saying that it is complete."""
         if self._pending:
             data = memoryview(b"".join(self._pending))
             written = 0
@@ -303,8 +320,6 @@ class Journal:
             finally:
                 self._pending = [] if written == len(data) else [bytes(data[written:])]
                 self.segments[self._current] += written
-        if self._size >= self.segment_bytes:
-            self._start_segment()
 
     def sync(self) -> None:
         """Force what was flushed to the disk itself, now."""
@@ -361,7 +376,7 @@ class Journal:
             for location in locations
             if location >> 32 == self._current
         ):
-            self.flush()
+            self._write_pending()  # in the middle of a turn: not complete yet
         index = 0
         while index < len(locations):
             number = locations[index] >> 32
@@ -410,9 +425,14 @@ class Journal:
             LIVE_FACTOR * self.live_bytes + SLACK_SEGMENTS * self.segment_bytes
         )
 
+    @property
+    def oldest(self) -> int:
+        """The segment that is cleaned next."""
+        return next(iter(self.segments))
+
     def oldest_messages(self) -> Iterator[Published]:
         """Every message in the oldest segment: whoever iterates copies the living to the end."""
-        data = self._path(next(iter(self.segments))).read_bytes()
+        data = self._path(self.oldest).read_bytes()
         at, end = len(_MAGIC), len(data)
         while at + _head.size <= end:
             crc, length, kind = _head.unpack_from(data, at)
@@ -428,7 +448,7 @@ class Journal:
         self.flush()
         if self.fsync:
             self.sync()
-        number = next(iter(self.segments))
+        number = self.oldest
         descriptor = self._readers.pop(number, None)
         if descriptor is not None:
             os.close(descriptor)
@@ -436,6 +456,25 @@ class Journal:
         del self.segments[number]
 
 
+def _committed_end(data: bytes) -> int:
+    """Where the last complete flush of a segment ends."""
+    if data.endswith(_commit):
+        return len(data)
+    at = committed = len(_MAGIC)
+    while at + _head.size <= len(data):
+        _, length, kind = _head.unpack_from(data, at)
+        at += _head.size + length
+        if kind == COMMIT and at <= len(data):
+            committed = at
+    return committed
+
+
 def is_disk_trouble(error: OSError) -> bool:
     """Trouble that goes away by itself or by the operator's hand: keep the records and wait."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+    return error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EROFS,
+    )

@@ -732,8 +732,15 @@ class Queue:
                         return chunk, at
         return None
 
-    def holds(self, message_id: int) -> bool:
-        return message_id in self.live or self._chunk_of(message_id) is not None
+    def segment_of(self, message_id: int) -> int | None:
+        """The segment of the journal a message of this queue is read from; None: not held."""
+        message = self.live.get(message_id)
+        if message is not None:
+            return message.location >> 32
+        if (found := self._chunk_of(message_id)) is not None:
+            chunk, at = found
+            return chunk.locations[at] >> 32
+        return None
 
     def deliveries_of(self, message_id: int) -> int:
         message = self.live.get(message_id)

@@ -84,6 +84,7 @@ class Broker:
             if "/" not in self.vhosts:
                 self.add_vhost("/")
             self._restore_messages(replay)
+            self.hub.clean_if_wanted()
         finally:
             gc.enable()
         del definitions

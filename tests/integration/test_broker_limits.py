@@ -1,0 +1,232 @@
+"""What the embedded broker does at its limits: long backlogs, full disks, slow readers, crashes."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import amqp
+import pytest
+
+from botswarm.broker import record
+from botswarm.testing.servers import EmbeddedBrokerServer
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBrokerServer]:
+    with EmbeddedBrokerServer(tmp_path / "broker") as server:
+        yield server
+
+
+@contextmanager
+def channel_on(broker: EmbeddedBrokerServer, **options: Any) -> Iterator[Any]:
+    address = f"{broker.host}:{broker.port}"
+    connection = amqp.Connection(
+        host=address, userid=broker.user, password=broker.password, **options
+    )
+    connection.connect()
+    try:
+        yield connection.channel()
+    finally:
+        connection.collect()  # without a word: the broker may be dead, or not listening
+
+
+def put(channel: Any, queue: str, bodies: Iterator[str] | list[str], mode: int = 2) -> None:
+    for body in bodies:
+        channel._basic_publish(amqp.Message(body, delivery_mode=mode), "", queue)
+
+
+def count(channel: Any, queue: str) -> int:
+    return int(channel.queue_declare(queue, passive=True).message_count)
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def drain(channel: Any, queue: str, wanted: int, *, settle: bool = True) -> list[tuple[str, bool]]:
+    """Body and redelivered flag of the next so many messages."""
+    got: list[tuple[str, bool]] = []
+
+    def take(message: Any) -> None:
+        got.append((message.body, message.delivery_info["redelivered"]))
+        if settle:
+            channel.basic_ack(message.delivery_tag)
+
+    channel.basic_qos(0, 200, False)
+    tag = channel.basic_consume(queue, callback=take)
+    while len(got) < wanted:
+        channel.connection.drain_events(timeout=PATIENCE_S)
+    channel.basic_cancel(tag)
+    return got
+
+
+def overview(broker: EmbeddedBrokerServer) -> dict[str, Any]:
+    status, answer = broker.manage("GET", "overview")
+    assert status == 200
+    facts: dict[str, Any] = answer["botswarm"]
+    return facts
+
+
+@pytest.mark.parametrize("mode", [1, 2], ids=["transient", "persistent"])
+def test_a_long_backlog_keeps_its_order_and_leaves_memory(
+    broker: EmbeddedBrokerServer, mode: int
+) -> None:
+    total = 20_000
+    with channel_on(broker) as channel:
+        channel.queue_declare("long", durable=True, auto_delete=False)
+        put(channel, "long", (f"{n} {'x' * 500}" for n in range(total)), mode)
+        eventually(lambda: count(channel, "long") == total, "all queued")
+        # 20,000 messages of half a kilobyte weigh 16 MB when all of them are in memory.
+        assert overview(broker)["memory_bytes"] < 8_000_000
+        got = [int(body.split()[0]) for body, _ in drain(channel, "long", total)]
+        assert got == list(range(total))
+        eventually(lambda: overview(broker)["memory_bytes"] == 0, "all given back")
+        assert overview(broker)["journal_live_bytes"] == 0
+
+
+def test_a_backlog_larger_than_memory_survives_a_kill_in_order(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    total = 12_000
+    with channel_on(broker) as channel:
+        channel.confirm_select()
+        channel.queue_declare("kept", durable=True, auto_delete=False)
+        put(channel, "kept", (str(n) for n in range(total)))
+        put(channel, "kept", ["lost with the broker"] * 10, mode=1)
+        eventually(lambda: count(channel, "kept") == total + 10, "all queued")
+        seen = drain(channel, "kept", 100, settle=False)
+        broker.kill()
+    broker.start()
+    with channel_on(broker) as channel:
+        assert count(channel, "kept") == total
+        got = drain(channel, "kept", total)
+        assert [int(body) for body, _ in got] == list(range(total))
+        redelivered = {body for body, again in got if again}
+        assert {body for body, _ in seen} <= redelivered
+        assert len(redelivered) <= 300  # what was handed out and no more
+
+
+def test_old_messages_outlive_the_segments_they_were_written_to(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    """Much traffic makes the cleaner copy the old messages again and again."""
+    old, filler = 6_000, "x" * 4_000
+    with channel_on(broker) as channel:
+        channel.queue_declare("old", durable=True, auto_delete=False)
+        channel.queue_declare("busy", durable=True, auto_delete=False)
+        put(channel, "old", (str(n) for n in range(old)))
+        first_segment = min((broker.state_dir / "broker").iterdir())
+        for _ in range(12):
+            put(channel, "busy", [filler] * 2_000)
+            drain(channel, "busy", 2_000)
+        eventually(lambda: not first_segment.exists(), "the first segment was cleaned away")
+        assert overview(broker)["journal_bytes"] < 80_000_000
+    broker.kill()
+    broker.start()
+    with channel_on(broker) as channel:
+        assert [int(body) for body, _ in drain(channel, "old", old)] == list(range(old))
+        assert (count(channel, "old"), count(channel, "busy")) == (0, 0)
+
+
+def test_purging_and_deleting_a_long_backlog_frees_the_journal(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    with channel_on(broker) as channel:
+        for name in ("purged", "deleted"):
+            channel.queue_declare(name, durable=True, auto_delete=False)
+            put(channel, name, (str(n) for n in range(10_000)))
+            eventually(lambda name=name: count(channel, name) == 10_000, "queued")  # type: ignore[misc]
+        assert channel.queue_purge("purged") == 10_000
+        assert channel.queue_delete("deleted") == 10_000
+        eventually(lambda: overview(broker)["journal_live_bytes"] == 0, "nothing lives")
+    broker.kill()
+    broker.start()
+    with channel_on(broker) as channel:
+        assert count(channel, "purged") == 0
+        channel.queue_declare("deleted", durable=True, auto_delete=False)
+        assert count(channel, "deleted") == 0
+
+
+def test_a_disk_that_fills_up_delays_confirms_and_loses_nothing(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    with channel_on(broker) as channel:
+        channel.queue_declare("q", durable=True, auto_delete=False)
+        channel.confirm_select()
+        confirmed: list[int] = []
+        channel.events["basic_ack"].add(lambda tag, multiple: confirmed.append(tag))
+        put(channel, "q", ["before"])
+        channel.connection.drain_events(timeout=PATIENCE_S)
+        assert confirmed == [1]
+        # The kernel refuses every byte beyond this size, as a full disk does.
+        size = max(path.stat().st_size for path in (broker.state_dir / "broker").iterdir())
+        unlimited = resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, (size + 100, -1))
+        put(channel, "q", ["while full " + "x" * 1_000])
+        eventually(lambda: overview(broker)["blocked_for"] == "low on disk", "alarm")
+        with pytest.raises(TimeoutError):
+            channel.connection.drain_events(timeout=0.5)
+        resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, unlimited)
+        while confirmed[-1] < 2:
+            channel.connection.drain_events(timeout=PATIENCE_S)
+        eventually(lambda: overview(broker)["blocked_for"] == "", "the alarm is over")
+    broker.kill()
+    broker.start()
+    with channel_on(broker) as channel:
+        bodies = [body for body, _ in drain(channel, "q", 2)]
+        assert [body[:10] for body in bodies] == ["before", "while full"]
+
+
+@pytest.mark.parametrize("fsync", ["always", "interval", "never"])
+def test_every_way_to_sync_confirms_and_keeps(tmp_path: Path, fsync: str) -> None:
+    with EmbeddedBrokerServer(tmp_path / "broker", options=["--fsync", fsync]) as broker:
+        with channel_on(broker, confirm_publish=True) as channel:
+            channel.queue_declare("q", durable=True, auto_delete=False)
+            for n in range(200):
+                channel.basic_publish(amqp.Message(str(n), delivery_mode=2), "", "q")
+        broker.kill()
+        broker.start()
+        with channel_on(broker) as channel:
+            assert [int(body) for body, _ in drain(channel, "q", 200)] == list(range(200))
+
+
+def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    body = "x" * 100_000
+    with channel_on(broker) as channel, channel_on(broker) as greedy:
+        channel.queue_declare("q", durable=False, auto_delete=False)
+        raw = greedy.connection.transport.sock
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        put(channel, "q", [body] * 300, mode=1)
+        eventually(lambda: count(channel, "q") == 300, "queued")
+        # Asks for everything, takes nothing; and asks for much more.
+        greedy.basic_consume("q", no_ack=True)
+        eventually(lambda: count(channel, "q") < 300, "deliveries began")
+        time.sleep(0.3)
+        assert count(channel, "q") > 150, "the broker sent what nobody reads"
+        put(channel, "q", ["quick"], mode=1)
+        channel.queue_declare("other", exclusive=True)
+        put(channel, "other", ["fast"], mode=1)
+        eventually(lambda: count(channel, "other") == 1, "the other client is served")
+        assert channel.basic_get("other", no_ack=True).body == "fast"
+
+
+def test_the_password_is_for_the_owner_only_and_stays(broker: EmbeddedBrokerServer) -> None:
+    path = broker.state_dir / record.FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    password = broker.password
+    assert len(password) >= 32
+    broker.restart()
+    assert broker.password == password  # clients that were configured with it come back
