@@ -82,6 +82,23 @@ def test_a_last_record_torn_at_any_byte_takes_nothing_else_with_it(tmp_path: Pat
         assert ids_after_restart(folder) == [1]
 
 
+def test_what_one_flush_wrote_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A dead letter and the end of the message it was made of are one flush."""
+    journal, _ = opened(tmp_path / "whole")
+    publish(journal, 1)
+    journal.flush()
+    before = only_segment(journal.folder).stat().st_size
+    publish(journal, 2)
+    journal.append_ids(GONE, QUEUE, [1])
+    journal.flush()
+    whole = only_segment(journal.folder).read_bytes()
+    for cut in range(before, len(whole) + 1):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "journal-00000001.log").write_bytes(whole[:cut])
+        assert ids_after_restart(folder) == ([2] if cut == len(whole) else [1])
+
+
 def test_a_segment_killed_while_being_born_is_no_obstacle(tmp_path: Path) -> None:
     journal, _ = opened(tmp_path)
     publish(journal, 1)
