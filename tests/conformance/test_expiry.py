@@ -609,16 +609,3 @@ def test_an_expired_message_of_low_priority_waits_for_the_head(
     assert channel.get(dead) is None
     assert channel.take(queue).body == b"high"
     assert channel.take(dead).body == b"low"
-
-
-def test_an_expired_message_of_high_priority_does_not_hold_up_the_others(
-    channel: Channel, graveyard: tuple[str, str]
-) -> None:
-    exchange, dead = graveyard
-    arguments = {"x-max-priority": 5, "x-dead-letter-exchange": exchange}
-    queue = channel.queue(exclusive=True, arguments=arguments)
-    channel.publish("", queue, "low", priority=0)
-    channel.publish("", queue, "high", priority=5, expiration="50")
-    assert channel.silence(for_s=0.2)
-    assert channel.drain(queue) == [b"low"]
-    assert channel.take(dead).body == b"high"

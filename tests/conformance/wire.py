@@ -6,12 +6,12 @@ other channels. Nothing is validated on the way out: a test may say what no libr
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -424,7 +424,11 @@ class Client:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect((host, port))
+        try:
+            self.socket.connect((host, port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.frame_max = 131072
@@ -646,7 +650,8 @@ class Client:
             self.send(method.channel, "channel.close-ok")
             self.channels.pop(method.channel).closed = True
         else:
-            self.send(0, "connection.close-ok")
+            with contextlib.suppress(OSError):  # the broker may be in a hurry
+                self.send(0, "connection.close-ok")
         raise Closed(scope, method.code, method.text, method.class_id, method.method_id)
 
 
@@ -848,7 +853,7 @@ class Channel:
         self.call("exchange.declare", exchange="amq.direct", passive=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def refused(
     code: int, text: str, *, method: str | None = None, scope: str = "channel"
 ) -> Iterator[None]:
