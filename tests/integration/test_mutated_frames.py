@@ -1,0 +1,13 @@
+"""A short round of the campaign that sends the embedded broker frames that are wrong."""
+
+from __future__ import annotations
+
+from botswarm.testing.servers import EmbeddedBrokerServer
+from tests.campaign.mutate_frames import campaign
+
+
+def test_mutated_frames_hurt_nobody_but_their_sender() -> None:
+    with EmbeddedBrokerServer() as server:
+        report = campaign(server, frames=20_000, seed=20)
+    assert report.failures == [], str(report)
+    assert report.tally.read >= 20_000
