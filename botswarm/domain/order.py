@@ -1,0 +1,127 @@
+"""Orders: what can be asked of a venue, and the states an order goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from botswarm.errors import BotswarmError
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+
+class OrderKind(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+
+
+class TimeInForce(StrEnum):
+    GTC = "gtc"
+    IOC = "ioc"
+    FOK = "fok"
+
+
+class OrderState(StrEnum):
+    """What is known of an order. Everything after SENDING is the venue's word, or its absence."""
+
+    READY = "ready"  # the bot wants it; nobody has judged it
+    REFUSED = "refused"  # the gate said no; its reason is kept
+    STALE = "stale"  # its signal is too old to be acted on
+    APPROVED = "approved"  # judged, exposure reserved, nothing sent
+    SENDING = "sending"  # the signed bytes are committed; they may or may not have left
+    UNKNOWN = "unknown"  # no answer, or one that proves nothing
+    LIVE = "live"  # the venue has it in its book
+    PARTIAL = "partial"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"  # the venue said no: nothing was placed
+    EXPIRED = "expired"  # the venue took it and let it end unfilled, or in part
+
+    @property
+    def is_final(self) -> bool:
+        return not NEXT[self]
+
+    @property
+    def may_be_live(self) -> bool:
+        """It counts as full exposure: at the venue it is open, or could be."""
+        return self in _MAY_BE_LIVE
+
+
+_S = OrderState
+_OUTCOMES = frozenset({_S.LIVE, _S.PARTIAL, _S.FILLED, _S.CANCELED, _S.REJECTED, _S.EXPIRED})
+NEXT: Mapping[OrderState, frozenset[OrderState]] = {
+    _S.READY: frozenset({_S.APPROVED, _S.REFUSED, _S.STALE}),
+    # Back to READY never: an approved order is sent, or ends here when its signal grew old.
+    _S.APPROVED: frozenset({_S.SENDING, _S.STALE, _S.REFUSED}),
+    _S.SENDING: _OUTCOMES | {_S.UNKNOWN},
+    # APPROVED only by proof that nothing was placed; then another attempt is allowed.
+    _S.UNKNOWN: _OUTCOMES | {_S.APPROVED},
+    _S.LIVE: _OUTCOMES - {_S.LIVE, _S.REJECTED},
+    _S.PARTIAL: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED}),
+    _S.REFUSED: frozenset(),
+    _S.STALE: frozenset(),
+    _S.FILLED: frozenset(),
+    _S.CANCELED: frozenset(),
+    _S.REJECTED: frozenset(),
+    _S.EXPIRED: frozenset(),
+}
+_MAY_BE_LIVE = frozenset({_S.APPROVED, _S.SENDING, _S.UNKNOWN, _S.LIVE, _S.PARTIAL})
+
+
+class IllegalTransition(BotswarmError):
+    """A bug: an order was moved along a path that does not exist."""
+
+    def __init__(self, order_id: str, before: OrderState, after: OrderState) -> None:
+        super().__init__(f"order {order_id}: {before} -> {after} is not allowed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One intent of one bot on its way to a venue. ``id`` is the intent's and never changes."""
+
+    id: str
+    """A UUID made of bot, evaluation and leg: a redelivered evaluation makes the same one."""
+    bot: str
+    venue: str
+    account: str
+    symbol: str
+    side: Side
+    kind: OrderKind
+    quantity: Decimal
+    limit_price: Decimal | None
+    time_in_force: TimeInForce
+    reference_price: Decimal
+    """The price the decision was made at; a market order's notional is judged by it."""
+    state: OrderState
+    created_at: datetime
+    signal_expires_at: datetime
+    filled_quantity: Decimal = Decimal(0)
+    venue_order_id: str | None = None
+    reason: str | None = None
+
+    @property
+    def client_order_id(self) -> str:
+        """What the venue knows it by; the same for every attempt, 32 characters of hex."""
+        return self.id.replace("-", "")
+
+    @property
+    def notional(self) -> Decimal:
+        return self.quantity * (self.limit_price or self.reference_price)
+
+    @property
+    def open_quantity(self) -> Decimal:
+        return self.quantity - self.filled_quantity
+
+    def check(self, after: OrderState) -> None:
+        if after not in NEXT[self.state]:
+            raise IllegalTransition(self.id, self.state, after)

@@ -1,0 +1,51 @@
+"""May this order be sent? The states, sums and answers that the gate and the ledger share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from botswarm.domain.order import Order
+
+
+class TradingState(StrEnum):
+    """Swarm-wide, or of an account, bot or market; the strictest that applies wins."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"  # only orders that shrink a position, and cancels
+    HALTED = "halted"  # cancels only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """What stands against the limits at the moment of asking, in the market's quote asset."""
+
+    trading_state: TradingState
+    account_open_notional: Decimal
+    """Of every order of the account that is or may be live, this one not counted."""
+    position: Decimal
+    """The bot's quantity of this market, by fills."""
+    open_buy_quantity: Decimal
+    open_sell_quantity: Decimal
+    """Of the bot's other orders in this market that are or may be live."""
+    open_orders: int
+    """Of the account."""
+    orders_last_minute: int
+    """Of the bot, sent."""
+    loss_today: Decimal
+    """Of the account, realised; positive is a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    order: Order
+    reason: str
+
+
+Verdict = Approved | Refused

@@ -1,0 +1,70 @@
+"""Every message that crosses the broker as a task: its fields, its task, its queue, its expiry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    task: ClassVar[str]
+    queue: ClassVar[str]
+    expires_s: ClassVar[float | None] = None
+    """How long it is worth anything; None where the ledger's row decides that."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateMarket(Message):
+    """A market moved: every running bot of it may want to decide."""
+
+    task: ClassVar[str] = "workers.strategy.evaluate_market"
+    queue: ClassVar[str] = "strategy"
+    expires_s: ClassVar[float | None] = 5.0
+
+    venue: str
+    symbol: str
+    sequence: int
+    """The feed's digest it speaks of; the evaluator waits, briefly, until its book has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder(Message):
+    """An order row is READY: judge it and, if it passes, send it."""
+
+    task: ClassVar[str] = "workers.orders.place"
+    queue: ClassVar[str] = "orders"
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleOrders(Message):
+    """Ask the venues about orders that may be live or are unknown, and book their fills."""
+
+    task: ClassVar[str] = "workers.orders.settle"
+    queue: ClassVar[str] = "orders"
+    expires_s: ClassVar[float | None] = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOutbox(Message):
+    """Ring again for rows whose doorbell nobody heard."""
+
+    task: ClassVar[str] = "workers.ops.sweep_outbox"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Message):
+    """Is anybody there? Answers with who ran it, for health checks and first steps."""
+
+    task: ClassVar[str] = "workers.ops.probe"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 60.0
+
+    text: str = "hello"
+
+
+ALL: tuple[type[Message], ...] = (EvaluateMarket, PlaceOrder, SettleOrders, SweepOutbox, Probe)

@@ -1,0 +1,63 @@
+"""What trading needs of the ledger. Every method is one transaction, committed when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from botswarm.domain.fill import Fill
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.order import Order, OrderState
+from botswarm.domain.permission import Exposure, Verdict
+from botswarm.exchanges.base import SignedRequest
+
+Judge = Callable[[Order, Exposure], Verdict]
+
+
+class Books(Protocol):
+    def instrument(self, venue: str, symbol: str) -> Instrument: ...
+
+    def save_instruments(self, instruments: Sequence[Instrument]) -> None: ...
+
+    def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
+        """READY -> APPROVED or REFUSED (STALE when its signal has expired) by compare-and-set.
+
+        Exposure is read and, by the new state, reserved in the same transaction, under a lock
+        of the account: workers that race cannot exceed a limit together. None when the order
+        is not READY any more, or not there: an earlier delivery of the message had it.
+        """
+        ...
+
+    def begin_attempt(self, order: Order, request: SignedRequest, now: datetime) -> Order | None:
+        """APPROVED -> SENDING with the frozen bytes; None when somebody else already did."""
+        ...
+
+    def record(
+        self,
+        order_id: str,
+        after: OrderState,
+        now: datetime,
+        *,
+        venue_order_id: str | None = None,
+        reason: str | None = None,
+    ) -> Order:
+        """Move an order along the table of states, with an event row; the same state is no move."""
+        ...
+
+    def book(self, fills: Sequence[Fill], now: datetime) -> int:
+        """Book fills once each, in double entry; positions and filled quantities follow.
+
+        Answers how many were new. A fill of an order that is not ours is kept as external.
+        """
+        ...
+
+    def approved(self, venue: str, account: str) -> Sequence[Order]:
+        """Orders that were judged and never sent: their worker died in between."""
+        ...
+
+    def unsettled(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
+        """Orders that are or may be live, with the fence of their last attempt."""
+        ...
+
+    def last_trade_id(self, venue: str, account: str, symbol: str) -> int | None: ...
