@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,30 @@ def test_the_lock_names_no_index_and_no_address(name: str) -> None:
 def test_the_tests_run_on_the_versions_that_are_deployed() -> None:
     run, dev = pins(LOCKS[0]), pins(LOCKS[1])
     assert {name: dev.get(name) for name in run} == run
+
+
+def imported_modules(folder: Path) -> set[str]:
+    """The top-level names that the Python files below ``folder`` import."""
+    found = set[str]()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_what_the_code_imports_is_asked_for_in_setup_cfg() -> None:
+    """A package that only the tests bring along would be missing where botswarm is deployed."""
+    asked = {canonicalize_name(requirement.name) for requirement in ranges(dev=False)}
+    modules = imported_modules(ROOT / "botswarm") | imported_modules(ROOT / "workers")
+    foreign = modules - set(sys.stdlib_module_names) - {"botswarm", "workers", "__future__"}
+    assert {"click", "amqp"} <= foreign
+    givers = packages_distributions()
+    missing = [
+        module
+        for module in sorted(foreign)
+        if not asked & {canonicalize_name(giver) for giver in givers.get(module, [])}
+    ]
+    assert missing == []
