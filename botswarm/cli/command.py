@@ -119,5 +119,4 @@ def _session(ctx: click.Context) -> Session:
     session = ctx.find_object(Session)
     assert session is not None
     session.take(ctx.params)
-    ctx.color = session.color
     return session
