@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from botswarm.cli.command import Group
@@ -16,14 +14,22 @@ def bench() -> None:
 
 
 @bench.command("broker")
-@click.option("--quick", is_flag=True, help="A smaller load: seconds instead of minutes.")
-@click.option(
-    "--rabbitmq-url", metavar="URL", help="Measure this RabbitMQ beside the embedded one."
-)
+@click.option("--quick", is_flag=True, help="A smaller load: about a minute instead of many.")
 @click.pass_obj
-def broker(session: Session, quick: bool, rabbitmq_url: str | None) -> Answer:
-    """Measure the embedded broker, side by side with RabbitMQ where there is one."""
+def broker(session: Session, quick: bool) -> Answer:
+    """Measure the embedded broker and RabbitMQ side by side, each freshly started.
+
+    Where RabbitMQ is not installed the embedded one is measured alone.
+    """
+    from botswarm.bench import figures
     from botswarm.bench.broker import main
 
-    figures = main(json=session.json, quick=quick, rabbitmq_url=rabbitmq_url)
-    return Answer(data=figures, text=json.dumps(figures, indent=2))
+    def progress(line: str) -> None:
+        if not session.quiet and not session.json:
+            click.echo(line, err=True)
+
+    measured = main(quick=quick, progress=progress)
+    missing = measured["missing"]
+    return Answer(
+        data=measured, text=figures.table(measured), warnings=[missing] if missing else []
+    )
