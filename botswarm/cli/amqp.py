@@ -61,7 +61,8 @@ def _connect(url: Secret) -> Any:
         userid=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         virtual_host=vhost_of(url),
-        ssl=encrypted,
+        # Without the name a certificate of any host would do.
+        ssl={"server_hostname": host} if encrypted else False,
         connect_timeout=LIMIT_S,
         read_timeout=LIMIT_S,
         write_timeout=LIMIT_S,

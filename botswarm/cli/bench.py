@@ -14,22 +14,20 @@ def bench() -> None:
 
 
 @bench.command("broker")
-@click.option("--quick", is_flag=True, help="A smaller load: about a minute instead of many.")
+@click.option("--quick", is_flag=True, help="A smaller load: one minute instead of six.")
 @click.pass_obj
 def broker(session: Session, quick: bool) -> Answer:
-    """Measure the embedded broker and RabbitMQ side by side, each freshly started.
+    """Measure the embedded broker and RabbitMQ, side by side in one run.
 
-    Where RabbitMQ is not installed the embedded one is measured alone.
+    Each runs as a process of its own with fresh data. Where RabbitMQ is not installed the
+    embedded broker is measured alone. docs/bench.md defines every figure.
     """
-    from botswarm.bench import figures
     from botswarm.bench.broker import main
+    from botswarm.bench.figures import table
 
     def progress(line: str) -> None:
-        if not session.quiet and not session.json:
+        if not session.json and not session.quiet:
             click.echo(line, err=True)
 
-    measured = main(quick=quick, progress=progress)
-    missing = measured["missing"]
-    return Answer(
-        data=measured, text=figures.table(measured), warnings=[missing] if missing else []
-    )
+    figures = main(quick=quick, progress=progress)
+    return Answer(data=figures, text=table(figures))

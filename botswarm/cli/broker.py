@@ -62,6 +62,8 @@ def run(session: Session, /, **given: str | None) -> None:
     from botswarm.broker.server import serve
 
     logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    for warning in session.warnings:
+        logging.getLogger(__name__).warning(warning)
     serve(
         BrokerOptions(
             state_dir=settings.state_dir,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -350,6 +353,53 @@ def test_a_server_that_is_no_broker_is_told_apart_from_none(run: Run) -> None:
         done = run("queue", "peek", "x", AMQP_URL=url)
     assert done.returncode == 5
     assert len(errors(done)) == 1
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(run: Run, tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", "key.pem", "-out", "certificate.pem"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    certificate = str(tmp_path / "certificate.pem")
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=_shake_hands, args=(listener, context, 3))
+        thread.start()
+        unknown = run("queue", "peek", "x", AMQP_URL=f"amqps://u:pw12@localhost:{port}")
+        other = run(
+            *("queue", "peek", "x"),
+            AMQP_URL=f"amqps://u:pw12@127.0.0.1:{port}",
+            SSL_CERT_FILE=certificate,
+        )
+        right = run(
+            *("queue", "peek", "x"),
+            AMQP_URL=f"amqps://u:pw12@localhost:{port}",
+            SSL_CERT_FILE=certificate,
+        )
+        thread.join(timeout=30)
+    assert [done.returncode for done in (unknown, other, right)] == [5, 5, 5]
+    assert "certificate verify failed" in errors(unknown)[0]
+    assert "certificate verify failed" in errors(other)[0]
+    assert "certificate" not in errors(right)[0]
+
+
+def _shake_hands(listener: socket.socket, context: ssl.SSLContext, times: int) -> None:
+    """Speak TLS and no AMQP."""
+    listener.settimeout(20)
+    for _ in range(times):
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+            pass
+        connection.close()
 
 
 def test_no_broker_at_all_is_said_with_how_to_start_one(run: Run) -> None:
