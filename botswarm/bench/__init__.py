@@ -1,0 +1,1 @@
+"""How fast and how heavy the engine is on this machine, measured beside what it replaces."""
