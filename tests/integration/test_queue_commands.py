@@ -17,7 +17,12 @@ import pytest
 from amqp import Message
 from kombu.connection import Connection
 
-from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, RabbitMQServer
+from botswarm.testing.servers import (
+    AmqpServer,
+    EmbeddedBrokerServer,
+    RabbitMQServer,
+    free_port,
+)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -123,6 +128,20 @@ def test_without_management_named_queues_are_listed_with_a_warning(run: Run, ord
     done = run("list", management=False)
     assert done.returncode == 2
     assert "BOTSWARM_BROKER_MANAGEMENT_URL" in done.stderr
+
+
+def test_a_management_api_that_is_down_costs_details_but_not_the_answer(
+    run: Run, orders: str, broker: AmqpServer, tmp_path: Path
+) -> None:
+    (tmp_path / "botswarm.toml").write_text(
+        f'broker_management_url = "http://u:pw12@127.0.0.1:{free_port()}"'
+    )
+    answer = json.loads(run("list", "orders", "--json", management=False).stdout)
+    assert answer["data"][0]["ready"] == 2
+    assert "cannot reach the management API at http://u:***@127.0.0.1" in answer["warnings"][0]
+    done = run("list", management=False)
+    assert done.returncode == 5
+    assert "BSW-5003" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["list"], ["peek"], ["purge", "--yes"]], ids=" ".join)
