@@ -49,7 +49,9 @@ from tests.campaign.victim import Victim
 CAPTURES = Path(__file__).parent.parent / "data" / "captures"
 VHOST = "mutations"
 EXCHANGE_CLASS = 40
+EXCLUSIVE = b"\x04"
 THREADS = 4
+SLOW_READERS = 5
 MUTATIONS_PER_CONNECTION = 12
 FIRST_MARKER = 1024
 CLEAN_UP_EVERY = 1000
@@ -253,14 +255,15 @@ class SlowReaders(threading.Thread):
             with contextlib.suppress(OSError):
                 open_ones.append(self.make())
                 self.made += 1
-            while len(open_ones) > 5:
+            while len(open_ones) > SLOW_READERS:
                 open_ones.pop(0).close()
-            self.stop.wait(1)
+            self.stop.wait(0.2)
         for connection in open_ones:
             connection.close()
 
     def make(self) -> socket.socket:
-        queue = b"\x04slow"
+        name = f"slow{self.made}".encode()
+        queue = bytes((len(name),)) + name
         body = b"s" * 100_000
         header = struct.pack(">HHQH", 60, 0, len(body), 0)
         publish = b"".join(
@@ -278,7 +281,7 @@ class SlowReaders(threading.Thread):
             + bytes(method(0, (10, 31), struct.pack(">HIH", 2047, 131072, 0)))
             + bytes(connection_open(VHOST))
             + bytes(method(1, CHANNEL_OPEN, b"\0"))
-            + bytes(method(1, (50, 10), b"\0\0" + queue + b"\0" + b"\0\0\0\0"))
+            + bytes(method(1, (50, 10), b"\0\0" + queue + EXCLUSIVE + b"\0\0\0\0"))
             + publish * 20
             + bytes(method(1, (60, 20), b"\0\0" + queue + b"\0" + b"\0" + b"\0\0\0\0"))
         )
@@ -289,6 +292,18 @@ class SlowReaders(threading.Thread):
         with contextlib.suppress(OSError):
             connection.sendall(stream)
         return connection
+
+
+@contextlib.contextmanager
+def slow_readers(target: Target) -> Iterator[SlowReaders]:
+    stop = threading.Event()
+    readers = SlowReaders(target, stop)
+    readers.start()
+    try:
+        yield readers
+    finally:
+        stop.set()
+        readers.join()
 
 
 @dataclass(slots=True)
@@ -331,22 +346,19 @@ def campaign(server: AmqpServer, *, frames: int, seed: int, progress: bool = Fal
     target = Target(server.port, server.user, server.password)
     report = Report(seed, frames)
     server.add_vhost(VHOST)
-    # Caches, pools and import-time state are filled by a first tenth, which is not judged.
+    # Caches and the allocator's arenas are filled by a first tenth, which is not judged.
     warm_up = min(frames // 10, 20_000)
-    _run(server, target, seed, warm_up, Tally(), progress=False)
+    with slow_readers(target):
+        _run(server, target, seed, warm_up, Tally(), progress=False)
     renew_vhost(server)
     time.sleep(1)
     report.resident_before_mb = victim.resident_mb()
     report.descriptors_before = victim.descriptors()
     pid = server.pid
-    stop = threading.Event()
-    slow = SlowReaders(target, stop)
     began = time.monotonic()
     with control_client(target) as finish:
-        slow.start()
-        _run(server, target, seed + 1, frames, report.tally, progress=progress)
-        stop.set()
-        slow.join()
+        with slow_readers(target) as slow:
+            _run(server, target, seed + 1, frames, report.tally, progress=progress)
         report.control = finish()
     report.seconds = time.monotonic() - began
     report.slow_readers = slow.made
