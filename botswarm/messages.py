@@ -46,6 +46,9 @@ class SettleOrders(Message):
     queue: ClassVar[str] = "orders"
     expires_s: ClassVar[float | None] = 10.0
 
+    order_id: str | None = None
+    """The venue's own stream rang for this one; None is the periodic round over all."""
+
 
 @dataclass(frozen=True, slots=True)
 class SweepOutbox(Message):

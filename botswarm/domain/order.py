@@ -83,6 +83,8 @@ class IllegalTransition(BotswarmError):
 
     def __init__(self, order_id: str, before: OrderState, after: OrderState) -> None:
         super().__init__(f"order {order_id}: {before} -> {after} is not allowed")
+        self.before = before
+        self.after = after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,10 +82,22 @@ class TradingVenue(Protocol):
         """Ask by client order id; None is "not found", which proves nothing before the fence."""
         ...
 
-    def open_orders(self) -> Sequence[Report]: ...
+    def open_orders(self, symbol: str | None = None) -> Sequence[Report]:
+        """Of one market, or of all: venues charge many times as much for all."""
+        ...
 
-    def fills(self, symbol: str, *, after_trade_id: int | None = None) -> Sequence[Fill]:
-        """By rising trade id, at most one page; ask again from the last until it is empty."""
+    def fills(
+        self,
+        symbol: str,
+        *,
+        after_trade_id: int | None = None,
+        venue_order_id: str | None = None,
+    ) -> Sequence[Fill]:
+        """By rising trade id, at most one page; ask again from the last until it is empty.
+
+        With ``venue_order_id`` only those of that order: no other order's fill, booked out of
+        turn, can then hide one of them.
+        """
         ...
 
     def balances(self) -> dict[str, Decimal]:

@@ -45,6 +45,14 @@ class Books(Protocol):
         """Move an order along the table of states, with an event row; the same state is no move."""
         ...
 
+    def reopen(self, order_id: str, fence_at: datetime, now: datetime) -> Order | None:
+        """UNKNOWN -> APPROVED by proof that the attempt of this fence placed nothing.
+
+        By compare-and-set on the last attempt's fence: None, and nothing is changed, when a
+        later attempt exists. A proof is worth nothing for any attempt but its own.
+        """
+        ...
+
     def book(self, fills: Sequence[Fill], now: datetime) -> int:
         """Book fills once each, in double entry; positions and filled quantities follow.
 
