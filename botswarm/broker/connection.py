@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._greeted = False
         self._closing = False
         self._peer_is_slow = False
+        self._overfull = False
         self._stage: Callable[[int, int, Reader], None] = self._on_start_ok
         self._heard = self._spoke = False
         self._silent_beats = 0
@@ -154,10 +155,14 @@ class Connection(asyncio.Protocol):
         self._spoke = True
         self.sent_bytes += len(data)
         self.transport.write(data)
-        if self.congested and not self._peer_is_slow:
+        if self._peer_is_slow:
+            if self.transport.get_write_buffer_size() > UNREAD_HIGH_BYTES:
+                self.transport.pause_reading()
+            return
+        if self.congested:
             self._deliver_again()
-        if self._peer_is_slow and self.transport.get_write_buffer_size() > UNREAD_HIGH_BYTES:
-            self.transport.pause_reading()
+        if self._overfull:
+            self.hub.loop.call_soon(self._listen_again)
 
     def pause_writing(self) -> None:
         self._peer_is_slow = self.congested = True
@@ -175,8 +180,9 @@ class Connection(asyncio.Protocol):
                     consumer.queue.kick()
 
     def _listen_again(self) -> None:
-        if self.blocked or self.transport.is_closing():
+        if self.blocked or self._peer_is_slow or self.transport.is_closing():
             return
+        self._overfull = False
         self._heard = True
         self.transport.resume_reading()
         if self._rest:
@@ -198,8 +204,7 @@ class Connection(asyncio.Protocol):
         self.blocked = False
         if self.capable("connection.blocked"):
             self.send(wire.method(0, 10, 61))
-        if not self._peer_is_slow:
-            self._listen_again()
+        self._listen_again()
 
     def _tell_blocked(self, reason: str) -> None:
         if self.capable("connection.blocked"):
@@ -269,6 +274,11 @@ class Connection(asyncio.Protocol):
         while size_of_data - at >= 7:
             if self._closing:
                 return self._frames_while_closing(data, at)
+            if self._out_bytes > UNREAD_HIGH_BYTES:
+                # It asks for more than it may have waiting: the rest of its wishes come later.
+                self._overfull = True
+                self.transport.pause_reading()
+                break
             kind, number, size = unpack_head(data, at)
             if size > largest:
                 raise AmqpError(501, f"a frame of {size} bytes, {largest} are agreed on")

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 # The cleaner copies for at most this long before it lets the others have a turn.
 CLEANING_SLICE_S: Final = 0.004
 DISK_RETRY_S: Final = 0.5
+# A queue with more to hand out than one drain does waits for the next turn: sockets come first.
+PASSES_PER_TURN: Final = 2
 
 
 class Hub:
@@ -69,15 +71,22 @@ class Hub:
             self.loop.call_soon(self.turn)
 
     def turn(self) -> None:
-        self._turn_scheduled = False
-        while self.to_drain or self.to_bury:
+        # Still marked as scheduled: what wakes us from in here is seen to at the end.
+        try:
+            self._work()
+        finally:
+            self._turn_scheduled = False
+            if self.to_drain or self.to_bury or self.to_log or self.to_write:
+                self.wake()
+
+    def _work(self) -> None:
+        passes = 0
+        while (self.to_drain or self.to_bury) and passes < PASSES_PER_TURN:
+            passes += 1
             self._bury()
             queues, self.to_drain = self.to_drain, []
             for queue in queues:
-                queue.drain()
-            self._bury()
-            if self._turn_scheduled:
-                break  # a long drain asked for another turn: the sockets come first
+                self._drain(queue)
         self._write_journal()
         if self.to_confirm and not self.journal_stuck:
             self._confirm()
@@ -86,12 +95,20 @@ class Hub:
             for connection in connections:
                 connection.write_out()
 
+    def _drain(self, queue: Queue) -> None:
+        try:
+            queue.drain()
+        except Exception:
+            _log.exception("queue %s: unexpected; the others go on", queue.name)
+
     def _bury(self) -> None:
         while self.to_bury:
             vhost, queue, message, reason = self.to_bury.popleft()
             vhost.bury(queue, message, reason)
 
     def _write_journal(self) -> None:
+        # A dead letter is written before its original is struck out, or a crash could lose both.
+        self._bury()
         # No message may be gone from the journal before the dead letter made of it is there.
         self._bury()
         if self.to_log:
@@ -136,6 +153,9 @@ class Hub:
 
     def _retry_journal(self) -> None:
         if self.flush_journal():
+            for queue in self.queues_by_id.values():
+                if queue.ready_count and queue.consumers:
+                    queue.kick()
             self.wake()
         else:
             self.loop.call_later(DISK_RETRY_S, self._retry_journal)

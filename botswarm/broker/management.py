@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from botswarm import __version__
 from botswarm.broker import wire
@@ -225,9 +225,14 @@ class Management:
     def queue(self, _request: Request, names: tuple[str, ...]) -> Answer:
         return HTTPStatus.OK, self._queue_row(*self._queue(*names))
 
-    def delete_queue(self, _request: Request, names: tuple[str, ...]) -> Answer:
+    def delete_queue(self, request: Request, names: tuple[str, ...]) -> Answer:
         home, queue = self._queue(*names)
-        home.remove_queue(queue)
+        asked = dict(parse_qsl(urlsplit(request.path).query))
+        home.delete_queue(
+            queue,
+            if_unused=asked.get("if-unused") == "true",
+            if_empty=asked.get("if-empty") == "true",
+        )
         return HTTPStatus.NO_CONTENT, None
 
     def purge_queue(self, _request: Request, names: tuple[str, ...]) -> Answer:
@@ -269,13 +274,19 @@ class Management:
     def connections(self, _request: Request, _names: tuple[str, ...]) -> Answer:
         return HTTPStatus.OK, [_connection_row(c) for c in self.hub.connections if c.is_open]
 
+    def connection(self, _request: Request, names: tuple[str, ...]) -> Answer:
+        return HTTPStatus.OK, _connection_row(self._connection(names[0]))
+
     def delete_connection(self, request: Request, names: tuple[str, ...]) -> Answer:
         reason = request.headers.get("x-reason", "Closed via management plugin")
-        for connection in list(self.hub.connections):
-            if connection.name == names[0]:
-                connection.close(320, f"CONNECTION_FORCED - {reason}")
-                return HTTPStatus.NO_CONTENT, None
-        raise NotFound(f"there is no connection {names[0]!r}")
+        self._connection(names[0]).close(320, f"CONNECTION_FORCED - {reason}")
+        return HTTPStatus.NO_CONTENT, None
+
+    def _connection(self, name: str) -> Connection:
+        for connection in self.hub.connections:
+            if connection.name == name and connection.is_open:
+                return connection
+        raise NotFound(f"there is no connection {name!r}")
 
     def consumers(self, _request: Request, names: tuple[str, ...]) -> Answer:
         return HTTPStatus.OK, [
@@ -391,8 +402,16 @@ def _binding_row(home: VHost, source: str, binding: Binding) -> dict[str, Any]:
 
 
 def _connection_row(connection: Connection) -> dict[str, Any]:
+    peer, here = connection.name.split(" -> ")
+    peer_host, _, peer_port = peer.rpartition(":")
+    host, _, port = here.rpartition(":")
     return {
         "name": connection.name,
+        "host": host,
+        "port": int(port),
+        "peer_host": peer_host,
+        "peer_port": int(peer_port),
+        "protocol": "AMQP 0-9-1",
         "user": connection.user,
         "vhost": connection.vhost.name,
         "channels": len(connection.channels),
@@ -470,6 +489,7 @@ ROUTES: Final = (
     _route("GET", "bindings", Management.bindings),
     _route("GET", "bindings/*", Management.bindings),
     _route("GET", "connections", Management.connections),
+    _route("GET", "connections/*", Management.connection),
     _route("DELETE", "connections/*", Management.delete_connection),
     _route("GET", "consumers", Management.consumers),
     _route("GET", "consumers/*", Management.consumers),

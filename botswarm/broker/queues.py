@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botswarm.broker import wire
 from botswarm.broker.hub import Hub
-from botswarm.broker.journal import Published
+from botswarm.broker.journal import Published, is_disk_trouble
 
 if TYPE_CHECKING:
     from botswarm.broker.channel import Channel
@@ -223,8 +223,16 @@ class Level:
 
     def _page_in(self) -> None:
         while self.chunks and not self.front:
-            messages = list(self.queue.page_in(self.chunks[0]))
+            try:
+                messages = list(self.queue.page_in(self.chunks[0]))
+            except OSError as error:
+                if not is_disk_trouble(error):
+                    raise
+                # A full disk keeps the journal's last records from being read, too.
+                self.queue.hub.flush_journal()
+                return
             self.chunks.popleft()
+            self.queue.forget_chunks()
             self.front.extend(messages)
         if not self.chunks:
             self.front.extend(self.tail)
@@ -243,6 +251,7 @@ class Level:
         self.chunks.clear()
         self.tail.clear()
         self.bytes = 0
+        self.queue.forget_chunks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +316,7 @@ class Queue:
         self.delivered: list[int] = []  # marks for the next journal write
         self.gone: list[int] = []
         self.in_to_log = False
+        self._chunk_asked_last: Chunk | None = None
         self._in_to_drain = False
         self._may_expire = traits.ttl_ms is not None
         self._expiry_timer: TimerHandle | None = None
@@ -687,7 +697,7 @@ class Queue:
 
     def page_in(self, chunk: Chunk) -> Iterator[Message]:
         lost = 0
-        for at, published in enumerate(self.hub.journal.read(chunk.locations)):
+        for at, published in enumerate(list(self.hub.journal.read(chunk.locations))):
             if published is None:
                 lost += 1
                 continue
@@ -723,12 +733,20 @@ class Queue:
         )
         return message
 
+    def forget_chunks(self) -> None:
+        self._chunk_asked_last = None
+
     def _chunk_of(self, message_id: int) -> tuple[Chunk, int] | None:
+        # The cleaner asks in the order of publishing: it is nearly always the same chunk again.
+        chunk = self._chunk_asked_last
+        if chunk is not None and (at := chunk.index(message_id)) is not None:
+            return chunk, at
         for level in self.levels:
             for chunk in level.chunks:
                 if chunk.ids[0] <= message_id <= chunk.ids[-1]:
                     at = chunk.index(message_id)
                     if at is not None:
+                        self._chunk_asked_last = chunk
                         return chunk, at
         return None
 

@@ -246,6 +246,8 @@ class VHost:
             return
         del self.hub.queues_by_id[queue.id]
         queue.dispose()
+        if queue.owner is not None:
+            queue.owner.owned.discard(queue)
         if queue.durable:
             self.on_change({**self._queue_op(queue), "op": "queue-"})
         self._unbind_everywhere("queue", queue.name)
