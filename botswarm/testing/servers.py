@@ -83,8 +83,8 @@ def find_program(name: str, *, package: str, folders: Sequence[str] = ()) -> Pat
     found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(FOLDERS))
     if found is None:
         raise NotFound(
-            f"{name} is not installed",
-            cure=f"install the Debian package {package} (apt-get install {package})",
+            f"{name} is not installed (Debian package {package})",
+            cure=f"apt-get install {package}",
         )
     return Path(found)
 
@@ -583,8 +583,9 @@ class PostgreSQLServer(Server):
                 shutil.chown(self.data, self._run_as)
             except LookupError:
                 raise NotFound(
-                    "PostgreSQL cannot run as root and there is no user postgres",
-                    cure="install the Debian package postgresql, or run as an ordinary user",
+                    "PostgreSQL refuses to run as root, and there is no user postgres to run it "
+                    "(Debian package postgresql)",
+                    cure="apt-get install postgresql, or run as an ordinary user",
                 ) from None
         secret = self.data / "password"
         secret.write_text(self.password)

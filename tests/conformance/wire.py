@@ -440,7 +440,8 @@ class Client:
         self.channels: dict[int, Channel] = {}
         self._partial: dict[int, tuple[Method, int]] = {}
         self.heartbeats = 0
-        self.ended = False
+        self.closed = False
+        """Whether the broker closed the connection with a reason."""
 
     def __enter__(self) -> Self:
         return self
@@ -529,7 +530,7 @@ class Client:
 
     def drop(self) -> None:
         """Close the socket without a word."""
-        self.ended = True
+        self.closed = True
         self.socket.close()
 
     # Sending
@@ -650,6 +651,7 @@ class Client:
             self.send(method.channel, "channel.close-ok")
             self.channels.pop(method.channel).closed = True
         else:
+            self.closed = True
             with contextlib.suppress(OSError):  # the broker may be in a hurry
                 self.send(0, "connection.close-ok")
         raise Closed(scope, method.code, method.text, method.class_id, method.method_id)
