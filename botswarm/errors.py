@@ -44,6 +44,10 @@ class TimedOut(BotswarmError):
     exit_code = 7
 
 
+class Malformed(BotswarmError):
+    """Something came in that cannot be read: count it, leave it out, go on with the next."""
+
+
 class Misconfigured(BotswarmError):
     """The process cannot start; ``problems`` names everything that is wrong, at once."""
 
