@@ -47,6 +47,13 @@ POLL_S = 0.02
 FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+# Run by a shell whose standard input ends when we do: the group to kill, the folder to remove.
+LAST_WILL = """
+read -r _
+kill -9 -"$0"
+[ -z "$1" ] || { sleep 1; rm -rf "$1"; }
+"""
+
 _handed_out: set[int] = set()
 _open_servers: weakref.WeakSet[Server] = weakref.WeakSet()
 
@@ -187,7 +194,8 @@ class Server(ABC):
         environment: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> None:
-        self._processes.append(_Process(command, self.log, self.data, environment, user))
+        forget = self.data if self._owns_data else None
+        self._processes.append(_Process(command, self.log, self.data, environment, user, forget))
 
     def _ready_or_dead(self) -> bool:
         for process in self._processes:
@@ -220,6 +228,7 @@ class _Process:
         folder: Path,
         environment: Mapping[str, str] | None,
         user: str | None,
+        forget: Path | None,
     ) -> None:
         identity: dict[str, Any] = {}
         if user is not None:
@@ -238,7 +247,7 @@ class _Process:
         # atexit does not run after SIGKILL, and PR_SET_PDEATHSIG is lost when a child changes
         # its user. The end of this pipe is seen in every case.
         self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _; kill -9 -"$0"', str(self._child.pid)],
+            ["/bin/sh", "-c", LAST_WILL, str(self._child.pid), str(forget or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -263,7 +272,7 @@ class _Process:
             # Whoever outlives this had its chance: the group is killed below.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(STOP_TIMEOUT_S)
-        # The leader's number stays taken until it is waited for, so this group is still ours.
+        # A group's number is not given out again while anybody is left in it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
@@ -617,7 +626,6 @@ class PostgreSQLServer(Server):
                 *("-h", HOST),
                 *("-p", str(self.port)),
                 *("-k", self.data),
-                *("-c", "fsync=off"),  # a killed process loses nothing; only a power cut would
             ],
             environment=self._environment(),
             user=self._run_as,

@@ -74,8 +74,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     assert owner.returncode == -signal.SIGKILL, owner.stderr
     data = Path(owner.stdout.strip())
-    wait_until(lambda: not _processes_in(data), "its processes to end", 5)
-    subprocess.run(["rm", "-rf", str(data)], check=True)
+    wait_until(lambda: not _processes_in(data), "its processes to end", 10)
+    wait_until(lambda: not data.exists(), "its data to go", 10)
 
 
 def test_redis_keeps_what_was_written_before_a_kill() -> None:
