@@ -30,7 +30,11 @@ class Books(Protocol):
         ...
 
     def begin_attempt(self, order: Order, request: SignedRequest, now: datetime) -> Order | None:
-        """APPROVED -> SENDING with the frozen bytes; None when somebody else already did."""
+        """APPROVED -> SENDING with the frozen bytes; None when somebody else already did.
+
+        None, too, while trading is halted for this order: a halt stops what was judged before
+        it. The order stays APPROVED then, until its signal is old.
+        """
         ...
 
     def record(
@@ -50,6 +54,16 @@ class Books(Protocol):
 
         By compare-and-set on the last attempt's fence: None, and nothing is changed, when a
         later attempt exists. A proof is worth nothing for any attempt but its own.
+        """
+        ...
+
+    def decline(
+        self, order_id: str, fence_at: datetime, now: datetime, *, reason: str
+    ) -> Order | None:
+        """SENDING or UNKNOWN -> REJECTED: the venue refused the attempt of this fence.
+
+        By the same compare-and-set: a sender that slept through its fence is refused for being
+        late, and that says nothing about the attempt that was made after it.
         """
         ...
 

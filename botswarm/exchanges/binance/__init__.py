@@ -1,0 +1,1 @@
+"""Binance spot, and everything that speaks its protocol."""

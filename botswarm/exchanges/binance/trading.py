@@ -1,0 +1,381 @@
+"""Orders over Binance's REST protocol: each sent once, every answer one of three kinds."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from botswarm.clock import Clock
+from botswarm.config import Secret
+from botswarm.domain.fill import Fill
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.order import Order, OrderKind, OrderState, Side
+from botswarm.errors import Refused, Unreachable
+from botswarm.exchanges.base import Accepted, Answer, Declined, Report, SignedRequest, Unclear
+from botswarm.exchanges.binance import symbols
+from botswarm.exchanges.binance.errors import Meaning, meaning_of
+from botswarm.exchanges.binance.offset import OffsetTracker
+from botswarm.exchanges.binance.signing import encoded, signed
+from botswarm.exchanges.binance.transport import NoAnswer, NotSent, Response, Transport
+
+RECEIVE_WINDOW = timedelta(milliseconds=2000)
+# Binance checks the window again just before its engine, which gives up after ten seconds; two
+# more for what it takes an accepted order to show up in an answer.
+FENCE_AFTER_WINDOW = timedelta(seconds=12)
+FILLS_PAGE = 500
+ORDER_IDS_KEPT = 10_000
+
+STATES: Mapping[str, OrderState] = {
+    "NEW": OrderState.LIVE,
+    "PENDING_NEW": OrderState.LIVE,
+    "PENDING_CANCEL": OrderState.LIVE,
+    "PARTIALLY_FILLED": OrderState.PARTIAL,
+    "FILLED": OrderState.FILLED,
+    "CANCELED": OrderState.CANCELED,
+    "REJECTED": OrderState.REJECTED,
+    "EXPIRED": OrderState.EXPIRED,
+    "EXPIRED_IN_MATCH": OrderState.EXPIRED,
+}
+
+
+class VenueSaidNo(Unreachable):
+    """A question was answered with an error; ``meaning`` is what the table makes of it."""
+
+    def __init__(self, meaning: Meaning, code: int | None, text: str) -> None:
+        super().__init__(text, cure="see the venue's list of error codes")
+        self.meaning = meaning
+        self.code = code
+
+
+class BinanceTrading:
+    """One account, by its key. Threads may share it; a forked child makes its own connections."""
+
+    def __init__(
+        self, *, name: str, account: str, url: str, key: Secret, secret: Secret, clock: Clock
+    ) -> None:
+        self.name = name
+        self.account = account
+        self._key = key
+        self._secret = secret
+        self._clock = clock
+        self._transport = Transport(url)
+        self._offset = OffsetTracker(clock, self.server_time)
+        self._symbols: dict[str, str] = {}
+        self._client_ids: dict[tuple[str, str], str] = {}
+        self._client_ids_lock = threading.Lock()
+
+    # --- public questions -----------------------------------------------------------------------
+
+    def instruments(self) -> Sequence[Instrument]:
+        answer = self._ask("GET", "/api/v3/exchangeInfo", {}, is_signed=False)
+        try:
+            return symbols.instruments(self.name, answer)
+        except (KeyError, TypeError, ArithmeticError) as error:
+            raise _unreadable("exchangeInfo", error) from error
+
+    def server_time(self) -> datetime:
+        answer = self._ask("GET", "/api/v3/time", {}, is_signed=False)
+        try:
+            return _moment(answer["serverTime"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise _unreadable("time", error) from error
+
+    # --- placing and cancelling -----------------------------------------------------------------
+
+    def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
+        """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
+        self._transport.warm()
+        self._offset.check()
+        signed_at = _to_ms(self._offset.to_venue(now))
+        parameters = {
+            "symbol": self._market(instrument.symbol),
+            "side": order.side.value.upper(),
+            "type": order.kind.value.upper(),
+            "quantity": f"{order.quantity:f}",
+            "newClientOrderId": order.client_order_id,
+            "newOrderRespType": "FULL",
+            # Our own bots on both sides: the resting order goes, nobody trades with himself.
+            "selfTradePreventionMode": "EXPIRE_MAKER",
+        }
+        if order.kind is OrderKind.LIMIT:
+            assert order.limit_price is not None
+            parameters |= {
+                "price": f"{order.limit_price:f}",
+                "timeInForce": order.time_in_force.value.upper(),
+            }
+        query = signed(parameters | self._window(signed_at), self._secret)
+        return SignedRequest(
+            payload=b"POST /api/v3/order?" + query.encode("ascii"),
+            signed_at=signed_at,
+            fence_at=signed_at + RECEIVE_WINDOW + FENCE_AFTER_WINDOW,
+        )
+
+    def send(self, request: SignedRequest) -> Answer:
+        method, _, target = request.payload.decode("ascii").partition(" ")
+        return self._order_answer(method, target)
+
+    def cancel(self, order: Order) -> Answer:
+        parameters = {
+            "symbol": self._market(order.symbol),
+            "origClientOrderId": order.client_order_id,
+        }
+        try:
+            target = self._signed_target("/api/v3/order", parameters)
+        except (Unreachable, Refused) as error:
+            return Declined("not sent", error.cause)
+        return self._order_answer("DELETE", target)
+
+    def _order_answer(self, method: str, target: str) -> Answer:
+        """What became of a request that changes something; whatever is in doubt is Unclear."""
+        try:
+            response = self._transport.request(method, target, self._headers())
+        except NotSent as error:
+            return Declined("not sent", error.cause)
+        except NoAnswer as error:
+            return Unclear(error.cause)
+        if response.status == 200:
+            return self._accepted(response, target)
+        code, message = _error_of(response)
+        meaning = meaning_of(response.status, code, message)
+        text = f"HTTP {response.status}, {code}: {message}"
+        if code == -1021:
+            self._offset.forget()
+        if meaning in (Meaning.NOT_PLACED, Meaning.LATER):
+            return Declined(str(code if code is not None else response.status), message or text)
+        return Unclear(text)
+
+    def _accepted(self, response: Response, target: str) -> Answer:
+        try:
+            said = _json(response)
+            report = self._report(said)
+            is_ours = report.client_order_id in target
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            return Unclear(f"HTTP 200 that cannot be read ({type(error).__name__})")
+        if not is_ours:
+            return Unclear("HTTP 200 about another order")
+        return Accepted(report)
+
+    # --- questions about orders -----------------------------------------------------------------
+
+    def query(self, order: Order) -> Report | None:
+        parameters = {
+            "symbol": self._market(order.symbol),
+            "origClientOrderId": order.client_order_id,
+        }
+        try:
+            return self._read_report(self._ask("GET", "/api/v3/order", parameters))
+        except VenueSaidNo as error:
+            if error.meaning is Meaning.NOT_FOUND:
+                return None
+            if error.meaning is Meaning.ENDED:
+                return Report(
+                    client_order_id=order.client_order_id,
+                    venue_order_id=order.venue_order_id or "",
+                    state=OrderState.EXPIRED,
+                    filled_quantity=Decimal(0),
+                )
+            raise
+
+    def open_orders(self, symbol: str | None = None) -> Sequence[Report]:
+        parameters = {} if symbol is None else {"symbol": self._market(symbol)}
+        rows = _list(self._ask("GET", "/api/v3/openOrders", parameters), "openOrders")
+        return [self._read_report(row) for row in rows]
+
+    def fills(
+        self,
+        symbol: str,
+        *,
+        after_trade_id: int | None = None,
+        venue_order_id: str | None = None,
+    ) -> Sequence[Fill]:
+        first = 0 if after_trade_id is None else after_trade_id + 1
+        parameters = {
+            "symbol": self._market(symbol),
+            "fromId": str(first),
+            "limit": str(FILLS_PAGE),
+        }
+        if venue_order_id is not None:
+            parameters["orderId"] = venue_order_id
+        rows = _list(self._ask("GET", "/api/v3/myTrades", parameters), "myTrades")
+        try:
+            found = [self._fill(symbol, row) for row in rows]
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise _unreadable("myTrades", error) from error
+        return sorted(
+            (fill for fill in found if fill.trade_id >= first), key=lambda fill: fill.trade_id
+        )
+
+    def balances(self) -> dict[str, Decimal]:
+        answer = self._ask("GET", "/api/v3/account", {"omitZeroBalances": "true"})
+        try:
+            return {
+                row["asset"]: _number(row["free"]) + _number(row["locked"])
+                for row in answer["balances"]
+            }
+        except (KeyError, TypeError, ArithmeticError) as error:
+            raise _unreadable("account", error) from error
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _ask(
+        self, method: str, path: str, parameters: Mapping[str, str], *, is_signed: bool = True
+    ) -> Any:
+        if is_signed:
+            target = self._signed_target(path, parameters)
+        else:
+            target = f"{path}?{encoded(parameters)}" if parameters else path
+        response = self._transport.request(method, target, self._headers())
+        if response.status == 200:
+            try:
+                return _json(response)
+            except ValueError as error:
+                raise _unreadable(path, error) from error
+        code, message = _error_of(response)
+        if code == -1021:
+            self._offset.forget()
+        meaning = meaning_of(response.status, code, message)
+        raise VenueSaidNo(meaning, code, f"{path}: HTTP {response.status}, {code}: {message}")
+
+    def _signed_target(self, path: str, parameters: Mapping[str, str]) -> str:
+        now = _to_ms(self._offset.to_venue(self._clock.now()))
+        return f"{path}?{signed({**parameters, **self._window(now)}, self._secret)}"
+
+    def _window(self, signed_at: datetime) -> dict[str, str]:
+        return {
+            "recvWindow": str(RECEIVE_WINDOW // timedelta(milliseconds=1)),
+            "timestamp": str(ms_of(signed_at)),
+        }
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-MBX-APIKEY": self._key.reveal()}
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def _read_report(self, row: Any) -> Report:
+        try:
+            return self._report(row)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise _unreadable("an order", error) from error
+
+    def _report(self, row: Mapping[str, Any]) -> Report:
+        # The answer to a cancellation has an id of its own; the order's is the original one.
+        client_order_id = str(row.get("origClientOrderId") or row["clientOrderId"])
+        venue_order_id = str(row["orderId"])
+        market = row["symbol"]
+        self._remember(market, venue_order_id, client_order_id)
+        return Report(
+            client_order_id=client_order_id,
+            venue_order_id=venue_order_id,
+            state=STATES[row["status"]],
+            filled_quantity=_number(row["executedQty"]),
+            fills=tuple(self._carried_fills(row, client_order_id)),
+        )
+
+    def _carried_fills(self, row: Mapping[str, Any], client_order_id: str) -> Iterator[Fill]:
+        """Those that the answer to a placement brings along, which is all it had by then."""
+        symbol = self._symbols.get(row["symbol"])
+        for fill in row.get("fills", ()) if symbol is not None else ():
+            assert symbol is not None
+            yield Fill(
+                venue=self.name,
+                symbol=symbol,
+                trade_id=int(fill["tradeId"]),
+                client_order_id=client_order_id,
+                side=Side(row["side"].lower()),
+                price=_number(fill["price"]),
+                quantity=_number(fill["qty"]),
+                commission=_number(fill["commission"]),
+                commission_asset=fill["commissionAsset"],
+                at=_moment(row["transactTime"]),
+            )
+
+    def _market(self, symbol: str) -> str:
+        market = symbols.to_venue(symbol)
+        self._symbols[market] = symbol
+        return market
+
+    def _fill(self, symbol: str, row: Mapping[str, Any]) -> Fill:
+        return Fill(
+            venue=self.name,
+            symbol=symbol,
+            trade_id=int(row["id"]),
+            client_order_id=self._client_id(symbol, str(row["orderId"])),
+            side=Side.BUY if row["isBuyer"] else Side.SELL,
+            price=_number(row["price"]),
+            quantity=_number(row["qty"]),
+            commission=_number(row["commission"]),
+            commission_asset=row["commissionAsset"],
+            at=_moment(row["time"]),
+        )
+
+    def _client_id(self, symbol: str, venue_order_id: str) -> str:
+        """Trades name the venue's order only: what is not known from before is asked for."""
+        market = symbols.to_venue(symbol)
+        with self._client_ids_lock:
+            known = self._client_ids.get((market, venue_order_id))
+        if known is not None:
+            return known
+        parameters = {"symbol": market, "orderId": venue_order_id}
+        answer = self._ask("GET", "/api/v3/order", parameters)
+        return self._read_report(answer).client_order_id
+
+    def _remember(self, market: str, venue_order_id: str, client_order_id: str) -> None:
+        with self._client_ids_lock:
+            if len(self._client_ids) >= ORDER_IDS_KEPT:
+                self._client_ids.pop(next(iter(self._client_ids)))
+            self._client_ids[market, venue_order_id] = client_order_id
+
+
+def ms_of(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def _to_ms(at: datetime) -> datetime:
+    """Cut to the millisecond that is signed, so that what is recorded is what was said."""
+    return _moment(ms_of(at))
+
+
+def _number(text: str) -> Decimal:
+    value = Decimal(text)
+    if not value.is_finite() or value < 0:
+        raise ValueError(f"{text} is not an amount")
+    return value
+
+
+def _json(response: Response) -> Any:
+    try:
+        return json.loads(response.body, parse_float=Decimal)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _error_of(response: Response) -> tuple[int | None, str]:
+    try:
+        said = _json(response)
+        return int(said["code"]), str(said["msg"])
+    except (KeyError, TypeError, ValueError):
+        return None, ""
+
+
+def _list(answer: Any, what: str) -> list[Any]:
+    if isinstance(answer, list):
+        return answer
+    raise _unreadable(what, TypeError("not a list"))
+
+
+def _unreadable(what: str, error: Exception) -> Unreachable:
+    return Unreachable(
+        f"the venue's answer about {what} cannot be read ({type(error).__name__}: {error})",
+        cure="see whether the venue changed its protocol",
+    )

@@ -1,0 +1,147 @@
+"""The one path by which an order reaches a venue: judged, frozen, committed, sent once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from botswarm import errors
+from botswarm.clock import Clock
+from botswarm.domain.fill import Fill
+from botswarm.domain.order import IllegalTransition, Order, OrderState
+from botswarm.domain.permission import Approved, Exposure, Refused, Verdict
+from botswarm.exchanges.base import (
+    Accepted,
+    Answer,
+    Declined,
+    Report,
+    SignedRequest,
+    TradingVenue,
+    Unclear,
+)
+from botswarm.risk import gate
+from botswarm.risk.limits import Limits
+from botswarm.trading.books import Books, Judge
+from botswarm.trading.rounding import fit
+
+logger = logging.getLogger(__name__)
+
+# States in which, by the books, nothing of the order can be at the venue.
+NEVER_THERE = frozenset({OrderState.READY, OrderState.REFUSED, OrderState.STALE})
+
+
+def place(
+    order_id: str, books: Books, venue: TradingVenue, limits: Limits, clock: Clock
+) -> Order | None:
+    """Judge an order and, if it passes, send it; None when there is nothing (more) to do.
+
+    Safe to run twice and to die in: whatever was not committed as an attempt was not sent, and
+    what was is never sent again from here.
+    """
+    now = clock.now()
+    verdict = books.judge(order_id, _judge(venue, limits, now), now)
+    match verdict:
+        case None:
+            # An earlier delivery of the message has it, or had it; settling looks after its end.
+            return None
+        case Refused(order=order, reason=reason):
+            logger.info("refused %s: %s", order.id, reason, extra={"order_id": order.id})
+            return order
+        case Approved(order=order):
+            try:
+                return send(order, books, venue, clock)
+            except (errors.Unreachable, errors.Refused) as error:
+                # Settling sends it once that is possible, while its signal is fresh.
+                logger.warning("not sent yet: %s", error, extra={"order_id": order.id})
+                return order
+
+
+def send(order: Order, books: Books, venue: TradingVenue, clock: Clock) -> Order | None:
+    """Make one attempt at an APPROVED order; None when somebody else does, or did.
+
+    Raises errors.Unreachable or errors.Refused when it should not even be tried now: the order
+    stays APPROVED then, and is sent by a later round while its signal is fresh.
+    """
+    now = clock.now()
+    if now >= order.signal_expires_at:
+        return move(
+            books, order, OrderState.STALE, now, reason="its signal grew old before it left"
+        )
+    instrument = books.instrument(order.venue, order.symbol)
+    fitting = fit(order, instrument)
+    if isinstance(fitting, Refused):
+        return move(books, order, OrderState.REFUSED, now, reason=fitting.reason)
+    request = venue.sign(fitting.order, instrument, clock.now())
+    # From this commit on the bytes may be at the venue; before it they cannot be.
+    sending = books.begin_attempt(fitting.order, request, clock.now())
+    if sending is None:
+        return None
+    answer = venue.send(request)
+    return take(answer, request, sending, books, clock)
+
+
+def take(
+    answer: Answer, request: SignedRequest, order: Order, books: Books, clock: Clock
+) -> Order | None:
+    """Write down what the venue said to an attempt."""
+    match answer:
+        case Accepted(report=report):
+            return record(report, order, report.fills, books, clock)
+        case Declined(code=code, reason=reason):
+            logger.info("rejected: %s (%s)", reason, code, extra={"order_id": order.id})
+            return books.decline(
+                order.id, request.fence_at, clock.now(), reason=f"{reason} ({code})"
+            )
+        case Unclear(reason=reason):
+            logger.warning("unknown outcome: %s", reason, extra={"order_id": order.id})
+            return move(books, order, OrderState.UNKNOWN, clock.now(), reason=reason)
+
+
+def record(
+    report: Report, order: Order, fills: Sequence[Fill], books: Books, clock: Clock
+) -> Order | None:
+    """Book fills, then move the order: nobody looks after an order that has ended.
+
+    ``fills`` are all that are known of it; while some that the venue counts are missing, the
+    order stays open.
+    """
+    books.book(fills, clock.now())
+    known = max(order.filled_quantity, sum((fill.quantity for fill in fills), Decimal(0)))
+    after = report.state
+    if after.is_final and known < report.filled_quantity:
+        after = OrderState.PARTIAL
+    return move(books, order, after, clock.now(), venue_order_id=report.venue_order_id)
+
+
+def move(
+    books: Books,
+    order: Order,
+    after: OrderState,
+    now: datetime,
+    *,
+    venue_order_id: str | None = None,
+    reason: str | None = None,
+) -> Order | None:
+    """Move an order, unless somebody moved it further meanwhile: then this is old news."""
+    try:
+        return books.record(order.id, after, now, venue_order_id=venue_order_id, reason=reason)
+    except IllegalTransition as error:
+        is_alarming = error.before in NEVER_THERE and after not in NEVER_THERE
+        level = logging.ERROR if is_alarming else logging.INFO
+        logger.log(level, "not moved: %s", error, extra={"order_id": order.id})
+        return None
+
+
+def _judge(venue: TradingVenue, limits: Limits, now: datetime) -> Judge:
+    def judge(order: Order, exposure: Exposure) -> Verdict:
+        if (order.venue, order.account) != (venue.name, venue.account):
+            return Refused(
+                order,
+                f"this worker trades {venue.name}/{venue.account}, not "
+                f"{order.venue}/{order.account}",
+            )
+        return gate.judge(order, exposure, limits, now)
+
+    return judge

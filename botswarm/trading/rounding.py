@@ -1,0 +1,54 @@
+"""An order as its market takes it: rounded in the safe direction, or refused with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from decimal import Context, Decimal, Inexact, InvalidOperation, localcontext
+
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.order import Order, Side
+from botswarm.domain.permission import Approved, Refused, Verdict
+
+# With fewer digits a quotient could be rounded up to the next whole step.
+_EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
+
+
+def fit(order: Order, instrument: Instrument) -> Verdict:
+    """Never more than was asked for, at no worse a price; else the reason why it cannot be."""
+    if not instrument.is_trading:
+        return Refused(order, f"{instrument.market} is not trading")
+    with localcontext(_EXACT):
+        rounded = _rounded(order, instrument)
+        if objection := _objection(rounded, instrument):
+            return Refused(order, objection)
+    return Approved(rounded)
+
+
+def _rounded(order: Order, instrument: Instrument) -> Order:
+    quantity = order.quantity - order.quantity % instrument.lot_size
+    price = order.limit_price
+    if price is not None:
+        above = price % instrument.tick_size
+        price -= above
+        if above and order.side is Side.SELL:
+            price += instrument.tick_size
+    return dataclasses.replace(order, quantity=quantity, limit_price=price)
+
+
+def _objection(order: Order, instrument: Instrument) -> str | None:
+    if order.quantity <= 0 or order.quantity < instrument.quantity_min:
+        return f"{order.quantity} is under the market's minimum of {instrument.quantity_min}"
+    if order.quantity > instrument.quantity_max:
+        return f"{order.quantity} is over the market's maximum of {instrument.quantity_max}"
+    if order.limit_price is not None and order.limit_price <= 0:
+        return f"its price is under one step of {instrument.tick_size}"
+    if _lowest_notional(order) < instrument.notional_min:
+        return (
+            f"it is worth {_lowest_notional(order)}, "
+            f"under the market's minimum of {instrument.notional_min}"
+        )
+    return None
+
+
+def _lowest_notional(order: Order) -> Decimal:
+    return order.quantity * (order.limit_price or order.reference_price)
