@@ -318,15 +318,23 @@ def _add_embedded_broker(
 
 
 def _contradictions(values: Mapping[str, object]) -> list[Problem]:
+    problems = []
     port = values["broker_port"]
-    if port is None or port != values["broker_management_port"]:
-        return []
-    return [
-        Problem(
-            f"BOTSWARM_BROKER_PORT and BOTSWARM_BROKER_MANAGEMENT_PORT are both {port}",
-            "give one of them another port",
+    if port is not None and port == values["broker_management_port"]:
+        problems.append(
+            Problem(
+                f"BOTSWARM_BROKER_PORT and BOTSWARM_BROKER_MANAGEMENT_PORT are both {port}",
+                "give one of them another port",
+            )
         )
-    ]
+    if (values["binance_api_key"] is None) != (values["binance_api_secret"] is None):
+        problems.append(
+            Problem(
+                "one of BOTSWARM_BINANCE_API_KEY and BOTSWARM_BINANCE_API_SECRET is set alone",
+                "set both, or none for the simulated exchange",
+            )
+        )
+    return problems
 
 
 def _judge(values: Mapping[str, object], origins: Mapping[str, str]) -> list[Problem]:

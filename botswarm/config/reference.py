@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from textwrap import wrap
 
@@ -32,6 +33,8 @@ def _property(setting: Setting) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else float(value)
     return value.masked if isinstance(value, Secret) else value
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +28,21 @@ class Settings:
     broker_memory_high_mb: int
     broker_disk_free_low_mb: int
     broker_consumer_timeout_s: int
+    worker_caps: Mapping[str, int] | None
+    swarm_caps: Mapping[str, int] | None
     database_url: Secret
     redis_url: Secret | None
+    binance_api_key: Secret | None
+    binance_api_secret: Secret | None
+    binance_rest_url: str
+    binance_ws_api_url: str
+    limit_order_notional_max: Decimal
+    limit_open_notional_max: Decimal
+    limit_position_notional_max: Decimal
+    limit_open_orders_max: int
+    limit_orders_per_minute_max: int
+    limit_daily_loss_max: Decimal
+    limit_signal_age_max_s: int
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]
     log_file: Path | None
@@ -39,5 +54,7 @@ class Settings:
             self.broker_management_url,
             self.database_url,
             self.redis_url,
+            self.binance_api_key,
+            self.binance_api_secret,
         )
         return tuple(secret for secret in candidates if secret is not None)

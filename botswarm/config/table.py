@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from botswarm.config import urls
@@ -74,6 +75,24 @@ def _whole_number(lowest: int, highest: int, unit: str) -> Kind:
     return Kind(read=read, schema=schema, words=f"{span}{unit and f' ({unit})'}")
 
 
+def _amount(unit: str) -> Kind:
+    """Money, exact: a float would already be another number than the one that was written."""
+    span = "an amount of 0 or more, such as 500 or 0.25"
+
+    def read(text: str) -> object:
+        if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,18})?", text, re.ASCII):
+            return Decimal(text)
+        return Problem(f"is {text!r}, not {span}", f"write {span}, in {unit}")
+
+    return Kind(read=read, schema={"type": "number", "minimum": 0}, words=f"an amount ({unit})")
+
+
+def _plain_text(text: str) -> object:
+    if re.fullmatch(r"[!-~]{1,256}", text):
+        return Secret(text)
+    return Problem("holds a blank or a strange character", "copy it again, without quotes")
+
+
 def _path(objection: Callable[[Path], Problem | None], words: str) -> Kind:
     """A path as a person writes it; what stands there already may be an objection."""
 
@@ -126,6 +145,16 @@ def _url(read: Callable[[str], str | Problem], words: str) -> Kind:
     return Kind(read=read_secret, schema={"type": "string", "format": "uri"}, words=words)
 
 
+def _plain_url(encrypted: str, plain: str) -> Kind:
+    """An address without a password in it; unencrypted only to this very machine."""
+
+    def read(text: str) -> object:
+        return urls.venue_url(text, encrypted, plain)
+
+    words = f"{encrypted}:// URL, or {plain}:// to this machine"
+    return Kind(read=read, schema={"type": "string", "format": "uri"}, words=words)
+
+
 def _same_server(one: str, other: str) -> bool:
     """Platforms that set both names mean one server's plain and encrypted port."""
     host = re.compile(r"[a-z]+://(?:[^@]*@)?([^:/?]*)", re.I)
@@ -144,6 +173,30 @@ def _default_database_url(settings: Mapping[str, object]) -> Secret:
 
 
 _PORT = _whole_number(1, 65535, "")
+
+# Named here so that a misspelt one is reported with all other problems; a test holds it to the
+# table of queues.
+QUEUES = ("strategy", "orders", "risk", "ops", "backtest")
+CAP_MAX = 1000
+
+
+def _caps(text: str) -> object:
+    caps: dict[str, int] = {}
+    for pair in text.replace(" ", "").split(","):
+        name, _, number = pair.partition("=")
+        if name not in QUEUES:
+            cure = f"write orders=4,ops=2; the queues are {', '.join(QUEUES)}"
+            return Problem(f"names the queue {name!r}, which does not exist", cure)
+        if not (number.isascii() and number.isdecimal() and 0 < int(number[:9]) <= CAP_MAX):
+            cure = f"write {name}= and a whole number from 1 to {CAP_MAX}"
+            return Problem(f"gives {name} the cap {number!r}", cure)
+        caps[name] = int(number)
+    return caps
+
+
+_CAPS = Kind(
+    read=_caps, schema={"type": "string"}, words="queue=number pairs, such as orders=4,ops=2"
+)
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -227,6 +280,18 @@ SETTINGS: tuple[Setting, ...] = (
         default=1800,
     ),
     Setting(
+        name="worker_caps",
+        kind=_CAPS,
+        help="How many tasks of a queue one worker runs at once, where it is not the default.",
+        default_words="strategy=4,orders=4,risk=1,ops=2,backtest=1",
+    ),
+    Setting(
+        name="swarm_caps",
+        kind=_CAPS,
+        help="How many tasks of a queue all workers together run at once, whatever their number.",
+        default_words="orders=8,risk=2; the other queues have none",
+    ),
+    Setting(
         name="database_url",
         kind=_url(urls.database_url, "postgresql:// or sqlite:/// URL"),
         help="The database of the ledger; postgres:// is understood too.",
@@ -243,6 +308,75 @@ SETTINGS: tuple[Setting, ...] = (
         conventional=("REDIS_TLS_URL", "REDIS_URL"),
         agree=_same_server,
         secret=True,
+    ),
+    Setting(
+        name="binance_api_key",
+        kind=Kind(read=_plain_text, schema={"type": "string"}, words="an API key"),
+        help="The key of a Binance account for spot trading; without it orders go to the "
+        "simulated exchange of the state folder.",
+        default_words="none: the simulated exchange",
+        secret=True,
+    ),
+    Setting(
+        name="binance_api_secret",
+        kind=Kind(read=_plain_text, schema={"type": "string"}, words="an API secret"),
+        help="The secret that belongs to the key (HMAC).",
+        secret=True,
+    ),
+    Setting(
+        name="binance_rest_url",
+        kind=_plain_url("https", "http"),
+        help="Where Binance's REST protocol is spoken; anything but loopback needs https.",
+        default="https://testnet.binance.vision",
+    ),
+    Setting(
+        name="binance_ws_api_url",
+        kind=_plain_url("wss", "ws"),
+        help="Where Binance's WebSocket API is spoken; anything but loopback needs wss.",
+        default="wss://ws-api.testnet.binance.vision/ws-api/v3",
+    ),
+    Setting(
+        name="limit_order_notional_max",
+        kind=_amount("the quote asset"),
+        help="No order worth more than this is sent.",
+        default=Decimal(500),
+    ),
+    Setting(
+        name="limit_open_notional_max",
+        kind=_amount("the quote asset"),
+        help="No order is sent that would make an account's open orders worth more than this.",
+        default=Decimal(5000),
+    ),
+    Setting(
+        name="limit_position_notional_max",
+        kind=_amount("the quote asset"),
+        help="No order is sent that could make a bot's position in a market worth more than this.",
+        default=Decimal(1000),
+    ),
+    Setting(
+        name="limit_open_orders_max",
+        kind=_whole_number(0, 100_000, "orders"),
+        help="How many orders of an account may be open at once.",
+        default=100,
+    ),
+    Setting(
+        name="limit_orders_per_minute_max",
+        kind=_whole_number(0, 100_000, "orders"),
+        help="How many orders one bot may send in any minute.",
+        default=60,
+    ),
+    Setting(
+        name="limit_daily_loss_max",
+        kind=_amount("the quote asset"),
+        help="From this loss on, realised by an account since midnight UTC, only orders that "
+        "shrink a position are sent.",
+        default=Decimal(500),
+    ),
+    Setting(
+        name="limit_signal_age_max_s",
+        kind=_whole_number(1, 3600, "seconds"),
+        help="No order is sent for a signal older than this, whatever its strategy allows.",
+        default=10,
     ),
     Setting(
         name="log_level",

@@ -37,6 +37,19 @@ def management_url(text: str) -> str | Problem:
     return f"{parts.scheme}://{parts.netloc}/api/"
 
 
+def venue_url(text: str, encrypted: str, plain: str) -> str | Problem:
+    """A venue's address without a final slash; orders and keys never travel unencrypted."""
+    parts = _server(text, (encrypted, plain), f"{encrypted}://host")
+    if isinstance(parts, Problem):
+        return parts
+    if "@" in parts.netloc or parts.query:
+        return Problem("holds more than a host and a path", f"write it as {encrypted}://host/path")
+    is_here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if parts.scheme == plain and not is_here:
+        return Problem("is not encrypted and leaves this machine", f"write {encrypted}:// instead")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
 def redis_url(text: str) -> str | Problem:
     parts = _server(text, ("redis", "rediss"), "redis://:password@host:6379/0")
     if isinstance(parts, Problem):

@@ -80,7 +80,7 @@ class BinanceTrading:
     def server_time(self) -> datetime:
         answer = self._ask("GET", "/api/v3/time", {}, is_signed=False)
         try:
-            return _moment(answer["serverTime"])
+            return moment(answer["serverTime"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _unreadable("time", error) from error
 
@@ -213,7 +213,7 @@ class BinanceTrading:
         answer = self._ask("GET", "/api/v3/account", {"omitZeroBalances": "true"})
         try:
             return {
-                row["asset"]: _number(row["free"]) + _number(row["locked"])
+                row["asset"]: number(row["free"]) + number(row["locked"])
                 for row in answer["balances"]
             }
         except (KeyError, TypeError, ArithmeticError) as error:
@@ -271,7 +271,7 @@ class BinanceTrading:
             client_order_id=client_order_id,
             venue_order_id=venue_order_id,
             state=STATES[row["status"]],
-            filled_quantity=_number(row["executedQty"]),
+            filled_quantity=number(row["executedQty"]),
             fills=tuple(self._carried_fills(row, client_order_id)),
         )
 
@@ -286,11 +286,11 @@ class BinanceTrading:
                 trade_id=int(fill["tradeId"]),
                 client_order_id=client_order_id,
                 side=Side(row["side"].lower()),
-                price=_number(fill["price"]),
-                quantity=_number(fill["qty"]),
-                commission=_number(fill["commission"]),
+                price=number(fill["price"]),
+                quantity=number(fill["qty"]),
+                commission=number(fill["commission"]),
                 commission_asset=fill["commissionAsset"],
-                at=_moment(row["transactTime"]),
+                at=moment(row["transactTime"]),
             )
 
     def _market(self, symbol: str) -> str:
@@ -305,11 +305,11 @@ class BinanceTrading:
             trade_id=int(row["id"]),
             client_order_id=self._client_id(symbol, str(row["orderId"])),
             side=Side.BUY if row["isBuyer"] else Side.SELL,
-            price=_number(row["price"]),
-            quantity=_number(row["qty"]),
-            commission=_number(row["commission"]),
+            price=number(row["price"]),
+            quantity=number(row["qty"]),
+            commission=number(row["commission"]),
             commission_asset=row["commissionAsset"],
-            at=_moment(row["time"]),
+            at=moment(row["time"]),
         )
 
     def _client_id(self, symbol: str, venue_order_id: str) -> str:
@@ -337,16 +337,16 @@ def ms_of(at: datetime) -> int:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _moment(ms: int) -> datetime:
+def moment(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
 def _to_ms(at: datetime) -> datetime:
     """Cut to the millisecond that is signed, so that what is recorded is what was said."""
-    return _moment(ms_of(at))
+    return moment(ms_of(at))
 
 
-def _number(text: str) -> Decimal:
+def number(text: str) -> Decimal:
     value = Decimal(text)
     if not value.is_finite() or value < 0:
         raise ValueError(f"{text} is not an amount")

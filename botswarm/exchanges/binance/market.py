@@ -1,0 +1,287 @@
+"""Binance's public streams in our own words: trades, best prices and candles, exact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.market import TIMEFRAMES_S, Candle, Channel, Quote, Tick, Trade
+from botswarm.domain.order import Side
+from botswarm.errors import Malformed, NotFound, Unreachable
+from botswarm.exchanges.binance import symbols
+from botswarm.exchanges.binance.transport import Transport
+
+STREAMS_PER_CONNECTION_MAX = 1024
+CANDLES_PER_REQUEST_MAX = 1000
+CANDLE_STREAM = "kline_1m"
+STREAMS: Mapping[Channel, str] = {
+    "trade": "trade",
+    "quote": "bookTicker",
+    "candle": CANDLE_STREAM,
+}
+SILENT = frozenset({"serverShutdown"})
+"""Events that speak of the connection and not of a market."""
+
+# Longer numbers are somebody's mistake, and arithmetic with them would take for ever.
+DIGITS_MAX = 40
+
+
+class _Kline(msgspec.Struct):
+    t: int
+    i: str
+    o: str
+    h: str
+    l: str  # noqa: E741 - Binance's name for it
+    c: str
+    v: str
+    n: int
+    x: bool
+
+
+class _Event(msgspec.Struct):
+    """All the fields that any event we read may have; those Binance adds later do not matter."""
+
+    e: str | None = None
+    E: int | None = None
+    s: str | None = None
+    t: int | None = None
+    a: int | str | None = None
+    p: str | None = None
+    q: str | None = None
+    T: int | None = None
+    m: bool | None = None
+    u: int | None = None
+    b: int | str | None = None
+    B: str | None = None
+    A: str | None = None
+    k: _Kline | None = None
+    result: msgspec.Raw | None = None
+    id: msgspec.Raw | None = None
+    code: int | None = None
+    msg: str | None = None
+    error: msgspec.Raw | None = None
+
+
+class _Frame(_Event):
+    stream: str | None = None
+    data: _Event | None = None
+
+
+class BinanceMarketData:
+    """``instruments`` is asked once and kept; parsing asks nobody."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        rest_url: str,
+        stream_url: str,
+        instruments: Sequence[Instrument] | None = None,
+    ) -> None:
+        self.name = name
+        self._rest = Transport(rest_url)
+        self._stream_url = stream_url.rstrip("/")
+        self._decoder = msgspec.json.Decoder(_Frame)
+        self._instruments: Sequence[Instrument] = ()
+        self._symbols: dict[str, str] = {}
+        if instruments is not None:
+            self._keep(instruments)
+
+    def instruments(self) -> Sequence[Instrument]:
+        if not self._instruments:
+            self._keep(symbols.instruments(self.name, self._ask("/api/v3/exchangeInfo")))
+        return self._instruments
+
+    def stream_url(self, symbols: Sequence[str], channels: Sequence[Channel]) -> str:
+        """One connection for all of it; raises NotFound for a market the venue does not have."""
+        streams = [f"{name}@{STREAMS[channel]}" for name in map(self._stream_name, symbols)
+                   for channel in channels]  # fmt: skip
+        if len(streams) > STREAMS_PER_CONNECTION_MAX:
+            raise ValueError(f"one connection carries {STREAMS_PER_CONNECTION_MAX} streams")
+        return f"{self._stream_url}/stream?streams={quote('/'.join(streams), safe='/@')}"
+
+    def parse(self, frame: str | bytes, received_ms: int) -> Sequence[Tick]:
+        """Ticks of one frame; none for answers and events that carry none. Raises Malformed."""
+        try:
+            outer = self._decoder.decode(frame)
+            return self._ticks(outer if outer.data is None else outer.data, received_ms)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise Malformed(f"not a frame of Binance: {error}") from error
+
+    def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
+        """The latest closed candles, oldest first; a pause of the venue is a flat line."""
+        length_ms = TIMEFRAMES_S[timeframe] * 1000
+        # One more, because the last one is still open.
+        count = min(limit, CANDLES_PER_REQUEST_MAX - 1) + 1
+        query = {"symbol": symbols.to_venue(symbol), "interval": timeframe, "limit": count}
+        rows = self._ask(f"/api/v3/klines?{urlencode(query)}")
+        now_ms = int(self._ask("/api/v3/time")["serverTime"])
+        try:
+            found = [_candle_of_row(self.name, symbol, timeframe, row) for row in rows]
+        except (IndexError, TypeError, ValueError, KeyError) as error:
+            raise Unreachable(f"{self.name}'s candles cannot be read: {error}") from error
+        closed = [candle for candle in found if candle.open_ms + length_ms <= now_ms]
+        return _without_holes(closed, length_ms)[-limit:]
+
+    # --- frames -------------------------------------------------------------------------------
+
+    def _ticks(self, event: _Event, received_ms: int) -> Sequence[Tick]:
+        if event.e == "trade":
+            return (self._trade(event, received_ms),)
+        if event.e is None and event.u is not None:
+            return (self._quote(event, received_ms),)
+        if event.e == "kline":
+            return (self._candle(event),)
+        if event.e is not None or event.result is not None:
+            return ()
+        if event.error is not None or event.code is not None:
+            raise Malformed(f"Binance refused a request: {event.msg or event.error}")
+        raise Malformed("a frame without an event")
+
+    def _trade(self, event: _Event, received_ms: int) -> Trade:
+        if event.t is None or event.T is None or event.m is None:
+            raise Malformed("a trade without id, time or side")
+        return Trade(
+            venue=self.name,
+            symbol=self._symbol(event.s),
+            trade_id=event.t,
+            price=_positive(event.p),
+            quantity=_positive(event.q),
+            # The buyer was waiting in the book, so the seller came and took.
+            taker_side=Side.SELL if event.m else Side.BUY,
+            exchange_ms=event.T,
+            received_ms=received_ms,
+        )
+
+    def _quote(self, event: _Event, received_ms: int) -> Quote:
+        assert event.u is not None
+        return Quote(
+            venue=self.name,
+            symbol=self._symbol(event.s),
+            sequence=event.u,
+            bid=_positive(event.b),
+            bid_quantity=_positive(event.B),
+            ask=_positive(event.a),
+            ask_quantity=_positive(event.A),
+            exchange_ms=event.T or event.E or received_ms,
+            received_ms=received_ms,
+        )
+
+    def _candle(self, event: _Event) -> Candle:
+        line = event.k
+        if line is None or line.i not in TIMEFRAMES_S:
+            raise Malformed("a kline without a candle of a timeframe that is known")
+        return Candle(
+            venue=self.name,
+            symbol=self._symbol(event.s),
+            timeframe=line.i,
+            open_ms=line.t,
+            open=_positive(line.o),
+            high=_positive(line.h),
+            low=_positive(line.l),
+            close=_positive(line.c),
+            volume=_not_negative(line.v),
+            trades=line.n,
+            is_closed=line.x,
+        )
+
+    def _symbol(self, theirs: str | None) -> str:
+        ours = self._symbols.get(theirs or "")
+        if ours is None:
+            raise Malformed(f"a market nobody asked for: {theirs!r}")
+        return ours
+
+    # --- what the venue has -------------------------------------------------------------------
+
+    def _stream_name(self, symbol: str) -> str:
+        theirs = symbols.to_venue(symbol)
+        self.instruments()
+        if self._symbols.get(theirs) != symbol:
+            raise NotFound(
+                f"{self.name} has no market {symbol}", cure="write it as BASE-QUOTE: BTC-USDT"
+            )
+        return theirs.lower()
+
+    def _keep(self, instruments: Sequence[Instrument]) -> None:
+        self._symbols = {symbols.to_venue(each.symbol): each.symbol for each in instruments}
+        self._instruments = instruments
+
+    def _ask(self, target: str) -> Any:
+        response = self._rest.request("GET", target, {})
+        if response.status != 200:
+            words = response.body[:200].decode(errors="replace")
+            raise Unreachable(
+                f"{self.name} answered {response.status} to {target.partition('?')[0]}: {words}",
+                cure="see the venue's status; it is asked again by itself",
+            )
+        try:
+            return json.loads(response.body)
+        except ValueError as error:
+            raise Unreachable(f"{self.name}'s answer is not JSON: {error}") from error
+
+
+def _number(text: str | int | None, accepts: Callable[[Decimal], bool]) -> Decimal:
+    if not isinstance(text, str) or len(text) > DIGITS_MAX:
+        raise Malformed("a number is missing or is not a text")
+    try:
+        value = Decimal(text)
+        if value.is_finite() and abs(value.adjusted()) < DIGITS_MAX and accepts(value):
+            return value
+    except InvalidOperation:
+        pass
+    raise Malformed(f"not a price or quantity: {text!r}")
+
+
+def _positive(text: str | int | None) -> Decimal:
+    return _number(text, lambda value: value > 0)
+
+
+def _not_negative(text: str | int | None) -> Decimal:
+    return _number(text, lambda value: value >= 0)
+
+
+def _candle_of_row(venue: str, symbol: str, timeframe: str, row: Sequence[Any]) -> Candle:
+    return Candle(
+        venue=venue,
+        symbol=symbol,
+        timeframe=timeframe,
+        open_ms=int(row[0]),
+        open=_positive(row[1]),
+        high=_positive(row[2]),
+        low=_positive(row[3]),
+        close=_positive(row[4]),
+        volume=_not_negative(row[5]),
+        trades=int(row[8]),
+        is_closed=True,
+    )
+
+
+def _without_holes(candles: Sequence[Candle], length_ms: int) -> list[Candle]:
+    whole: list[Candle] = []
+    for candle in candles:
+        while whole and whole[-1].open_ms + length_ms < candle.open_ms:
+            whole.append(_flat_after(whole[-1], length_ms))
+        whole.append(candle)
+    return whole
+
+
+def _flat_after(candle: Candle, length_ms: int) -> Candle:
+    return Candle(
+        venue=candle.venue,
+        symbol=candle.symbol,
+        timeframe=candle.timeframe,
+        open_ms=candle.open_ms + length_ms,
+        open=candle.close,
+        high=candle.close,
+        low=candle.close,
+        close=candle.close,
+        volume=Decimal(0),
+        trades=0,
+        is_closed=True,
+    )

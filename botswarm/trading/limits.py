@@ -1,0 +1,18 @@
+"""The gate's limits, out of the settings."""
+
+from __future__ import annotations
+
+from botswarm.config import Settings
+from botswarm.risk.limits import Limits
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        order_notional_max=settings.limit_order_notional_max,
+        open_notional_max=settings.limit_open_notional_max,
+        position_notional_max=settings.limit_position_notional_max,
+        open_orders_max=settings.limit_open_orders_max,
+        orders_per_minute_max=settings.limit_orders_per_minute_max,
+        daily_loss_max=settings.limit_daily_loss_max,
+        signal_age_max_s=settings.limit_signal_age_max_s,
+    )
