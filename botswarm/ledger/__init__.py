@@ -1,0 +1,1 @@
+"""What is true and durable: bots, orders, fills and the money they moved, in one database."""

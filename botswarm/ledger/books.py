@@ -1,0 +1,350 @@
+"""What the order path asks of the ledger and writes into it, each in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from botswarm.domain.fill import Fill
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
+from botswarm.errors import NotFound
+from botswarm.ledger import booking, halts
+from botswarm.ledger.fold import ZERO, Assets
+from botswarm.ledger.models import (
+    AccountRow,
+    AttemptRow,
+    DailyResultRow,
+    FillRow,
+    InstrumentRow,
+    OrderRow,
+    PositionRow,
+)
+from botswarm.ledger.rows import INSTRUMENT_FIELDS, instrument_of, move, order_of
+from botswarm.ledger.session import Database, insert_new
+
+Judge = Callable[[Order, Exposure], Verdict]
+MINUTE = timedelta(minutes=1)
+UNKNOWN_ACCOUNT = ""
+
+
+class FrozenRequest(Protocol):
+    """A signed request, as far as the ledger cares; each venue makes its own."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def signed_at(self) -> datetime: ...
+    @property
+    def fence_at(self) -> datetime: ...
+
+
+class LedgerBooks:
+    """botswarm.trading.books.Books on the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- instruments ----------------------------------------------------------------------
+
+    def instrument(self, venue: str, symbol: str) -> Instrument:
+        row = self._database.read(lambda session: session.get(InstrumentRow, (venue, symbol)))
+        if row is None:
+            raise NotFound(
+                f"the ledger does not know the market {venue}:{symbol}",
+                cure="check the name; the feed and the order worker save what the venue lists",
+            )
+        return instrument_of(row)
+
+    def instruments(self, venue: str | None = None) -> list[Instrument]:
+        question = select(InstrumentRow).order_by(InstrumentRow.venue, InstrumentRow.symbol)
+        if venue is not None:
+            question = question.where(InstrumentRow.venue == venue)
+        return self._database.read(
+            lambda session: [instrument_of(row) for row in session.scalars(question)]
+        )
+
+    def save_instruments(self, instruments: Sequence[Instrument]) -> None:
+        def work(session: Session) -> None:
+            # By rising name: two that save the same list must not wait for each other in a circle.
+            for instrument in sorted(instruments, key=lambda each: each.market):
+                values = {name: getattr(instrument, name) for name in INSTRUMENT_FIELDS}
+                session.merge(InstrumentRow(**values))
+
+        self._database.write(work)
+
+    # --- one order on its way --------------------------------------------------------------
+
+    def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
+        """READY -> APPROVED, REFUSED or STALE, under the lock of the order's account.
+
+        The order in the answer is as it stands afterwards; a stale one is answered as Refused.
+        """
+
+        def work(session: Session) -> Verdict | None:
+            place = session.execute(
+                select(OrderRow.venue, OrderRow.account).where(OrderRow.id == order_id)
+            ).one_or_none()
+            if place is None:
+                return None
+            _hold_account(session, place.venue, place.account, now)
+            row = _locked(session, order_id)
+            if row.state != OrderState.READY:
+                return None
+            return _decide(session, row, judge, now)
+
+        return self._database.write(work)
+
+    def begin_attempt(self, order: Order, request: FrozenRequest, now: datetime) -> Order | None:
+        """APPROVED -> SENDING with the bytes; None where somebody did, or trading is halted.
+
+        The order may have been rounded since it was judged, never up.
+        """
+
+        def work(session: Session) -> Order | None:
+            row = session.get(OrderRow, order.id, with_for_update=True)
+            if row is None or row.state != OrderState.APPROVED:
+                return None
+            if _trading_state(session, row) is TradingState.HALTED:
+                return None
+            assert order.quantity <= row.quantity, "more would be sent than was judged"
+            row.quantity, row.limit_price = order.quantity, order.limit_price
+            row.attempts += 1
+            if row.attempts == 1:
+                row.trade_id_floor = _last_known(session, row.venue, row.account, row.symbol)
+            row.sent_at = now
+            session.add(
+                AttemptRow(
+                    order_id=row.id,
+                    number=row.attempts,
+                    payload=request.payload,
+                    signed_at=request.signed_at,
+                    fence_at=request.fence_at,
+                    created_at=now,
+                )
+            )
+            session.add(move(row, OrderState.SENDING, now))
+            return order_of(row)
+
+        return self._database.write(work)
+
+    def record(
+        self,
+        order_id: str,
+        after: OrderState,
+        now: datetime,
+        *,
+        venue_order_id: str | None = None,
+        reason: str | None = None,
+    ) -> Order:
+        def work(session: Session) -> Order:
+            row = _locked(session, order_id)
+            if venue_order_id is not None:
+                row.venue_order_id = venue_order_id
+            if row.state != after:
+                session.add(move(row, after, now, reason=reason))
+            return order_of(row)
+
+        return self._database.write(work)
+
+    def reopen(self, order_id: str, fence_at: datetime, now: datetime) -> Order | None:
+        """UNKNOWN -> APPROVED, where the last attempt is the one of this fence."""
+        reason = "proven: the attempt placed nothing"
+        return self._end_attempt(
+            order_id, fence_at, (OrderState.UNKNOWN,), OrderState.APPROVED, now, reason
+        )
+
+    def decline(
+        self, order_id: str, fence_at: datetime, now: datetime, *, reason: str
+    ) -> Order | None:
+        """SENDING or UNKNOWN -> REJECTED, where the last attempt is the one of this fence."""
+        before = (OrderState.SENDING, OrderState.UNKNOWN)
+        return self._end_attempt(order_id, fence_at, before, OrderState.REJECTED, now, reason)
+
+    def _end_attempt(
+        self,
+        order_id: str,
+        fence_at: datetime,
+        before: tuple[OrderState, ...],
+        after: OrderState,
+        now: datetime,
+        reason: str,
+    ) -> Order | None:
+        def work(session: Session) -> Order | None:
+            row = _locked(session, order_id)
+            attempt = session.get(AttemptRow, (row.id, row.attempts))
+            if row.state not in before or attempt is None or attempt.fence_at != fence_at:
+                return None
+            session.add(move(row, after, now, reason=reason))
+            return order_of(row)
+
+        return self._database.write(work)
+
+    # --- fills ------------------------------------------------------------------------------
+
+    def book(self, fills: Sequence[Fill], now: datetime, *, account: str | None = None) -> int:
+        """Book fills once each; answers how many were new.
+
+        ``account`` is the one whose history they were read from: a fill that fills no order of
+        ours is external there. Without it nobody knows whose an external fill is.
+        """
+        whose = UNKNOWN_ACCOUNT if account is None else account
+
+        def any_new(session: Session) -> bool:
+            return bool(booking.unbooked(session, fills, now, whose))
+
+        def work(session: Session) -> int:
+            new = booking.unbooked(session, fills, now, whose)
+            for venue, name in sorted({(row.venue, row.account) for row in new}):
+                _hold_account(session, venue, name, now)
+            # Asked again now that nobody else books for these accounts.
+            new = booking.unbooked(session, fills, now, whose)
+            if new:
+                booking.book(session, new, now)
+            return len(new)
+
+        # Settling asks about the same fills again and again: that must lock nothing.
+        if not fills or not self._database.read(any_new):
+            return 0
+        return self._database.write(work)
+
+    def last_trade_id(self, venue: str, account: str, symbol: str) -> int | None:
+        """After which trade to ask for fills, so that none of an unsettled order is passed over.
+
+        Fills can become known out of order: what is known last says nothing of an order that
+        was sent before it. So it is the lowest of what was known when each was first sent.
+        """
+
+        def work(session: Session) -> int | None:
+            floors = session.scalars(
+                select(OrderRow.trade_id_floor).where(
+                    OrderRow.venue == venue,
+                    OrderRow.account == account,
+                    OrderRow.symbol == symbol,
+                    OrderRow.is_open,
+                    OrderRow.attempts > 0,
+                )
+            ).all()
+            known = _last_known(session, venue, account, symbol)
+            if known is None or None in floors:
+                return None
+            return min([known, *(floor for floor in floors if floor is not None)])
+
+        return self._database.read(work)
+
+    # --- what has to be looked after ---------------------------------------------------------
+
+    def approved(self, venue: str, account: str) -> Sequence[Order]:
+        question = _open_orders(venue, account).where(OrderRow.state == OrderState.APPROVED.value)
+        return self._database.read(
+            lambda session: [order_of(row) for row in session.scalars(question)]
+        )
+
+    def unsettled(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
+        """Orders that may be live, or are filled and lack a fill, with their last fence."""
+        fence = (
+            select(AttemptRow.fence_at)
+            .where(AttemptRow.order_id == OrderRow.id, AttemptRow.number == OrderRow.attempts)
+            .scalar_subquery()
+        )
+        question = (
+            _open_orders(venue, account)
+            .add_columns(fence)
+            .where(OrderRow.state != OrderState.APPROVED.value)
+        )
+        return self._database.read(
+            lambda session: [(order_of(row), until) for row, until in session.execute(question)]
+        )
+
+
+def _decide(session: Session, row: OrderRow, judge: Judge, now: datetime) -> Verdict:
+    if now >= row.signal_expires_at:
+        reason = "its signal was too old to be acted on"
+        session.add(move(row, OrderState.STALE, now, reason=reason))
+        return Refused(order_of(row), reason)
+    match judge(order_of(row), _exposure(session, row, now)):
+        case Approved():
+            row.approved_at = now
+            session.add(move(row, OrderState.APPROVED, now))
+            return Approved(order_of(row))
+        case Refused(reason=reason):
+            session.add(move(row, OrderState.REFUSED, now, reason=reason))
+            return Refused(order_of(row), reason)
+
+
+def _exposure(session: Session, row: OrderRow, now: datetime) -> Exposure:
+    """Sums of money are over the markets with the same quote asset: others cannot be added."""
+    quote = Assets.of(row.symbol).quote
+    others = [order_of(each) for each in session.scalars(_open_orders(row.venue, row.account))]
+    comparable = [order for order in others if Assets.of(order.symbol).quote == quote]
+    same = [order for order in others if (order.bot, order.symbol) == (row.bot, row.symbol)]
+    position = session.get(PositionRow, (row.bot, row.venue, row.account, row.symbol))
+    day = session.get(DailyResultRow, (row.venue, row.account, now.date().isoformat(), quote))
+    return Exposure(
+        trading_state=_trading_state(session, row),
+        account_open_notional=_sum(
+            order.open_quantity * (order.limit_price or order.reference_price)
+            for order in comparable
+        ),
+        position=position.quantity if position else ZERO,
+        open_buy_quantity=_sum(order.open_quantity for order in same if order.side is Side.BUY),
+        open_sell_quantity=_sum(order.open_quantity for order in same if order.side is Side.SELL),
+        open_orders=len(others),
+        # Those that passed the gate: counting only what was sent, workers that race would all pass.
+        orders_last_minute=session.execute(
+            select(func.count()).where(OrderRow.bot == row.bot, OrderRow.approved_at > now - MINUTE)
+        ).scalar_one(),
+        loss_today=day.realised.copy_negate() if day else ZERO,
+    )
+
+
+def _trading_state(session: Session, row: OrderRow) -> TradingState:
+    return halts.strictest(
+        session, venue=row.venue, account=row.account, bot=row.bot, symbol=row.symbol
+    )
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, ZERO)
+
+
+def _open_orders(venue: str, account: str) -> Select[OrderRow]:
+    return (
+        select(OrderRow)
+        .where(OrderRow.venue == venue, OrderRow.account == account, OrderRow.is_open)
+        .order_by(OrderRow.created_at, OrderRow.id)
+    )
+
+
+def _locked(session: Session, order_id: str) -> OrderRow:
+    row = session.get(OrderRow, order_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise NotFound(f"the ledger has no order {order_id}", cure="see: botswarm order list")
+    return row
+
+
+def _hold_account(session: Session, venue: str, account: str, now: datetime) -> None:
+    """Lock the account until the transaction ends, opening it where it is new."""
+    question = (
+        select(AccountRow)
+        .where(AccountRow.venue == venue, AccountRow.account == account)
+        .with_for_update()
+    )
+    if session.scalars(question).one_or_none() is None:
+        values = {"venue": venue, "account": account, "created_at": now}
+        insert_new(session, AccountRow, [values])
+        session.scalars(question).one()
+
+
+def _last_known(session: Session, venue: str, account: str, symbol: str) -> int | None:
+    return session.execute(
+        select(func.max(FillRow.trade_id)).where(
+            FillRow.venue == venue, FillRow.account == account, FillRow.symbol == symbol
+        )
+    ).scalar_one()

@@ -1,0 +1,274 @@
+"""The bots as the ledger keeps them, and the one way their decisions get into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.orm import Session
+
+from botswarm.domain.order import Order
+from botswarm.errors import NotFound, Refused
+from botswarm.ledger.models import AuditRow, BotRow, OrderEventRow, OrderRow, OutboxRow
+from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
+from botswarm.ledger.rows import row_of
+from botswarm.ledger.session import Database
+from botswarm.messages import PlaceOrder
+
+NEVER = -1
+
+
+class BotState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bot:
+    name: str
+    strategy: str
+    venue: str
+    symbol: str
+    account: str
+    timeframe: str
+    parameters: Mapping[str, Any]
+    state: BotState = BotState.CREATED
+    reason: str | None = None
+    last_sequence: int = NEVER
+    """Of its last committed decision; a new one says which it has seen."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    last_evaluation: Mapping[str, Any] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a bot made of one look at its market. Without orders, memory and evaluation nothing
+    is written for it: an unchanged bot costs nothing.
+    """
+
+    bot: str
+    sequence: int
+    seen_sequence: int
+    """The bot's last_sequence when its view was made: a decision on an older view is void."""
+    orders: Sequence[Order] = ()
+    memory: Mapping[str, Any] | None = None
+    """None leaves it as it is."""
+    evaluation: Mapping[str, Any] | None = None
+    """None leaves the last one standing. Plain values; NaN is refused. Kept with the orders."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.orders and self.memory is None and self.evaluation is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    bots: frozenset[str]
+    """Whose decisions count; the others were overtaken, or run no more."""
+    doorbells: tuple[Doorbell, ...]
+    """Committed and not yet rung: publish them and mark them sent, or leave them to the relay."""
+
+
+class Bots:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, bot: Bot, now: datetime, *, actor: str) -> Bot:
+        """Raises Refused where the name is taken."""
+
+        def work(session: Session) -> Bot:
+            if session.get(BotRow, bot.name) is not None:
+                raise Refused(
+                    f"there is a bot {bot.name} already",
+                    cure=f"choose another name, or see: botswarm bot show {bot.name}",
+                )
+            row = BotRow(
+                name=bot.name,
+                strategy=bot.strategy,
+                venue=bot.venue,
+                symbol=bot.symbol,
+                account=bot.account,
+                timeframe=bot.timeframe,
+                parameters=dict(bot.parameters),
+                state=bot.state.value,
+                reason=bot.reason,
+                last_sequence=bot.last_sequence,
+                memory=dict(bot.memory),
+                last_evaluation=None,
+                created_at=now,
+                updated_at=now,
+            )
+            session.add(row)
+            session.add(_audit(bot.name, "bot.create", None, bot.state, actor, "created", now))
+            session.flush()
+            session.refresh(row)
+            return _bot(row)
+
+        return self._database.write(work)
+
+    def get(self, name: str) -> Bot:
+        row = self._database.read(lambda session: session.get(BotRow, name))
+        if row is None:
+            raise self._unknown(name)
+        return _bot(row)
+
+    def list(
+        self,
+        *,
+        venue: str | None = None,
+        symbol: str | None = None,
+        state: BotState | None = None,
+    ) -> Sequence[Bot]:
+        """By name; of one venue, market or state, where that is asked for."""
+        question = select(BotRow).order_by(BotRow.name)
+        if venue is not None:
+            question = question.where(BotRow.venue == venue)
+        if symbol is not None:
+            question = question.where(BotRow.symbol == symbol)
+        if state is not None:
+            question = question.where(BotRow.state == state.value)
+        return self._database.read(lambda session: [_bot(row) for row in session.scalars(question)])
+
+    def set_state(
+        self, name: str, state: BotState, now: datetime, *, reason: str, actor: str
+    ) -> Bot:
+        """Audited; raises NotFound."""
+
+        def work(session: Session) -> Bot:
+            row = session.get(BotRow, name, with_for_update=True)
+            if row is None:
+                raise self._unknown(name)
+            before = BotState(row.state)
+            row.state, row.reason, row.updated_at = state.value, reason, now
+            session.add(_audit(name, "bot.state", before, state, actor, reason, now))
+            return _bot(row)
+
+        return self._database.write(work)
+
+    def decide(self, decision: Decision, now: datetime) -> bool:
+        """Commit one decision; False when another worker was there first, or the bot has ended."""
+        return decision.bot in self.decide_many([decision], now).bots
+
+    def decide_many(self, decisions: Sequence[Decision], now: datetime) -> Decided:
+        """Commit the decisions of many bots in one transaction, each by compare-and-set.
+
+        With each go its memory, its evaluation, its READY orders and their doorbells: all of
+        it or nothing.
+        """
+        empty = frozenset(each.bot for each in decisions if each.is_empty)
+        weighty = [each for each in decisions if not each.is_empty]
+        if not weighty:
+            return Decided(bots=empty, doorbells=())
+
+        def work(session: Session) -> Decided:
+            counted = _still_valid(session, weighty)
+            _save(session, counted, now)
+            rows = _add_orders(session, counted, now)
+            return Decided(
+                bots=empty | {each.bot for each in counted},
+                doorbells=tuple(doorbell_of(row) for row in rows),
+            )
+
+        return self._database.write(work)
+
+    def _unknown(self, name: str) -> NotFound:
+        return NotFound(f"there is no bot {name!r}", cure="see: botswarm bot list")
+
+
+def _still_valid(session: Session, decisions: Sequence[Decision]) -> list[Decision]:
+    by_bot = {each.bot: each for each in decisions}
+    # Locked by rising name: two workers must not wait for each other in a circle.
+    found = session.execute(
+        select(BotRow.name, BotRow.last_sequence, BotRow.state)
+        .where(BotRow.name.in_(by_bot))
+        .order_by(BotRow.name)
+        .with_for_update()
+    )
+    return [
+        by_bot[name]
+        for name, last_sequence, state in found
+        if state == BotState.RUNNING
+        and last_sequence == by_bot[name].seen_sequence < by_bot[name].sequence
+    ]
+
+
+def _save(session: Session, decisions: Sequence[Decision], now: datetime) -> None:
+    """One statement per kind of change, so that a hundred bots are one round trip."""
+    kinds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for each in decisions:
+        values: dict[str, Any] = {"last_sequence": each.sequence, "updated_at": now}
+        if each.memory is not None:
+            values["memory"] = dict(each.memory)
+        if each.evaluation is not None:
+            values["last_evaluation"] = dict(each.evaluation)
+        kinds.setdefault(tuple(values), []).append({"bot": each.bot, **values})
+    for columns, rows in kinds.items():
+        session.connection().execute(
+            update(BotRow)
+            .where(BotRow.name == bindparam("bot"))
+            .values({column: bindparam(column) for column in columns}),
+            rows,
+        )
+
+
+def _add_orders(session: Session, decisions: Sequence[Decision], now: datetime) -> list[OutboxRow]:
+    wanted = {order.id: (order, each) for each in decisions for order in each.orders}
+    known = set(session.scalars(select(OrderRow.id).where(OrderRow.id.in_(wanted))))
+    new = [pair for order_id, pair in wanted.items() if order_id not in known]
+    session.add_all(row_of(order, each.evaluation, now) for order, each in new)
+    session.flush()
+    doorbells = [outbox_row(PlaceOrder(order_id=order.id), order.id, now) for order, _ in new]
+    session.add_all(doorbells)
+    session.add_all(
+        OrderEventRow(order_id=order.id, before=None, after=order.state.value, at=now)
+        for order, _ in new
+    )
+    session.flush()
+    return doorbells
+
+
+def _bot(row: BotRow) -> Bot:
+    return Bot(
+        name=row.name,
+        strategy=row.strategy,
+        venue=row.venue,
+        symbol=row.symbol,
+        account=row.account,
+        timeframe=row.timeframe,
+        parameters=row.parameters,
+        state=BotState(row.state),
+        reason=row.reason,
+        last_sequence=row.last_sequence,
+        memory=row.memory,
+        last_evaluation=row.last_evaluation,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _audit(
+    name: str,
+    action: str,
+    before: BotState | None,
+    after: BotState,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> AuditRow:
+    return AuditRow(
+        at=now,
+        actor=actor,
+        action=action,
+        subject=f"bot:{name}",
+        before=before and {"state": before.value},
+        after={"state": after.value},
+        reason=reason,
+    )

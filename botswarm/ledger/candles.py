@@ -1,0 +1,48 @@
+"""Closed candles, kept so that whoever starts has history at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from botswarm.domain.market import Candle
+from botswarm.ledger.models import CandleRow
+from botswarm.ledger.rows import CANDLE_FIELDS, candle_of
+from botswarm.ledger.session import Database, insert_new
+
+
+class Candles:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, candles: Sequence[Candle]) -> None:
+        """Closed ones once each; those still open, and those already kept, change nothing."""
+        closed = sorted(
+            (candle for candle in candles if candle.is_closed),
+            key=lambda each: (each.venue, each.symbol, each.timeframe, each.open_ms),
+        )
+        rows = [{name: getattr(candle, name) for name in CANDLE_FIELDS} for candle in closed]
+
+        def work(session: Session) -> None:
+            insert_new(session, CandleRow, rows)
+
+        if rows:
+            self._database.write(work)
+
+    def load(self, venue: str, symbol: str, timeframe: str, *, limit: int) -> list[Candle]:
+        """The latest ones, oldest first."""
+        question = (
+            select(CandleRow)
+            .where(
+                CandleRow.venue == venue,
+                CandleRow.symbol == symbol,
+                CandleRow.timeframe == timeframe,
+            )
+            .order_by(CandleRow.open_ms.desc())
+            .limit(limit)
+        )
+        return self._database.read(
+            lambda session: [candle_of(row) for row in session.scalars(question)][::-1]
+        )

@@ -1,0 +1,329 @@
+"""The tables of the ledger. Migrations make them; a test holds the two to each other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from botswarm.ledger.columns import Json, Moment, Money
+
+# Fixed names, so that a migration can name what it changes on either database.
+CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# SQLite numbers rows by itself only in a column that it calls INTEGER.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(naming_convention=CONVENTION)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        Decimal: Money(),
+        datetime: Moment(),
+        dict[str, Any]: Json,
+        str: String(),
+    }
+
+
+class InstrumentRow(Table):
+    __tablename__ = "instruments"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    base: Mapped[str]
+    quote: Mapped[str]
+    tick_size: Mapped[Decimal]
+    lot_size: Mapped[Decimal]
+    quantity_min: Mapped[Decimal]
+    quantity_max: Mapped[Decimal]
+    notional_min: Mapped[Decimal]
+    is_trading: Mapped[bool]
+
+
+class CandleRow(Table):
+    """Closed candles only."""
+
+    __tablename__ = "candles"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    timeframe: Mapped[str] = mapped_column(primary_key=True)
+    open_ms: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    open: Mapped[Decimal]
+    high: Mapped[Decimal]
+    low: Mapped[Decimal]
+    close: Mapped[Decimal]
+    volume: Mapped[Decimal]
+    trades: Mapped[int]
+
+
+class BotRow(Table):
+    __tablename__ = "bots"
+    __table_args__ = (Index(None, "venue", "symbol", "state"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    strategy: Mapped[str]
+    venue: Mapped[str]
+    symbol: Mapped[str]
+    account: Mapped[str]
+    timeframe: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(Text)
+    last_sequence: Mapped[int] = mapped_column(BigInteger)
+    """Of the last decision that was committed; the next one must have seen this very number."""
+    memory: Mapped[dict[str, Any]]
+    last_evaluation: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class AccountRow(Table):
+    """An account at a venue; its row is the lock under which its limits are judged."""
+
+    __tablename__ = "accounts"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class OrderRow(Table):
+    """One intent. It names its bot without a foreign key: history outlives what it is about."""
+
+    __tablename__ = "orders"
+    __table_args__ = (
+        UniqueConstraint("client_order_id"),
+        Index("ix_orders_open", "venue", "account", "symbol", sqlite_where=text("is_open"),
+              postgresql_where=text("is_open")),
+        Index(
+            "ix_orders_waiting",
+            "updated_at",
+            sqlite_where=text("state IN ('ready', 'approved')"),
+            postgresql_where=text("state IN ('ready', 'approved')"),
+        ),
+        Index(None, "bot", "approved_at"),
+        Index(None, "bot", "created_at"),
+        Index(None, "created_at"),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    client_order_id: Mapped[str]
+    bot: Mapped[str]
+    venue: Mapped[str]
+    account: Mapped[str]
+    symbol: Mapped[str]
+    side: Mapped[str]
+    kind: Mapped[str]
+    quantity: Mapped[Decimal]
+    limit_price: Mapped[Decimal | None]
+    time_in_force: Mapped[str]
+    reference_price: Mapped[Decimal]
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+    signal_expires_at: Mapped[datetime]
+    filled_quantity: Mapped[Decimal]
+    venue_order_id: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    evaluation: Mapped[dict[str, Any] | None]
+    """What the bot saw and why it decided so."""
+    is_open: Mapped[bool]
+    """It counts against the limits: it may be live, or not all of its fills are booked."""
+    attempts: Mapped[int]
+    trade_id_floor: Mapped[int | None] = mapped_column(BigInteger)
+    """The highest trade id known when it was first sent: its own fills are all above."""
+    approved_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+class OrderEventRow(Table):
+    __tablename__ = "order_events"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
+    before: Mapped[str | None]
+    after: Mapped[str]
+    at: Mapped[datetime]
+    reason: Mapped[str | None] = mapped_column(Text)
+    venue_order_id: Mapped[str | None]
+
+
+class AttemptRow(Table):
+    """The frozen bytes of one try; written before the first of them is sent."""
+
+    __tablename__ = "attempts"
+
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    signed_at: Mapped[datetime]
+    fence_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+
+
+class FillRow(Table):
+    """Append only. Those without an order of ours are external: kept, and nobody's position."""
+
+    __tablename__ = "fills"
+    __table_args__ = (
+        UniqueConstraint("venue", "symbol", "trade_id", "account"),
+        Index(None, "bot", "venue", "symbol", "account"),
+    )
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    venue: Mapped[str]
+    symbol: Mapped[str]
+    trade_id: Mapped[int] = mapped_column(BigInteger)
+    account: Mapped[str]
+    client_order_id: Mapped[str]
+    order_id: Mapped[str | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    bot: Mapped[str | None]
+    is_external: Mapped[bool]
+    side: Mapped[str]
+    price: Mapped[Decimal]
+    quantity: Mapped[Decimal]
+    commission: Mapped[Decimal]
+    commission_asset: Mapped[str]
+    at: Mapped[datetime]
+    booked_at: Mapped[datetime]
+
+
+class LedgerAccountRow(Table):
+    """Where money can be: ``bot:NAME``, ``clearing:VENUE:ACCOUNT``, ``fees:…``, ``external:…``."""
+
+    __tablename__ = "ledger_accounts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class EntryRow(Table):
+    """One event of the journal, chained to the one before it. Append only."""
+
+    __tablename__ = "entries"
+    __table_args__ = (UniqueConstraint("fill_id"),)
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    fill_id: Mapped[int] = mapped_column(ForeignKey("fills.id"))
+    previous_hash: Mapped[str]
+    hash: Mapped[str]
+
+
+class PostingRow(Table):
+    """One leg of an entry; the legs of an entry sum to zero in every asset. Append only."""
+
+    __tablename__ = "postings"
+
+    sequence: Mapped[int] = mapped_column(ForeignKey("entries.sequence"), primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ledger_account: Mapped[str] = mapped_column(ForeignKey("ledger_accounts.name"))
+    asset: Mapped[str]
+    amount: Mapped[Decimal]
+
+
+class ChainHeadRow(Table):
+    """One row: where the chain ends. Whoever appends holds it, so appending is one at a time."""
+
+    __tablename__ = "chain_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str]
+
+
+class PositionRow(Table):
+    """A fold over the fills of one bot in one market, kept so that nobody folds them again."""
+
+    __tablename__ = "positions"
+
+    bot: Mapped[str] = mapped_column(primary_key=True)
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    quantity: Mapped[Decimal]
+    cash: Mapped[Decimal]
+    cost: Mapped[Decimal]
+    """What the quantity held was paid for it, at average cost; negative when short."""
+    realised: Mapped[Decimal]
+    last_trade_id: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime]
+
+
+class DailyResultRow(Table):
+    """What an account realised in a UTC day, at average cost, commission included."""
+
+    __tablename__ = "daily_results"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    quote: Mapped[str] = mapped_column(primary_key=True)
+    realised: Mapped[Decimal]
+
+
+class TradingStateRow(Table):
+    """By scope: ``swarm``, ``account:VENUE:ACCOUNT``, ``bot:NAME``, ``market:VENUE:SYMBOL``."""
+
+    __tablename__ = "trading_states"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str]
+    at: Mapped[datetime]
+
+
+class OutboxRow(Table):
+    """Doorbells: a message about a row that was committed together with it."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        UniqueConstraint("task_id"),
+        Index("ix_outbox_unsent", "id", sqlite_where=text("sent_at IS NULL"),
+              postgresql_where=text("sent_at IS NULL")),
+    )  # fmt: skip
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    task: Mapped[str]
+    kwargs: Mapped[dict[str, Any]]
+    queue: Mapped[str]
+    task_id: Mapped[str]
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    attempts: Mapped[int]
+
+
+class AuditRow(Table):
+    """Who changed what by hand or by rule, and why. Append only."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str] = mapped_column(index=True)
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    reason: Mapped[str] = mapped_column(Text)

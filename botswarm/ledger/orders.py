@@ -1,0 +1,210 @@
+"""Look orders, fills and positions up: what people and strategies ask, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from botswarm.domain.fill import Fill
+from botswarm.domain.order import Order, OrderState
+from botswarm.errors import NotFound
+from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow, PositionRow
+from botswarm.ledger.outbox import outbox_row
+from botswarm.ledger.rows import fill_of, order_of, row_of
+from botswarm.ledger.session import Database
+from botswarm.messages import PlaceOrder
+
+LIST_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEvent:
+    before: OrderState | None
+    after: OrderState
+    at: datetime
+    reason: str | None
+    venue_order_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    number: int
+    signed_at: datetime
+    fence_at: datetime
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """Everything the ledger knows of one order."""
+
+    order: Order
+    evaluation: Mapping[str, Any] | None
+    """What its bot saw, and why it decided so."""
+    events: Sequence[OrderEvent]
+    attempts: Sequence[Attempt]
+    fills: Sequence[Fill]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a bot holds of a market."""
+
+    bot: str
+    venue: str
+    account: str
+    symbol: str
+    quantity: Decimal
+    """Positive when long; commission paid in the base asset is already taken off."""
+    cash: Decimal
+    cost: Decimal
+    """What the quantity held was paid for it, at average cost."""
+    realised: Decimal
+    updated_at: datetime
+
+
+class Orders:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, order: Order, now: datetime) -> bool:
+        """A READY order without a bot's decision, with its doorbell; False when it is there."""
+
+        def work(session: Session) -> bool:
+            if session.get(OrderRow, order.id) is not None:
+                return False
+            session.add(row_of(order, None, now))
+            session.flush()
+            session.add(outbox_row(PlaceOrder(order_id=order.id), order.id, now))
+            session.add(
+                OrderEventRow(order_id=order.id, before=None, after=order.state.value, at=now)
+            )
+            return True
+
+        return self._database.write(work)
+
+    def get(self, order_id: str) -> Order:
+        """By id or client order id; raises NotFound."""
+        return self._database.read(lambda session: order_of(_found(session, order_id)))
+
+    def story(self, order_id: str) -> Story:
+        def work(session: Session) -> Story:
+            row = _found(session, order_id)
+            events = select(OrderEventRow).where(OrderEventRow.order_id == row.id)
+            attempts = select(AttemptRow).where(AttemptRow.order_id == row.id)
+            fills = select(FillRow).where(FillRow.order_id == row.id)
+            return Story(
+                order=order_of(row),
+                evaluation=row.evaluation,
+                events=[_event(each) for each in session.scalars(events.order_by("id"))],
+                attempts=[_attempt(each) for each in session.scalars(attempts.order_by("number"))],
+                fills=[fill_of(each) for each in session.scalars(fills.order_by("trade_id"))],
+            )
+
+        return self._database.read(work)
+
+    def list(
+        self,
+        *,
+        bot: str | None = None,
+        venue: str | None = None,
+        symbol: str | None = None,
+        states: Sequence[OrderState] = (),
+        limit: int = 50,
+    ) -> Sequence[Order]:
+        """The latest, newest first, at most LIST_MAX."""
+        question = select(OrderRow)
+        if bot is not None:
+            question = question.where(OrderRow.bot == bot)
+        if venue is not None:
+            question = question.where(OrderRow.venue == venue)
+        if symbol is not None:
+            question = question.where(OrderRow.symbol == symbol)
+        if states:
+            question = question.where(OrderRow.state.in_([state.value for state in states]))
+        question = question.order_by(OrderRow.created_at.desc(), OrderRow.id)
+        return self._orders(question.limit(min(limit, LIST_MAX)))
+
+    def working(self, venue: str, symbol: str) -> dict[str, Sequence[Order]]:
+        """By bot: its orders in a market that are not at their end, sent or not."""
+        question = (
+            select(OrderRow)
+            .where(
+                OrderRow.venue == venue,
+                OrderRow.symbol == symbol,
+                or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value),
+            )
+            .order_by(OrderRow.created_at, OrderRow.id)
+        )
+        by_bot: dict[str, Sequence[Order]] = {}
+        for order in self._orders(question):
+            by_bot[order.bot] = [*by_bot.get(order.bot, ()), order]
+        return by_bot
+
+    def positions(
+        self, *, venue: str | None = None, symbol: str | None = None, bot: str | None = None
+    ) -> Sequence[Held]:
+        question = select(PositionRow).order_by(
+            PositionRow.bot, PositionRow.venue, PositionRow.account, PositionRow.symbol
+        )
+        if venue is not None:
+            question = question.where(PositionRow.venue == venue)
+        if symbol is not None:
+            question = question.where(PositionRow.symbol == symbol)
+        if bot is not None:
+            question = question.where(PositionRow.bot == bot)
+        return self._database.read(
+            lambda session: [_held(row) for row in session.scalars(question)]
+        )
+
+    def _orders(self, question: Select[OrderRow]) -> Sequence[Order]:
+        return self._database.read(
+            lambda session: [order_of(row) for row in session.scalars(question)]
+        )
+
+
+def _found(session: Session, order_id: str) -> OrderRow:
+    either = or_(OrderRow.id == order_id, OrderRow.client_order_id == order_id)
+    row = session.scalars(select(OrderRow).where(either)).one_or_none()
+    if row is None:
+        raise NotFound(f"the ledger has no order {order_id!r}", cure="see: botswarm order list")
+    return row
+
+
+def _event(row: OrderEventRow) -> OrderEvent:
+    return OrderEvent(
+        before=None if row.before is None else OrderState(row.before),
+        after=OrderState(row.after),
+        at=row.at,
+        reason=row.reason,
+        venue_order_id=row.venue_order_id,
+    )
+
+
+def _attempt(row: AttemptRow) -> Attempt:
+    return Attempt(
+        number=row.number,
+        signed_at=row.signed_at,
+        fence_at=row.fence_at,
+        payload_bytes=len(row.payload),
+    )
+
+
+def _held(row: PositionRow) -> Held:
+    return Held(
+        bot=row.bot,
+        venue=row.venue,
+        account=row.account,
+        symbol=row.symbol,
+        quantity=row.quantity,
+        cash=row.cash,
+        cost=row.cost,
+        realised=row.realised,
+        updated_at=row.updated_at,
+    )

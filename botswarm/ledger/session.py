@@ -1,0 +1,220 @@
+"""The way to the database: safe settings, transactions, and errors a person can act on."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from botswarm.config import Secret
+from botswarm.errors import Misconfigured, Problem, TimedOut, Unreachable
+from botswarm.ledger.columns import to_json
+
+ATTEMPTS_MAX = 5
+PAUSE_MAX_S = 0.1
+LOCK_TIMEOUT_S = 5
+IDLE_IN_TRANSACTION_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 5
+POOL_SIZE = 5
+POOL_OVERFLOW_MAX = 10
+
+SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+CONFLICTS = frozenset((SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE))
+UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
+
+_READS = "botswarm_reads"
+
+T = TypeVar("T")
+Work = Callable[[Session], T]
+
+
+class NotMigrated(Unreachable):
+    """The database is there, but its tables are not those that this version works with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the ledger's tables are missing, or older than this version of botswarm",
+            cure="run: botswarm db migrate",
+        )
+
+
+class Database:
+    """A pool of connections with safe settings; in a forked child call ``dispose_after_fork``."""
+
+    def __init__(self, url: str | Secret, *, foreign_keys: bool = True) -> None:
+        """``url`` as botswarm.config gives it; without ``foreign_keys`` SQLite checks none."""
+        self.url = make_url(url.reveal() if isinstance(url, Secret) else url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._foreign_keys = foreign_keys
+        self._engine = self._sqlite() if self.is_sqlite else self._postgresql()
+        self._reader = self._engine.execution_options(**{_READS: True})
+        if not self.is_sqlite:
+            # One snapshot for all statements of a read: what it answers was true at one moment.
+            self._reader = self._reader.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the database is one."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    def write(self, work: Work[T]) -> T:
+        """Run ``work`` in one transaction and commit it.
+
+        All of ``work`` is run again, at most ATTEMPTS_MAX times, where the database asks for
+        that; so it must change nothing but the database.
+        """
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                with (
+                    self._errors(),
+                    Session(self._engine, expire_on_commit=False) as session,
+                    session.begin(),
+                ):
+                    return work(session)
+            except _Conflict as error:
+                if attempt == ATTEMPTS_MAX:
+                    raise TimedOut(
+                        f"the ledger stayed locked by others: {error}",
+                        cure="see what else is writing to it; nothing was changed, so try again",
+                    ) from error
+            time.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311 - spreads writers apart
+        raise AssertionError("unreachable")
+
+    def read(self, work: Work[T]) -> T:
+        """Run ``work`` on one snapshot of the ledger."""
+        try:
+            with self._errors(), Session(self._reader, expire_on_commit=False) as session:
+                return work(session)
+        except _Conflict as error:
+            raise TimedOut(f"the ledger is locked: {error}", cure="try again") from error
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """For migrations: a connection on which nothing has begun."""
+        try:
+            with self._errors(), self._engine.connect() as connection:
+                yield connection
+        except _Conflict as error:
+            raise TimedOut(f"the ledger is locked by others: {error}", cure="try again") from error
+
+    def dispose_after_fork(self) -> None:
+        """Forget the parent's connections without closing them: the parent still uses them."""
+        self._engine.dispose(close=False)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _sqlite(self) -> Engine:
+        engine = create_engine(
+            self.url,
+            json_serializer=to_json,
+            connect_args={"timeout": LOCK_TIMEOUT_S},
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW_MAX,
+        )
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: object) -> None:
+            # The driver would begin transactions by its own rules, and too late.
+            connection.isolation_level = None
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                f"foreign_keys={'ON' if self._foreign_keys else 'OFF'}",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            # A writer that begins as a reader fails when another has written in between.
+            reads = connection.get_execution_options().get(_READS)
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+        return engine
+
+    def _postgresql(self) -> Engine:
+        engine = create_engine(
+            self.url,
+            json_serializer=to_json,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "botswarm"},
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW_MAX,
+            pool_pre_ping=True,
+            executemany_mode="values_plus_batch",
+        )
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+                cursor.execute(
+                    f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_TIMEOUT_S}s'"
+                )
+                _refuse_forgetful(cursor)
+            connection.commit()
+
+        return engine
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Say what the driver's errors mean; those that ask for another try become _Conflict."""
+        try:
+            yield
+        except PoolTimeout as error:
+            raise Unreachable(
+                "no connection to the ledger became free", cure="lower the number of threads"
+            ) from error
+        except (OperationalError, ProgrammingError, DBAPIError) as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: DBAPIError) -> Exception:
+        words = str(error.orig).strip().partition("\n")[0]
+        code = getattr(error.orig, "pgcode", None)
+        if code in CONFLICTS or "database is locked" in words:
+            return _Conflict(words)
+        if code in (UNDEFINED_TABLE, UNDEFINED_COLUMN) or words.startswith(
+            ("no such table", "no such column")
+        ):
+            return NotMigrated()
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            where = self.url.render_as_string(hide_password=True)
+            return Unreachable(
+                f"the ledger at {where} cannot be used: {words}", cure="run: botswarm doctor"
+            )
+        return error
+
+
+def insert_new(
+    session: Session, table: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert the rows that are not there yet, and leave those that are."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    session.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+class _Conflict(Exception):
+    """Nothing was changed; the same work may succeed when it is run again."""
+
+
+def _refuse_forgetful(cursor: Any) -> None:
+    """A commit that a power cut undoes would let an order be sent that nobody remembers."""
+    problems = []
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        cursor.execute("SELECT current_setting(%s)", (setting,))
+        if cursor.fetchone()[0] == "off":
+            problems.append(
+                Problem(f"PostgreSQL runs with {setting}=off", f"set {setting} = on for the ledger")
+            )
+    if problems:
+        raise Misconfigured(*problems)

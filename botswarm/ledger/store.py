@@ -1,0 +1,34 @@
+"""The ledger as the rest of the program holds it: one database, and a drawer per subject."""
+
+from __future__ import annotations
+
+from botswarm.config import Secret
+from botswarm.ledger.books import LedgerBooks
+from botswarm.ledger.bots import Bots
+from botswarm.ledger.candles import Candles
+from botswarm.ledger.halts import Halts
+from botswarm.ledger.orders import Orders
+from botswarm.ledger.outbox import Outbox
+from botswarm.ledger.session import Database
+
+
+class Ledger:
+    """Opening it connects to nothing; that happens when it is first used.
+
+    One per process: after a fork the child calls ``dispose_after_fork`` before anything else.
+    """
+
+    def __init__(self, url: str | Secret) -> None:
+        self.database = Database(url)
+        self.books = LedgerBooks(self.database)
+        self.bots = Bots(self.database)
+        self.candles = Candles(self.database)
+        self.halts = Halts(self.database)
+        self.orders = Orders(self.database)
+        self.outbox = Outbox(self.database)
+
+    def dispose_after_fork(self) -> None:
+        self.database.dispose_after_fork()
+
+    def close(self) -> None:
+        self.database.close()

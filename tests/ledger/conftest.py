@@ -1,0 +1,143 @@
+"""A migrated ledger on each database, and the values that tests put into it."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botswarm.domain.fill import Fill
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
+from botswarm.domain.permission import Approved, Exposure, Verdict
+from botswarm.ledger import migrate
+from botswarm.ledger.bots import Bot, BotState
+from botswarm.ledger.store import Ledger
+from botswarm.testing.servers import PostgreSQLServer
+
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+VENUE, ACCOUNT, SYMBOL = "simulated", "paper", "BTC-USDT"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQLServer]:
+    with PostgreSQLServer() as server:
+        yield server
+
+
+def driver_url(server: PostgreSQLServer, database: str) -> str:
+    return server.url(database).replace("postgresql://", "postgresql+psycopg2://")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database of its own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server: PostgreSQLServer = request.getfixturevalue("postgresql")
+    name = f"ledger{next(_numbers)}"
+    server.create_database(name)
+    return driver_url(server, name)
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    ledger = Ledger(url)
+    migrate.migrate(ledger.database)
+    yield ledger
+    ledger.close()
+
+
+def an_order(**changes: Any) -> Order:
+    order = Order(
+        id=str(uuid.uuid4()),
+        bot="alpha",
+        venue=VENUE,
+        account=ACCOUNT,
+        symbol=SYMBOL,
+        side=Side.BUY,
+        kind=OrderKind.MARKET,
+        quantity=Decimal("1"),
+        limit_price=None,
+        time_in_force=TimeInForce.GTC,
+        reference_price=Decimal("100"),
+        state=OrderState.READY,
+        created_at=NOW,
+        signal_expires_at=NOW + timedelta(seconds=10),
+    )
+    return replace(order, **changes)
+
+
+def a_fill(order: Order, trade_id: int, **changes: Any) -> Fill:
+    fill = Fill(
+        venue=order.venue,
+        symbol=order.symbol,
+        trade_id=trade_id,
+        client_order_id=order.client_order_id,
+        side=order.side,
+        price=Decimal("100"),
+        quantity=Decimal("0.1"),
+        commission=Decimal("0.0001"),
+        commission_asset="BTC",
+        at=NOW + timedelta(seconds=trade_id),
+    )
+    return replace(fill, **changes)
+
+
+def a_bot(**changes: Any) -> Bot:
+    bot = Bot(
+        name="alpha",
+        strategy="sma_cross",
+        venue=VENUE,
+        symbol=SYMBOL,
+        account=ACCOUNT,
+        timeframe="1s",
+        parameters={"fast": 3},
+        state=BotState.RUNNING,
+    )
+    return replace(bot, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    payload: bytes = b"POST /api/v3/order symbol=BTCUSDT"
+    signed_at: datetime = NOW
+    fence_at: datetime = NOW + timedelta(seconds=14)
+
+
+def let_pass(order: Order, _: Exposure) -> Verdict:
+    return Approved(order)
+
+
+def sent(ledger: Ledger, **changes: Any) -> Order:
+    """An order whose bytes are committed, and may have left."""
+    order = an_order(**changes)
+    assert ledger.orders.add(order, NOW)
+    verdict = ledger.books.judge(order.id, let_pass, NOW)
+    assert isinstance(verdict, Approved)
+    begun = ledger.books.begin_attempt(verdict.order, Request(), NOW)
+    assert begun is not None
+    return begun
+
+
+Make = Callable[..., Order]
+BTC = Instrument(
+    venue=VENUE,
+    symbol=SYMBOL,
+    base="BTC",
+    quote="USDT",
+    tick_size=Decimal("0.01"),
+    lot_size=Decimal("0.00001"),
+    quantity_min=Decimal("0.00001"),
+    quantity_max=Decimal("9000"),
+    notional_min=Decimal("5"),
+)
