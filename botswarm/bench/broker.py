@@ -39,16 +39,22 @@ FULL = Size(rounds=3, tasks=6000, trips=300, messages=20_000, confirmed=1500, fu
 QUICK = Size(rounds=1, tasks=1000, trips=50, messages=3000, confirmed=300, full=20_000)
 
 
-def main(*, quick: bool = False, progress: Progress = lambda line: None) -> dict[str, Any]:
+def main(
+    *,
+    quick: bool = False,
+    progress: Progress = lambda line: None,
+    size: Size | None = None,
+    rabbitmq: Callable[[], AmqpServer] = RabbitMQServer,
+) -> dict[str, Any]:
     """Measure, and return plain data; ``figures.table`` turns it into text.
 
     Where RabbitMQ is not installed its columns are None and ``missing`` says what to install.
     """
-    size = QUICK if quick else FULL
+    size = size or (QUICK if quick else FULL)
     began_at = datetime.now(UTC).isoformat(timespec="seconds")
     runs: Recorded = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:
-        servers, missing = _servers(stack)
+        servers, missing = _servers(stack, rabbitmq)
         for round_ in range(size.rounds):
             for side, server in servers.items():
                 progress(f"round {round_ + 1} of {size.rounds}: {side}")
@@ -73,12 +79,14 @@ def main(*, quick: bool = False, progress: Progress = lambda line: None) -> dict
     }
 
 
-def _servers(stack: ExitStack) -> tuple[dict[str, AmqpServer], str]:
+def _servers(
+    stack: ExitStack, rabbitmq: Callable[[], AmqpServer]
+) -> tuple[dict[str, AmqpServer], str]:
     servers: dict[str, AmqpServer] = {
         SIDES[0]: stack.enter_context(EmbeddedBrokerServer()),
     }
     try:
-        servers[SIDES[1]] = stack.enter_context(RabbitMQServer())
+        servers[SIDES[1]] = stack.enter_context(rabbitmq())
     except NotFound as error:
         return servers, f"RabbitMQ was not measured: {error.cause}; {error.cure}"
     return servers, ""

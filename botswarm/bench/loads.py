@@ -84,6 +84,7 @@ def tasks_and_round_trips(server: AmqpServer, tasks: int, trips: int) -> tuple[f
             rate = _drain_rate(channel, tasks)
             return rate, _round_trips(app, trips)
     finally:
+        app.backend.result_consumer.stop()  # its connection is not of the app's pool
         app.close()
 
 
