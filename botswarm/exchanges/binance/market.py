@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -25,47 +25,51 @@ STREAMS: Mapping[Channel, str] = {
     "quote": "bookTicker",
     "candle": CANDLE_STREAM,
 }
-SILENT = frozenset({"serverShutdown"})
-"""Events that speak of the connection and not of a market."""
-
 # Longer numbers are somebody's mistake, and arithmetic with them would take for ever.
 DIGITS_MAX = 40
+AHEAD_MAX_MS = 3_600_000
+"""A venue's clock further ahead of ours is a garbled number: candles up to it would be closed."""
+
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Kline(msgspec.Struct):
-    t: int
+    t: Whole
     i: str
     o: str
     h: str
     l: str  # noqa: E741 - Binance's name for it
     c: str
     v: str
-    n: int
+    n: Whole
     x: bool
 
 
 class _Event(msgspec.Struct):
-    """All the fields that any event we read may have; those Binance adds later do not matter."""
+    """The fields of the events we read; those with two meanings are looked at when they are used.
+
+    Whatever else an event carries, now or after Binance's next change, does not matter.
+    """
 
     e: str | None = None
-    E: int | None = None
+    E: Whole | None = None
     s: str | None = None
-    t: int | None = None
-    a: int | str | None = None
-    p: str | None = None
-    q: str | None = None
-    T: int | None = None
-    m: bool | None = None
-    u: int | None = None
-    b: int | str | None = None
-    B: str | None = None
-    A: str | None = None
+    t: Any = None
+    a: Any = None
+    p: Any = None
+    q: Any = None
+    T: Any = None
+    m: Any = None
+    u: Any = None
+    b: Any = None
+    B: Any = None
+    A: Any = None
     k: _Kline | None = None
-    result: msgspec.Raw | None = None
-    id: msgspec.Raw | None = None
-    code: int | None = None
-    msg: str | None = None
-    error: msgspec.Raw | None = None
+    lastUpdateId: Any = None  # noqa: N815 - Binance's name for it
+    id: Any = msgspec.UNSET
+    code: Any = None
+    msg: Any = None
+    error: Any = None
 
 
 class _Frame(_Event):
@@ -134,42 +138,42 @@ class BinanceMarketData:
     def _ticks(self, event: _Event, received_ms: int) -> Sequence[Tick]:
         if event.e == "trade":
             return (self._trade(event, received_ms),)
-        if event.e is None and event.u is not None:
+        if event.e == "bookTicker" or (event.e is None and event.u is not None):
             return (self._quote(event, received_ms),)
         if event.e == "kline":
             return (self._candle(event),)
-        if event.e is not None or event.result is not None:
-            return ()
         if event.error is not None or event.code is not None:
-            raise Malformed(f"Binance refused a request: {event.msg or event.error}")
-        raise Malformed("a frame without an event")
+            raise Malformed(f"Binance refused a request: {event.msg or event.error!r}")
+        if event.e is None and event.lastUpdateId is None and event.id is msgspec.UNSET:
+            raise Malformed("a frame without an event")
+        return ()
 
     def _trade(self, event: _Event, received_ms: int) -> Trade:
-        if event.t is None or event.T is None or event.m is None:
-            raise Malformed("a trade without id, time or side")
+        if not isinstance(event.m, bool):
+            raise Malformed("a trade without a side")
         return Trade(
             venue=self.name,
             symbol=self._symbol(event.s),
-            trade_id=event.t,
+            trade_id=_whole(event.t),
             price=_positive(event.p),
             quantity=_positive(event.q),
             # The buyer was waiting in the book, so the seller came and took.
             taker_side=Side.SELL if event.m else Side.BUY,
-            exchange_ms=event.T,
+            exchange_ms=_moment(event.T, received_ms),
             received_ms=received_ms,
         )
 
     def _quote(self, event: _Event, received_ms: int) -> Quote:
-        assert event.u is not None
+        at = event.T or event.E
         return Quote(
             venue=self.name,
             symbol=self._symbol(event.s),
-            sequence=event.u,
+            sequence=_whole(event.u),
             bid=_positive(event.b),
             bid_quantity=_positive(event.B),
             ask=_positive(event.a),
             ask_quantity=_positive(event.A),
-            exchange_ms=event.T or event.E or received_ms,
+            exchange_ms=_moment(at, received_ms) if at else received_ms,
             received_ms=received_ms,
         )
 
@@ -226,7 +230,20 @@ class BinanceMarketData:
             raise Unreachable(f"{self.name}'s answer is not JSON: {error}") from error
 
 
-def _number(text: str | int | None, accepts: Callable[[Decimal], bool]) -> Decimal:
+def _whole(value: Any) -> int:
+    if type(value) is int and 0 <= value <= 2**53:
+        return value
+    raise Malformed(f"not an id or a time: {str(value)[:50]!r}")
+
+
+def _moment(value: Any, received_ms: int) -> int:
+    at_ms = _whole(value)
+    if at_ms > received_ms + AHEAD_MAX_MS:
+        raise Malformed(f"a time that has not come yet: {at_ms}")
+    return at_ms
+
+
+def _number(text: Any, accepts: Callable[[Decimal], bool]) -> Decimal:
     if not isinstance(text, str) or len(text) > DIGITS_MAX:
         raise Malformed("a number is missing or is not a text")
     try:
@@ -238,11 +255,11 @@ def _number(text: str | int | None, accepts: Callable[[Decimal], bool]) -> Decim
     raise Malformed(f"not a price or quantity: {text!r}")
 
 
-def _positive(text: str | int | None) -> Decimal:
+def _positive(text: Any) -> Decimal:
     return _number(text, lambda value: value > 0)
 
 
-def _not_negative(text: str | int | None) -> Decimal:
+def _not_negative(text: Any) -> Decimal:
     return _number(text, lambda value: value >= 0)
 
 

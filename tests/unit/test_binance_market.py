@@ -1,0 +1,217 @@
+"""Binance's frames become ticks exactly, and whatever is not a frame is Malformed, nothing else."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.market import Candle, Quote, Tick, Trade
+from botswarm.domain.order import Side
+from botswarm.errors import Malformed
+from botswarm.exchanges.binance.market import BinanceMarketData
+
+RECEIVED_MS = 1_700_000_000_000
+
+# Recorded from the venue (2021) or printed in its documentation of today.
+TRADE = (
+    '{"stream":"nknusdt@trade","data":{"e":"trade","E":1672515782136,"s":"NKNUSDT","t":12345,'
+    '"p":"0.35280000","q":"58.00000000","T":1672515782135,"m":true,"M":true}}'
+)
+OLD_TRADE = (
+    '{"e":"trade","E":1672515782136,"s":"NKNUSDT","t":12345,"p":"0.001","q":"100","b":88,"a":50,'
+    '"T":1672515782136,"m":false,"M":true}'
+)
+QUOTE = (
+    '{"stream":"nknusdt@bookTicker","data":{"u":499869768,"s":"NKNUSDT","b":"0.35210000",'
+    '"B":"672.00000000","a":"0.35260000","A":"3199.00000000"}}'
+)
+KLINE = (
+    '{"stream":"nknusdt@kline_1m","data":{"e":"kline","E":1633998523963,"s":"NKNUSDT","k":{'
+    '"t":1633998480000,"T":1633998539999,"s":"NKNUSDT","i":"1m","f":19862761,"L":19862790,'
+    '"o":"0.35270000","c":"0.35280000","h":"0.35290000","l":"0.35220000","v":"25877.00000000",'
+    '"n":30,"x":false,"q":"9116.04600000","V":"58.00000000","Q":"20.46240000","B":"0"}}}'
+)
+AGG_TRADE = (
+    '{"stream":"nknusdt@aggTrade","data":{"e":"aggTrade","E":1633998523963,"s":"NKNUSDT",'
+    '"a":15683430,"p":"0.35280000","q":"58.00000000","f":19862790,"l":19862790,'
+    '"T":1633998523963,"m":false,"M":true,"st":1}}'
+)
+DEPTH = (
+    '{"stream":"nknusdt@depth@100ms","data":{"e":"depthUpdate","E":1633998512068,"s":"NKNUSDT",'
+    '"U":499869750,"u":499869752,"b":[["0.35130000","6195.00000000"]],"a":[]}}'
+)
+PARTIAL_DEPTH = '{"lastUpdateId":160,"bids":[["0.0024","10"]],"asks":[["0.0026","100"]]}'
+SHUTDOWN = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}'
+ANSWER = '{"result":null,"id":312}'
+RECORDED = [TRADE, OLD_TRADE, QUOTE, KLINE, AGG_TRADE, DEPTH, PARTIAL_DEPTH, SHUTDOWN, ANSWER]
+
+
+def instrument(symbol: str) -> Instrument:
+    base, quote = symbol.split("-")
+    one = Decimal(1)
+    return Instrument(
+        venue="binance",
+        symbol=symbol,
+        base=base,
+        quote=quote,
+        tick_size=one,
+        lot_size=one,
+        quantity_min=one,
+        quantity_max=one,
+        notional_min=one,
+    )
+
+
+data = BinanceMarketData(
+    name="binance",
+    rest_url="http://127.0.0.1:1",
+    stream_url="ws://127.0.0.1:1",
+    instruments=[instrument("NKN-USDT"), instrument("BTC-USDT")],
+)
+
+
+def only(frame: str) -> Tick:
+    (tick,) = data.parse(frame, RECEIVED_MS)
+    return tick
+
+
+def test_a_trade_keeps_every_digit_and_names_the_taker_s_side() -> None:
+    assert only(TRADE) == Trade(
+        venue="binance",
+        symbol="NKN-USDT",
+        trade_id=12345,
+        price=Decimal("0.35280000"),
+        quantity=Decimal("58.00000000"),
+        taker_side=Side.SELL,
+        exchange_ms=1672515782135,
+        received_ms=RECEIVED_MS,
+    )
+    assert str(only(TRADE).price) == "0.35280000"  # type: ignore[union-attr]
+
+
+def test_a_trade_of_the_old_shape_is_read_too() -> None:
+    trade = only(OLD_TRADE)
+    assert isinstance(trade, Trade)
+    assert (trade.taker_side, trade.quantity) == (Side.BUY, Decimal(100))
+
+
+def test_the_best_prices_have_no_event_name_and_take_our_time() -> None:
+    quote = only(QUOTE)
+    assert isinstance(quote, Quote)
+    assert (quote.bid, quote.ask) == (Decimal("0.35210000"), Decimal("0.35260000"))
+    assert (quote.bid_quantity, quote.ask_quantity) == (Decimal(672), Decimal(3199))
+    assert (quote.sequence, quote.exchange_ms) == (499869768, RECEIVED_MS)
+
+
+def test_a_candle_is_open_until_the_venue_says_it_is_closed() -> None:
+    candle = only(KLINE)
+    assert isinstance(candle, Candle)
+    assert (candle.open_ms, candle.timeframe, candle.is_closed) == (1633998480000, "1m", False)
+    assert (candle.open, candle.high, candle.low, candle.close) == tuple(
+        map(Decimal, ("0.3527", "0.3529", "0.3522", "0.3528"))
+    )
+    assert (candle.volume, candle.trades) == (Decimal(25877), 30)
+
+
+@pytest.mark.parametrize("frame", [AGG_TRADE, DEPTH, PARTIAL_DEPTH, SHUTDOWN, ANSWER])
+def test_what_the_venue_also_says_is_no_tick_and_no_error(frame: str) -> None:
+    assert data.parse(frame, RECEIVED_MS) == ()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "CloudFlare WebSocket proxy restarting",
+        '{"error":{"code":2,"msg":"Invalid request"}}',
+        '{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}',
+        TRADE.replace("NKNUSDT", "DOGEUSDT"),
+        TRADE.replace("0.35280000", "NaN"),
+        TRADE.replace("0.35280000", "-1"),
+        TRADE.replace("0.35280000", "0"),
+        TRADE.replace("0.35280000", "1e400"),
+        TRADE.replace('"0.35280000"', "0.3528"),
+        TRADE.replace("12345", str(2**70)),
+        TRADE.replace("1672515782135", "99999999999999"),
+        TRADE.replace('"m":true', '"m":1'),
+        QUOTE.replace("499869768", '"499869768"'),
+        KLINE.replace('"i":"1m"', '"i":"7m"'),
+    ],
+)
+def test_what_cannot_be_true_is_malformed(frame: str) -> None:
+    with pytest.raises(Malformed):
+        data.parse(frame, RECEIVED_MS)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["NKNUSDT", "trade", "kline", "1m", "-0", "1e999999999", "Infinity", "sNaN"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(list("eEstTpqmubBaAkioc")), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_a_frame_with_any_field_replaced_is_read_or_malformed(chosen: st.DataObject) -> None:
+    frame = json.loads(chosen.draw(st.sampled_from(RECORDED)))
+    place = frame
+    while True:
+        key = chosen.draw(st.sampled_from(sorted(place)))
+        if not (isinstance(place[key], dict) and chosen.draw(st.booleans())):
+            break
+        place = place[key]
+    if chosen.draw(st.booleans()):
+        del place[key]
+    else:
+        place[key] = chosen.draw(values)
+    survives(json.dumps(frame))
+
+
+@given(st.data())
+def test_a_frame_with_any_bytes_replaced_is_read_or_malformed(chosen: st.DataObject) -> None:
+    frame = bytearray(chosen.draw(st.sampled_from(RECORDED)).encode())
+    for _ in range(chosen.draw(st.integers(1, 4))):
+        start = chosen.draw(st.integers(0, len(frame)))
+        frame[start : start + chosen.draw(st.integers(0, 5))] = chosen.draw(st.binary(max_size=5))
+    survives(bytes(frame))
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60))
+def test_any_bytes_are_malformed_at_worst(frame: str | bytes) -> None:
+    survives(frame)
+
+
+def survives(frame: str | bytes) -> None:
+    try:
+        ticks = data.parse(frame, RECEIVED_MS)
+    except Malformed:
+        return
+    for tick in ticks:
+        assert tick.symbol in ("NKN-USDT", "BTC-USDT")
+        if isinstance(tick, Trade):
+            assert tick.price > 0
+            assert tick.quantity > 0
+            assert tick.exchange_ms <= RECEIVED_MS + 3_600_000
+
+
+def test_one_connection_carries_the_streams_of_its_markets() -> None:
+    url = data.stream_url(["BTC-USDT", "NKN-USDT"], ["trade", "quote"])
+    assert url == (
+        "ws://127.0.0.1:1/stream?streams="
+        "btcusdt@trade/btcusdt@bookTicker/nknusdt@trade/nknusdt@bookTicker"
+    )
