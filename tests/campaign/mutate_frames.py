@@ -471,7 +471,7 @@ def _settle(server: AmqpServer, victim: Victim, report: Report) -> None:
     while True:
         report.resident_after_mb = victim.resident_mb()
         report.descriptors_after = victim.descriptors()
-        left = [*server.manage("GET", "connections")[1], *server.manage("GET", "queues")[1]]
+        left = _what_is_left(server)
         settled = (
             not left
             and report.descriptors_after <= report.descriptors_before
@@ -480,7 +480,15 @@ def _settle(server: AmqpServer, victim: Victim, report: Report) -> None:
         if settled or time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    report.failures += [f"left behind: {row.get('name')}" for row in left[:5]]
+    report.failures += [f"left behind: {what}" for what in left[:5]]
+
+
+def _what_is_left(server: AmqpServer) -> list[str]:
+    rows = [*server.manage("GET", "connections")[1], *server.manage("GET", "queues")[1]]
+    totals = server.manage("GET", "overview")[1]["object_totals"]
+    gone = ("connections", "channels", "consumers", "queues")
+    counted = [f"{totals[what]} {what}" for what in gone if totals[what]]
+    return [*counted, *(str(row.get("name")) for row in rows)]
 
 
 def _judge(report: Report, victim: Victim) -> list[str]:
