@@ -20,9 +20,12 @@ COMMANDS = {
     "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),
     "completion": ("botswarm.cli.completion", "Print the completion script of a shell."),
     "config": ("botswarm.cli.config", "Show, check and describe the settings."),
+    "db": ("botswarm.cli.db", "Create and upgrade the ledger's tables."),
     "doctor": ("botswarm.cli.doctor", "Check this machine and every server that is configured."),
     "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
+    "ledger": ("botswarm.cli.ledger", "Check the ledger."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
+    "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
     "version": ("botswarm.cli.version", "Print the version."),
 }
 

@@ -32,6 +32,10 @@ class Settings:
     swarm_caps: Mapping[str, int] | None
     database_url: Secret
     redis_url: Secret | None
+    exchange_port: int | None
+    exchange_scenario: Literal["calm", "trend", "flash-crash", "feed-outage"]
+    exchange_seed: int
+    exchange_orders_per_10s_max: int
     binance_api_key: Secret | None
     binance_api_secret: Secret | None
     binance_rest_url: str

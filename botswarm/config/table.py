@@ -310,6 +310,31 @@ SETTINGS: tuple[Setting, ...] = (
         secret=True,
     ),
     Setting(
+        name="exchange_port",
+        kind=_PORT,
+        help="The port the simulated exchange listens on, on 127.0.0.1 only.",
+        default_words="that of its last run, else 18443 or the next free one",
+    ),
+    Setting(
+        name="exchange_scenario",
+        kind=_choice("calm", "trend", "flash-crash", "feed-outage"),
+        help="What the simulated market goes through.",
+        default="calm",
+    ),
+    Setting(
+        name="exchange_seed",
+        kind=_whole_number(0, 999_999_999, ""),
+        help="The simulated market moves the same way at the same time for the same seed.",
+        default=1,
+    ),
+    Setting(
+        name="exchange_orders_per_10s_max",
+        kind=_whole_number(1, 1_000_000, "orders"),
+        help="The simulated exchange refuses further orders of an account for the rest of ten "
+        "seconds, as Binance does; raise it to measure throughput.",
+        default=100,
+    ),
+    Setting(
         name="binance_api_key",
         kind=Kind(read=_plain_text, schema={"type": "string"}, words="an API key"),
         help="The key of a Binance account for spot trading; without it orders go to the "

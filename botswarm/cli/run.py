@@ -1,0 +1,68 @@
+"""Run one process of the swarm in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from botswarm.cli.command import Group
+from botswarm.cli.session import Session
+from botswarm.config.table import BY_NAME
+
+Callback = Callable[..., Any]
+
+
+@click.group(cls=Group)
+def run() -> None:
+    """Run one process of the swarm in the foreground."""
+
+
+EXCHANGE_FLAGS = {
+    "state_dir": "--state-dir",
+    "exchange_port": "--port",
+    "exchange_scenario": "--scenario",
+    "exchange_seed": "--seed",
+    "exchange_orders_per_10s_max": "--orders-per-10s-max",
+}
+
+
+def _exchange_flags(command: Callback) -> Callback:
+    for name, flag in reversed(EXCHANGE_FLAGS.items()):
+        help = f"{BY_NAME[name].kind.words}; stronger than {BY_NAME[name].variable}."
+        command = click.option(flag, name, metavar="VALUE", help=help)(command)
+    return command
+
+
+@run.command("exchange")
+@_exchange_flags
+@click.pass_obj
+def exchange(session: Session, /, **given: str | None) -> None:
+    """Run the simulated exchange: Binance's spot protocols and a market of its own.
+
+    It listens on 127.0.0.1 only, keeps its journal in the state folder and writes its address
+    and keys there. A restart goes on with every balance and open order of the last run.
+    """
+    flags: dict[str, tuple[str, object]] = {
+        name: (EXCHANGE_FLAGS[name], value) for name, value in given.items()
+    }
+    flags["log_level"] = ("-v", "debug" if session.verbose else None)
+    settings = session.settings(**flags)
+
+    from botswarm import logs
+    from botswarm.exchanges.simulated.limits import RateLimits
+    from botswarm.exchanges.simulated.options import ExchangeOptions
+    from botswarm.exchanges.simulated.server import serve
+
+    logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    serve(
+        ExchangeOptions(
+            state_dir=settings.state_dir,
+            port=settings.exchange_port,
+            scenario=settings.exchange_scenario,
+            seed=settings.exchange_seed,
+            limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
+        )
+    )

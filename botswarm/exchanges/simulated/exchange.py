@@ -1,0 +1,397 @@
+"""The exchange without its wires: books, accounts and rules behind place, cancel and query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from botswarm.domain.order import Side
+from botswarm.exchanges.simulated import refusal
+from botswarm.exchanges.simulated.accounts import FREE_OF_CHARGE, Account, Accounts, Fees
+from botswarm.exchanges.simulated.filters import MarketRules, check_filters, check_precision
+from botswarm.exchanges.simulated.matching import Book, Match, Matching
+from botswarm.exchanges.simulated.orders import (
+    ZERO,
+    Force,
+    NewOrder,
+    OrderType,
+    Status,
+    VenueOrder,
+)
+
+HOUSES: Final = ("house-maker", "house-taker")
+"""The accounts of the synthetic market. They start with the rest of all the money there is."""
+MONEY_OF_ALL: Final = Decimal(1_000_000_000)
+"""Of each asset: what every account and the exchange own together, now and for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One side of a trade, as it stood right after it."""
+
+    order: VenueOrder
+    filled: Decimal
+    filled_quote: Decimal
+    status: Status
+    commission: Decimal
+    commission_asset: str
+    is_maker: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    order: VenueOrder
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traded:
+    symbol: str
+    trade_id: int
+    price: Decimal
+    quantity: Decimal
+    maker: Share
+    taker: Share
+    at_ms: int
+
+    @property
+    def shares(self) -> tuple[Share, Share]:
+        return self.maker, self.taker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Cancelled by its owner, or expired: ``status`` tells, ``cancel_id`` is the owner's."""
+
+    order: VenueOrder
+    status: Status
+    at_ms: int
+    cancel_id: str = ""
+    reason: str = ""
+
+
+Fact = Opened | Traded | Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTrade:
+    """A customer's side of a trade, as ``myTrades`` shows it."""
+
+    symbol: str
+    trade_id: int
+    order_id: int
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    commission: Decimal
+    commission_asset: str
+    is_maker: bool
+    at_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Market:
+    rules: MarketRules
+    book: Book
+    last_price: Decimal
+    last_trade_id: int = 0
+    orders: dict[int, VenueOrder] = field(default_factory=dict)
+    """Of customers, whatever became of them, by rising id."""
+    open: dict[int, VenueOrder] = field(default_factory=dict)
+    newest_by_client_id: dict[tuple[str, str], VenueOrder] = field(default_factory=dict)
+    trades: dict[str, list[OwnTrade]] = field(default_factory=dict)
+    """Of customers, by account."""
+
+
+class Exchange:
+    """Deterministic: the same calls in the same order give the same facts, to the last digit.
+
+    Every method that changes something answers with the facts that came of it, in order; who
+    calls it writes them to the journal before telling anybody.
+    """
+
+    def __init__(self, rules: Iterable[MarketRules], prices: dict[str, Decimal]) -> None:
+        self.markets = {
+            each.symbol: Market(each, Book(each.lot_size), prices[each.symbol]) for each in rules
+        }
+        self.accounts = Accounts()
+        self.last_order_id = 0
+        self._last_house_id = 0
+        assets = {asset for m in self.markets.values() for asset in (m.rules.base, m.rules.quote)}
+        for name in HOUSES:
+            house = self.accounts.open(name, FREE_OF_CHARGE)
+            for asset in sorted(assets):
+                house.free[asset] = MONEY_OF_ALL / len(HOUSES)
+
+    # --- money ----------------------------------------------------------------------------
+
+    def open_account(self, name: str, fees: Fees) -> Account:
+        return self.accounts.open(name, fees)
+
+    def deposit(self, name: str, asset: str, amount: Decimal) -> None:
+        """The house gives it: the sum of all money stays what it is."""
+        house = self.accounts[HOUSES[0]]
+        house.free[asset] -= amount
+        self.accounts[name].free[asset] += amount
+
+    # --- orders ---------------------------------------------------------------------------
+
+    def market(self, symbol: str) -> Market:
+        found = self.markets.get(symbol)
+        if found is None:
+            raise refusal.invalid_symbol()
+        return found
+
+    def check(self, request: NewOrder) -> None:
+        """Everything that can be refused before the book is asked."""
+        market = self.market(request.symbol)
+        check_precision(request)
+        check_filters(
+            request,
+            market.rules,
+            reference_price=market.last_price,
+            open_orders=self._open_orders(request.account, market),
+        )
+
+    def place(self, request: NewOrder, now_ms: int) -> tuple[VenueOrder, Sequence[Fact]]:
+        self.check(request)
+        market = self.market(request.symbol)
+        previous = market.newest_by_client_id.get((request.account, request.client_order_id))
+        if previous is not None and previous.status.is_open:
+            raise refusal.duplicate_order()
+        order = self._order(request, now_ms)
+        matching = market.book.match(order)
+        if order.type is OrderType.LIMIT_MAKER and (matching.matches or matching.prevented):
+            raise refusal.would_take()
+        self._lock(order, market.rules, matching)
+        order.id = self._next_id(order.account)
+        self._remember(market, order)
+        facts: list[Fact] = [Opened(order=order, at_ms=now_ms)]
+        if order.force is Force.FOK and matching.quantity < order.quantity:
+            facts.append(self._end(market, order, Status.EXPIRED, now_ms, reason="FOK"))
+            return order, facts
+        self._trade(market, order, matching, now_ms, facts)
+        return order, facts
+
+    def cancel(
+        self, order: VenueOrder, now_ms: int, *, cancel_id: str = ""
+    ) -> tuple[VenueOrder, Sequence[Fact]]:
+        if not order.status.is_open:
+            raise refusal.unknown_order()
+        market = self.markets[order.symbol]
+        market.book.side(order.side).remove(order)
+        return order, [self._end(market, order, Status.CANCELED, now_ms, cancel_id=cancel_id)]
+
+    def find(
+        self,
+        account: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        client_id: str | None = None,
+    ) -> VenueOrder | None:
+        market = self.market(symbol)
+        if order_id is not None:
+            order = market.orders.get(order_id)
+        else:
+            order = market.newest_by_client_id.get((account, client_id or ""))
+        if order is None or order.account != account:
+            return None
+        if order_id is not None and client_id is not None and order.client_order_id != client_id:
+            return None
+        return order
+
+    def open_orders(self, account: str, symbol: str | None = None) -> list[VenueOrder]:
+        markets = [self.market(symbol)] if symbol else list(self.markets.values())
+        found = [o for m in markets for o in m.open.values() if o.account == account]
+        return sorted(found, key=lambda order: order.id)
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def _order(self, request: NewOrder, now_ms: int) -> VenueOrder:
+        return VenueOrder(
+            id=0,
+            account=request.account,
+            symbol=request.symbol,
+            client_order_id=request.client_order_id,
+            side=request.side,
+            type=request.type,
+            force=request.force,
+            self_trade=request.self_trade,
+            price=request.price or ZERO,
+            quantity=request.quantity or ZERO,
+            quote_quantity=request.quote_quantity or ZERO,
+            placed_ms=now_ms,
+            updated_ms=now_ms,
+        )
+
+    def _next_id(self, account: str) -> int:
+        # The house's orders have numbers of their own, so that a customer's are told by the
+        # journal alone, which the house's many orders never enter.
+        if account in HOUSES:
+            self._last_house_id -= 1
+            return self._last_house_id
+        self.last_order_id += 1
+        return self.last_order_id
+
+    def _open_orders(self, account: str, market: Market) -> int:
+        if account in HOUSES:
+            return 0
+        return sum(order.account == account for order in market.open.values())
+
+    def _lock(self, order: VenueOrder, rules: MarketRules, matching: Matching) -> None:
+        """Set aside what the order may cost; a market order's cost is what the walk says."""
+        if order.side is Side.SELL:
+            amount = matching.quantity if order.quote_quantity else order.quantity
+        elif order.is_limited:
+            amount = order.price * order.quantity
+        else:
+            amount = order.quote_quantity or matching.quote
+        self.accounts[order.account].lock(given(order, rules), amount)
+        order.locked = amount
+
+    def _remember(self, market: Market, order: VenueOrder) -> None:
+        if order.id < 0:
+            return
+        market.orders[order.id] = order
+        market.open[order.id] = order
+        market.newest_by_client_id[order.account, order.client_order_id] = order
+
+    def _trade(
+        self,
+        market: Market,
+        order: VenueOrder,
+        matching: Matching,
+        now_ms: int,
+        facts: list[Fact],
+    ) -> None:
+        if order.quote_quantity:
+            order.quantity = matching.quantity
+        for maker in matching.prevented:
+            market.book.side(maker.side).remove(maker)
+            facts.append(
+                self._end(market, maker, Status.EXPIRED_IN_MATCH, now_ms, reason="SELF_TRADE")
+            )
+        for match in matching.matches:
+            facts.append(self._book_trade(market, order, match, now_ms))
+        if matching.taker_prevented:
+            facts.append(
+                self._end(market, order, Status.EXPIRED_IN_MATCH, now_ms, reason="SELF_TRADE")
+            )
+        elif order.status is Status.FILLED:
+            pass
+        elif order.force is Force.GTC and order.is_limited:
+            market.book.side(order.side).add(order)
+        else:
+            reason = "NO_LIQUIDITY" if not order.is_limited else order.force.value
+            facts.append(self._end(market, order, Status.EXPIRED, now_ms, reason=reason))
+
+    def _book_trade(self, market: Market, taker: VenueOrder, match: Match, now_ms: int) -> Traded:
+        maker, price, quantity = match.maker, match.price, match.quantity
+        market.last_trade_id += 1
+        market.last_price = price
+        shares = []
+        for order in (maker, taker):
+            order.filled += quantity
+            order.filled_quote += quantity * price
+            order.updated_ms = now_ms
+            full = order.filled == order.quantity
+            order.status = Status.FILLED if full else Status.PARTIALLY_FILLED
+            shares.append(self._settle(market, order, match, is_maker=order is maker))
+        market.book.side(maker.side).reduce(maker, quantity)
+        for share in shares:
+            self._note(market, share, match, now_ms)
+        return Traded(
+            symbol=market.rules.symbol,
+            trade_id=market.last_trade_id,
+            price=price,
+            quantity=quantity,
+            maker=shares[0],
+            taker=shares[1],
+            at_ms=now_ms,
+        )
+
+    def _settle(self, market: Market, order: VenueOrder, match: Match, *, is_maker: bool) -> Share:
+        """Move both assets of one side of a trade and take the fee from what it received."""
+        rules, account = market.rules, self.accounts[order.account]
+        quote = match.quantity * match.price
+        if order.side is Side.BUY:
+            paid, received, asset = quote, match.quantity, rules.base
+        else:
+            paid, received, asset = match.quantity, quote, rules.quote
+        commission = account.fees.of(received, is_maker=is_maker)
+        account.locked[given(order, rules)] -= paid
+        order.locked -= paid
+        account.free[asset] += received - commission
+        self.accounts.earned[asset] += commission
+        self._release_surplus(order, rules)
+        return Share(
+            order=order,
+            filled=order.filled,
+            filled_quote=order.filled_quote,
+            status=order.status,
+            commission=commission,
+            commission_asset=asset,
+            is_maker=is_maker,
+        )
+
+    def _release_surplus(self, order: VenueOrder, rules: MarketRules) -> None:
+        """A better price than the limit costs less than was locked; an end needs nothing more."""
+        if not order.status.is_open:
+            needed = ZERO
+        elif order.side is Side.SELL or not order.is_limited:
+            return
+        else:
+            needed = order.open_quantity * order.price
+        if surplus := order.locked - needed:
+            self.accounts[order.account].unlock(given(order, rules), surplus)
+            order.locked = needed
+
+    def _note(self, market: Market, share: Share, match: Match, now_ms: int) -> None:
+        order = share.order
+        if order.id < 0:
+            return
+        order.trade_ids.append(market.last_trade_id)
+        if not order.status.is_open:
+            market.open.pop(order.id, None)
+        market.trades.setdefault(order.account, []).append(
+            OwnTrade(
+                symbol=market.rules.symbol,
+                trade_id=market.last_trade_id,
+                order_id=order.id,
+                side=order.side,
+                price=match.price,
+                quantity=match.quantity,
+                commission=share.commission,
+                commission_asset=share.commission_asset,
+                is_maker=share.is_maker,
+                at_ms=now_ms,
+            )
+        )
+
+    def _end(
+        self,
+        market: Market,
+        order: VenueOrder,
+        status: Status,
+        now_ms: int,
+        *,
+        cancel_id: str = "",
+        reason: str = "",
+    ) -> Ended:
+        order.status = status
+        order.updated_ms = now_ms
+        self._release_surplus(order, market.rules)
+        market.open.pop(order.id, None)
+        return Ended(order=order, status=status, at_ms=now_ms, cancel_id=cancel_id, reason=reason)
+
+
+def given(order: VenueOrder, rules: MarketRules) -> str:
+    """The asset an order pays with."""
+    return rules.quote if order.side is Side.BUY else rules.base
+
+
+def is_customer(account: str) -> bool:
+    return account not in HOUSES

@@ -1,0 +1,36 @@
+"""What a simulated exchange is told at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from botswarm.exchanges.simulated.limits import RateLimits
+from botswarm.exchanges.simulated.prices import Scenario
+
+ACCOUNT: Final = "paper"
+FIRST_BALANCES: Final[Mapping[str, Decimal]] = {
+    "USDT": Decimal(100_000),
+    "BTC": Decimal(1),
+    "ETH": Decimal(20),
+    "SOL": Decimal(200),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeOptions:
+    state_dir: Path
+    port: int | None = None
+    """None: that of its last run, else the usual one or the next that is free."""
+    scenario: Scenario = "calm"
+    seed: int = 1
+    ping_s: float = 20.0
+    pong_s: float = 60.0
+    lifetime_s: float = 86_400.0
+    """Of a WebSocket connection."""
+    limits: RateLimits = field(default_factory=RateLimits)
+    balances: Mapping[str, Decimal] = field(default_factory=lambda: dict(FIRST_BALANCES))
+    """Of the account, where the journal does not know it yet."""

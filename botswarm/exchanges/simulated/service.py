@@ -1,0 +1,180 @@
+"""A running exchange: engine, synthetic market, journal and streams, kept in step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+from botswarm.clock import Clock
+from botswarm.exchanges.simulated import history
+from botswarm.exchanges.simulated.accounts import Fees
+from botswarm.exchanges.simulated.candles import Candles
+from botswarm.exchanges.simulated.exchange import Fact, Traded, is_customer
+from botswarm.exchanges.simulated.faults import Faults
+from botswarm.exchanges.simulated.journal import Entry, Journal, read
+from botswarm.exchanges.simulated.limits import OrderLimits
+from botswarm.exchanges.simulated.market import LISTINGS, STEP_MS, SyntheticMarket
+from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
+from botswarm.exchanges.simulated.orders import NewOrder
+from botswarm.exchanges.simulated.publisher import FAST_MS, SLOW_MS, Publisher
+from botswarm.exchanges.simulated.refusal import Refusal
+from botswarm.exchanges.simulated.streams import StreamHub
+from botswarm.exchanges.simulated.users import UserData
+
+IDS_RESERVED: Final = 5_000
+"""Trade numbers set aside by one line of the journal; a killed exchange skips the unused ones."""
+
+
+class Service:
+    def __init__(self, options: ExchangeOptions, journal: Journal, clock: Clock) -> None:
+        self.options = options
+        self.journal = journal
+        self.clock = clock
+        self.clock_offset_ms = 0
+        self.faults = Faults()
+        self.hub = StreamHub()
+        self.order_limits = OrderLimits(options.limits)
+        self.fees = Fees()
+        self.silent_until_ms = 0
+        self.last_step_ms = 0
+        now_ms = self.now_ms()
+        entries = list(read(journal.path))
+        epoch_ms = self._epoch(entries, now_ms)
+        self.market = SyntheticMarket.of(
+            LISTINGS,
+            seed=options.seed,
+            scenario=options.scenario,
+            epoch_ms=epoch_ms,
+            now_ms=now_ms,
+        )
+        self.exchange = self.market.exchange
+        self.users = UserData(self.exchange, self.faults)
+        self.publisher = self._publisher(now_ms)
+        self._open(entries, epoch_ms, now_ms)
+
+    def now_ms(self) -> int:
+        """The exchange's own time, which may have been told to be wrong."""
+        return int(self.clock.now().timestamp() * 1000) + self.clock_offset_ms
+
+    # --- coming back ----------------------------------------------------------------------
+
+    def _epoch(self, entries: Sequence[Entry], now_ms: int) -> int:
+        """The same scenario goes on where it was; another begins."""
+        for entry in reversed(entries):
+            if entry["type"] == "start":
+                same = (entry["scenario"], entry["seed"]) == (
+                    self.options.scenario,
+                    self.options.seed,
+                )
+                return int(entry["epoch"]) if same else now_ms
+        return now_ms
+
+    def _publisher(self, now_ms: int) -> Publisher:
+        candles = {
+            symbol: Candles(line, self.exchange.markets[symbol].rules.lot_size, now_ms)
+            for symbol, line in self.market.lines.items()
+        }
+        return Publisher(self.exchange, candles, self.hub, now_ms)
+
+    def _open(self, entries: Sequence[Entry], epoch_ms: int, now_ms: int) -> None:
+        restored = history.restore(self.exchange, entries, {ACCOUNT: self.fees}, now_ms)
+        self.reserved = restored.ids
+        for symbol, last in restored.ids.aggregates.items():
+            if symbol in self.publisher.boards:
+                self.publisher.boards[symbol].tape.last_aggregate_id = last
+        start: Entry = {
+            "type": "start",
+            "at": now_ms,
+            "scenario": self.options.scenario,
+            "seed": self.options.seed,
+            "epoch": epoch_ms,
+            "pid": os.getpid(),
+        }
+        self.journal.write([start, *history.entries_of(restored.repairs)])
+        if ACCOUNT not in self.exchange.accounts:
+            self._first_deposits(now_ms)
+
+    def _first_deposits(self, now_ms: int) -> None:
+        self.exchange.open_account(ACCOUNT, self.fees)
+        entries: list[Entry] = []
+        for asset, amount in self.options.balances.items():
+            self.exchange.deposit(ACCOUNT, asset, Decimal(amount))
+            entries.append(
+                {
+                    "type": "deposit",
+                    "at": now_ms,
+                    "account": ACCOUNT,
+                    "asset": asset,
+                    "amount": amount,
+                }
+            )
+        self.journal.write(entries)
+
+    def stop(self) -> None:
+        """After a clean end no number is skipped."""
+        self._note_ids(ahead=0)
+        self.journal.write([self.reserved.entry("stop", self.now_ms())])
+
+    # --- facts ----------------------------------------------------------------------------
+
+    def commit(self, facts: Sequence[Fact]) -> None:
+        """Written down first; then everybody who listens is told."""
+        now_ms = self.now_ms()
+        self.journal.write([*self._reservation(now_ms), *history.entries_of(facts)])
+        for fact in facts:
+            if isinstance(fact, Traded):
+                self._count_first_fills(fact, now_ms)
+        self.publisher.publish(facts, now_ms)
+        self.users.publish(facts, now_ms)
+        self.hub.flush()
+
+    def reject(self, request: NewOrder, why: Refusal) -> None:
+        self.journal.write([history.rejection(request, why, self.now_ms())])
+
+    def _reservation(self, now_ms: int) -> list[Entry]:
+        """A number is handed out only below what the journal has set aside."""
+        for symbol, market in self.exchange.markets.items():
+            # Aggregates are counted later and are never more than trades.
+            if market.last_trade_id > self.reserved.trades.get(symbol, 0):
+                self._note_ids(ahead=IDS_RESERVED)
+                return [self.reserved.entry("reserve", now_ms)]
+        return []
+
+    def _note_ids(self, *, ahead: int) -> None:
+        for symbol, board in self.publisher.boards.items():
+            self.reserved.trades[symbol] = board.market.last_trade_id + ahead
+            unseen = board.market.last_trade_id - (
+                board.tape.trades[-1].id if board.tape.trades else board.market.last_trade_id
+            )
+            self.reserved.aggregates[symbol] = board.tape.last_aggregate_id + unseen + ahead
+
+    def _count_first_fills(self, trade: Traded, now_ms: int) -> None:
+        for share in trade.shares:
+            if is_customer(share.order.account) and share.filled == trade.quantity:
+                self.order_limits.first_fill(now_ms)
+
+    # --- time -----------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One tenth of a second of the market; called at least that often."""
+        now_ms = self.now_ms()
+        step_ms = now_ms - now_ms % STEP_MS
+        if step_ms == self.last_step_ms:
+            return
+        is_new_second = step_ms // 1000 != self.last_step_ms // 1000
+        self.last_step_ms = step_ms
+        lines = self.market.lines.values()
+        self.hub.is_silent = now_ms < self.silent_until_ms or any(
+            line.feed_is_out(now_ms) for line in lines
+        )
+        # Before the step's trades: they belong to what begins at this moment.
+        self.publisher.roll_candles(step_ms)
+        self.commit(self.market.step(step_ms))
+        self.publisher.show_depth(FAST_MS, now_ms)
+        if is_new_second:
+            self.publisher.show_depth(SLOW_MS, now_ms)
+            self.publisher.show_candles(now_ms)
+            self.publisher.show_tickers(now_ms)
+        self.hub.flush()
