@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +71,27 @@ class Probe(Message):
 
 
 ALL: tuple[type[Message], ...] = (EvaluateMarket, PlaceOrder, SettleOrders, SweepOutbox, Probe)
+
+
+class Sends(Protocol):
+    """What is needed of a Celery app to send."""
+
+    def send_task(self, name: str, **options: Any) -> Any: ...
+
+
+def send(app: Sends, message: Message, *, task_id: str | None = None, **options: Any) -> str:
+    """Return the task's id once the broker has confirmed the message.
+
+    Raises NotFound where no queue takes it and Unreachable where nothing confirmed it: it may
+    have arrived all the same, so send it again only under the same ``task_id``. ``options`` are
+    Celery's, such as ``countdown``.
+    """
+    result = app.send_task(
+        message.task,
+        kwargs=asdict(message),
+        queue=message.queue,
+        expires=message.expires_s,
+        task_id=task_id,
+        **options,
+    )
+    return str(result.id)

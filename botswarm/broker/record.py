@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from botswarm.errors import Unreachable
+
 FILE = "broker.json"
 
 
@@ -46,6 +48,20 @@ def read(state_dir: Path) -> BrokerRecord | None:
         return BrokerRecord(**json.loads(text))
     except (ValueError, TypeError):
         return None  # half-written by an older version: the next start writes it anew
+
+
+def addresses(state_dir: Path) -> dict[str, str] | None:
+    """What an entrance gives to ``config.load``: the embedded broker's URLs by setting name."""
+    try:
+        found = read(state_dir)
+    except OSError as error:
+        raise Unreachable(
+            f"cannot read {state_dir / FILE}: {error.strerror}",
+            cure="run as the user who started the broker, or set BOTSWARM_STATE_DIR",
+        ) from error
+    if found is None:
+        return None
+    return {"broker_url": found.url, "broker_management_url": found.management_url}
 
 
 def write(state_dir: Path, record: BrokerRecord) -> None:

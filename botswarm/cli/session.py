@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from botswarm.cli.failures import code_of
-from botswarm.errors import BotswarmError, Misconfigured, Problem, Unreachable
+from botswarm.errors import BotswarmError, Misconfigured, Problem
 
 if TYPE_CHECKING:
     from botswarm.config import Configuration, Settings
@@ -217,15 +217,6 @@ def _keep_traceback(error: Exception) -> str:
 
 
 def _embedded_broker(state_dir: Path) -> Mapping[str, str] | None:
-    from botswarm.broker import record
+    from botswarm.broker.record import addresses
 
-    try:
-        found = record.read(state_dir)
-    except OSError as error:
-        raise Unreachable(
-            f"cannot read {state_dir / record.FILE}: {error.strerror}",
-            cure="run as the user who started the broker, or set BOTSWARM_STATE_DIR",
-        ) from error
-    if found is None:
-        return None
-    return {"broker_url": found.url, "broker_management_url": found.management_url}
+    return addresses(state_dir)

@@ -1,0 +1,69 @@
+"""The worker Celery starts for us: sized, checked, and hard to end in the middle of an order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import Any
+
+from celery import signals
+from celery.apps.beat import Beat as CeleryBeat
+from celery.apps.worker import Worker as CeleryWorker
+
+from botswarm.queueing import caps, safety
+from botswarm.queueing.table import BY_NAME
+
+logger = logging.getLogger(__name__)
+
+
+# Subclasses, not signal handlers: Celery logs what a handler raises and starts all the same.
+class Worker(CeleryWorker):  # type: ignore[misc]
+    flags: dict[str, Any]
+
+    def on_before_init(self, **flags: Any) -> None:
+        self.flags = flags
+        super().on_before_init(**flags)
+
+    def setup_instance(self, **flags: Any) -> None:
+        # Chatter between workers that nothing here listens to; mingling alone costs a second of
+        # every start.
+        super().setup_instance(**{**flags, "without_mingle": True, "without_gossip": True})
+
+    def setup_queues(self, include: Any, exclude: Any = None) -> None:
+        """Called once -Q is known and before there is a pool."""
+        super().setup_queues(include, exclude)
+        self.app.log.setup(self.loglevel)
+        queues = sorted(self.app.amqp.queues.consume_from)
+        safety.check_worker(self.flags, self._stray_pool(queues))
+        tasks = [task for task in self.app.tasks.values() if task.name.startswith("workers.")]
+        safety.check(self.app.conf, tasks)
+        self.pool_cls = caps.pool_for(queues)
+        if not self.flags.get("concurrency"):
+            self.concurrency = max(1, sum(self.app.caps[name] for name in queues))
+        limits = ", ".join(f"{name} {self.app.caps[name]}" for name in queues)
+        logger.info("pool %s of %d; at most: %s", self.pool_cls, self.concurrency, limits)
+
+    def _stray_pool(self, queues: list[str]) -> str | None:
+        """The pool somebody asked for, where it is not one these queues can use."""
+        asked = self.pool_cls
+        name = asked if isinstance(asked, str) else asked.__module__.rpartition(".")[2]
+        fine = {"prefork"}
+        if {BY_NAME[queue].pool for queue in queues} == {"threads"}:
+            fine |= {"thread", "threads"}
+        return None if name in fine else name
+
+
+class Beat(CeleryBeat):  # type: ignore[misc]
+    def run(self) -> None:
+        safety.check(self.app.conf)
+        super().run()
+
+
+@signals.worker_process_init.connect(weak=False)
+def _let_the_parent_decide(**_: Any) -> None:
+    """A signal to the whole group must not end a child in the middle of an order.
+
+    The parent hears it too, takes no more tasks, waits, and ends its children by itself. What
+    has to be ended by force (time limits) is, by SIGKILL.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
