@@ -20,6 +20,7 @@ from typing import Any
 import celery
 import celery.exceptions
 import pytest
+from celery import _state
 
 from botswarm.testing.servers import (
     AmqpServer,
@@ -128,6 +129,8 @@ def imported(environment: dict[str, str]) -> Iterator[tuple[Any, Any]]:
     """The project's own modules, imported afresh: they read the environment once."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
+    importlib.import_module("celery.app.builtins")  # announced to every app: not ours to take
+    finalizers = set(_state._on_app_finalizers)
     sys.path.insert(0, str(ELSEWHERE))
     try:
         app = importlib.import_module("bakery.celery").app
@@ -136,6 +139,9 @@ def imported(environment: dict[str, str]) -> Iterator[tuple[Any, Any]]:
         app.close()
     finally:
         sys.path.remove(str(ELSEWHERE))
+        # Celery announces the tasks of one app to every app that comes after it in the process;
+        # in a stranger's shell there is only ever one.
+        _state._on_app_finalizers.intersection_update(finalizers)
         for name in [name for name in sys.modules if name.split(".")[0] == "bakery"]:
             del sys.modules[name]
         for name, value in before.items():
