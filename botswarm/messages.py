@@ -90,8 +90,7 @@ def send(app: Sends, message: Message, *, task_id: str | None = None, **options:
         message.task,
         kwargs=asdict(message),
         queue=message.queue,
-        expires=message.expires_s,
         task_id=task_id,
-        **options,
+        **{"expires": message.expires_s, **options},
     )
     return str(result.id)

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import lru_cache
 
-from botswarm.messages import Probe
-from botswarm.queueing import current_settings, task
+from botswarm.clock import SystemClock
+from botswarm.config import Secret
+from botswarm.errors import BotswarmError
+from botswarm.ledger.outbox import Outbox
+from botswarm.ledger.session import Database
+from botswarm.messages import Probe, SweepOutbox
+from botswarm.queueing import current_settings, ring, task
+
+logger = logging.getLogger(__name__)
+
+UNHEARD_AFTER_S = 5.0
 
 
 @task(Probe)
 def probe(text: str = "hello") -> dict[str, object]:
     """Harmless however often it runs: it only says who ran it."""
-    return {
-        "text": text,
-        "instance_id": current_settings().instance_id,
-        "pid": os.getpid(),
-    }
+    return {"text": text, "instance_id": current_settings().instance_id, "pid": os.getpid()}
+
+
+@task(SweepOutbox)
+def sweep_outbox() -> int:
+    """Harmless however often it runs: a doorbell rung twice finds the order claimed.
+
+    A ledger that cannot be read is said and not a dead letter: the next sweep is 5 s away.
+    """
+    try:
+        outbox = Outbox(_database(current_settings().database_url, os.getpid()))
+        rung = outbox.sweep(ring, SystemClock().now(), older_than_s=UNHEARD_AFTER_S)
+    except BotswarmError as error:
+        logger.error("the outbox was not swept: %s; %s", error, error.cure)
+        return 0
+    if rung:
+        logger.warning("%d doorbells had not been heard: rang again", rung)
+    return rung
+
+
+@lru_cache(maxsize=1)
+def _database(url: Secret, pid: int) -> Database:
+    """One pool for each process: connections do not survive a fork."""
+    return Database(url)

@@ -26,6 +26,7 @@ COMMANDS = {
     "ledger": ("botswarm.cli.ledger", "Check the ledger."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
+    "task": ("botswarm.cli.task", "List the tasks there are, and run one from the shell."),
     "version": ("botswarm.cli.version", "Print the version."),
 }
 

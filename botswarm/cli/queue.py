@@ -207,29 +207,80 @@ def purge(session: Session, name: str) -> Answer:
     url, management_url, hint = broker_of(session)
     with _open(url, management_url, name, hint) as opened:
         count = opened.queue_declare(name, passive=True).message_count
-        _confirm(session, name, count)
+        _confirm(session, "purge", name, f"delete {count} messages")
         purged = opened.queue_purge(name)
     data = {"queue": name, "purged": purged}
     return Answer(data=data, text=f"Deleted {purged} message{'s'[: purged != 1]} from {name}.")
 
 
-def _confirm(session: Session, name: str, count: int) -> None:
+@queue.command("dead")
+@click.pass_obj
+def dead(session: Session) -> Answer:
+    """Print how many dead letters each queue has: tasks that failed, hung or were lost."""
+    from botswarm.queueing.dead import count
+    from botswarm.queueing.table import TABLE
+
+    url, _, hint = broker_of(session)
+    rows = []
+    for row in TABLE:
+        if row.dead is not None:
+            with channel(url, start_hint=hint) as opened:
+                rows.append((row.name, row.dead, count(opened, row.dead)))
+    data = [{"queue": name, "dead": name_dead, "letters": n} for name, name_dead, n in rows]
+    text = in_columns(["QUEUE", "DEAD LETTERS IN", "LETTERS"], rows)
+    next_ = [f"botswarm queue peek {name_dead}" for _, name_dead, n in rows if n]
+    return Answer(data=data, text=text, next=next_)
+
+
+@queue.command("requeue")
+@click.argument("name")
+@click.option(
+    "--count", "-n", type=click.IntRange(1), help="How many, oldest first; all where not given."
+)
+@click.pass_obj
+def requeue(session: Session, name: str, count: int | None) -> Answer:
+    """Send the dead letters of a queue back to it, so that they are tried again.
+
+    NAME is the queue or its dead letters: orders and orders.dead mean the same. Each letter goes
+    back exactly once, even if this command is killed. Asks for the name to be typed; scripts
+    confirm with --yes.
+    """
+    from botswarm.queueing import dead as letters
+
+    row = letters.row_of(name)
+    url, management_url, hint = broker_of(session)
+    assert row.dead is not None
+    with channel(url, start_hint=hint) as opened:
+        waiting = letters.count(opened, row.dead)
+    if waiting:
+        wanted = waiting if count is None else min(count, waiting)
+        _confirm(session, "requeue", name, f"run {wanted} tasks again")
+        with _open(url, management_url, row.dead, hint):
+            done = letters.requeue(url.reveal(), row, count)
+    else:
+        done = {"requeued": 0, "left": 0}
+    text = f"Requeued {done['requeued']} to {row.name}; {done['left']} left in {row.dead}."
+    data = {"queue": row.name, "dead": row.dead, **done}
+    return Answer(data=data, text=text, next=["botswarm queue list"] if done["requeued"] else [])
+
+
+def _confirm(session: Session, verb: str, name: str, effect: str) -> None:
     if session.yes:
         return
     terminal = sys.stdin.isatty()
     if terminal and not session.no_input and not session.json:
         typed = click.prompt(
-            f"This deletes {count} messages. Type {name} to go on",
+            f"This would {effect}. Type {name} to go on",
             default="",
             show_default=False,
             err=True,
         )
         if typed == name:
             return
-        raise NotConfirmed("the name was not typed: nothing was deleted", cure="type it, or --yes")
+        raise NotConfirmed("the name was not typed: nothing was done", cure="type it, or --yes")
     raise NotConfirmed(
-        f"purging {name} would delete {count} messages, and nobody confirmed it",
-        cure=f"if that is meant: botswarm queue purge {json.dumps(name)} --yes",
+        f"to {verb} {name} would {effect}, and nobody confirmed it",
+        cure=f"if that is meant: botswarm queue {verb} {json.dumps(name)} --yes",
     )
 
 

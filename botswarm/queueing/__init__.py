@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from botswarm.queueing.app import App, make_app
-from botswarm.queueing.task import current_settings, task
+from botswarm.queueing.task import current_settings, ring, task
 
-__all__ = ["App", "current_settings", "make_app", "task"]
+__all__ = ["App", "current_settings", "make_app", "ring", "task"]

@@ -193,7 +193,6 @@ def configuration(settings: Settings) -> Mapping[str, Any]:
         "timezone": "UTC",
         "beat_scheduler": "botswarm.queueing.beat:LeaderScheduler",
         "beat_max_loop_interval": 1,
-        "beat_enable_remote_control": True,
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import celery
 from celery import Task as CeleryTask
@@ -112,6 +112,29 @@ def _check_fields(message: type[Message], function: Function) -> None:
             f"the task of {message.__name__} takes ({', '.join(map(str, taken))}); "
             f"the message has ({', '.join(map(str, fields))})"
         )
+
+
+class Doorbell(Protocol):
+    """A message that a transaction of the ledger left to be published."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def kwargs(self) -> Mapping[str, Any]: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+
+
+def ring(doorbell: Doorbell) -> None:
+    """Publish it from inside a task; returns once the broker has confirmed it."""
+    celery.current_app.send_task(
+        doorbell.task,
+        kwargs=dict(doorbell.kwargs),
+        queue=doorbell.queue,
+        task_id=doorbell.task_id,
+    )
 
 
 def current_settings() -> Settings:

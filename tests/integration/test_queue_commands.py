@@ -235,7 +235,7 @@ def test_purge_at_a_terminal_wants_the_queues_name_typed(
     os.close(ours)
     os.close(theirs)
     assert done.returncode == code
-    assert "This deletes 2 messages" in done.stderr
+    assert "This would delete 2 messages" in done.stderr
     assert _waiting(broker, "orders") == left
 
 
