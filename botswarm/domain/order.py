@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from uuid import UUID
 
 from botswarm.errors import BotswarmError
 
@@ -115,6 +117,13 @@ class Order:
     def client_order_id(self) -> str:
         """What the venue knows it by; the same for every attempt, 32 characters of hex."""
         return self.id.replace("-", "")
+
+    @staticmethod
+    def id_of(client_order_id: str) -> str | None:
+        """Back from what the venue knows it by; None for what cannot be one of ours."""
+        if re.fullmatch(r"[0-9a-f]{32}", client_order_id) is None:
+            return None
+        return str(UUID(hex=client_order_id))
 
     @property
     def notional(self) -> Decimal:

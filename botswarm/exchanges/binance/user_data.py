@@ -37,6 +37,8 @@ class Event:
     """As the venue writes it."""
     kind: str
     """NEW, TRADE, CANCELED, REJECTED, EXPIRED, REPLACED or TRADE_PREVENTION."""
+    is_maker: bool
+    """It rested: the answer to its placement could not have told of this."""
     report: Report
     """Without fills: they are booked in the order of the account's history, not of arrival."""
 
@@ -144,6 +146,7 @@ def _execution(event: Mapping[str, Any]) -> Event | None:
         return Event(
             market=str(event["s"]),
             kind=str(event["x"]),
+            is_maker=event.get("m") is True,
             report=Report(
                 # On a cancellation ``c`` is the cancellation's own id.
                 client_order_id=str(event.get("C") or event["c"]),
