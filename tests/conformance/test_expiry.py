@@ -177,6 +177,19 @@ def test_a_requeued_message_can_make_the_queue_too_long(channel: Channel) -> Non
     assert channel.drain(queue) == [b"b"]
 
 
+def test_a_requeued_message_too_heavy_for_its_queue_is_dropped_before_it_is_redelivered(
+    channel: Channel,
+) -> None:
+    queue = channel.queue(exclusive=True, arguments={"x-max-length-bytes": 1})
+    channel.qos(1)
+    channel.consume(queue)
+    channel.publish("", queue, "xx")  # handed on at once: it never waits in the queue
+    channel.reject(channel.delivery().tag, requeue=True)
+    assert channel.silence()
+    channel.publish("", queue, "yy")
+    assert channel.delivery().body == b"yy"
+
+
 def test_reject_publish_refuses_the_newest(channel: Channel) -> None:
     queue = channel.queue(
         exclusive=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"}
@@ -284,6 +297,22 @@ def test_reject_publish_dlx_dead_letters_what_it_refuses(
     assert answers == ["ack", "nack"]
     message = channel.take(dead)
     assert (message.body, message.headers["x-death"][0]["reason"]) == (b"b", "maxlen")
+
+
+def test_reject_publish_dlx_without_an_exchange_drops_what_it_refuses(
+    channel: Channel, name: Name
+) -> None:
+    bystander = channel.queue(name("bystander"), exclusive=True)
+    full = channel.queue(
+        exclusive=True, arguments={"x-max-length": 0, "x-overflow": "reject-publish-dlx"}
+    )
+    exchange = channel.exchange(name("ex"), "fanout", auto_delete=True)
+    channel.bind(full, exchange)
+    channel.confirm()
+    # The default exchange is not meant by leaving the exchange out.
+    assert channel.publish_confirmed(exchange, bystander, "x") == "nack"
+    assert channel.silence()
+    assert channel.get(bystander) is None
 
 
 def test_reject_publish_alone_dead_letters_nothing(
@@ -401,6 +430,39 @@ def test_a_ring_nobody_touched_ends_the_message(channel: Channel, name: Name) ->
     assert channel.silence(for_s=0.5)
     assert channel.get(one) is None
     assert channel.get(two) is None
+
+
+def test_a_full_queue_whose_dead_letters_lead_back_to_it_drops_them(
+    channel: Channel, name: Name
+) -> None:
+    exchange = channel.exchange(name("dlx"), "fanout", auto_delete=True)
+    arguments = {"x-max-length": 1, "x-dead-letter-exchange": exchange}
+    queue = channel.queue(exclusive=True, arguments=arguments)
+    other = channel.queue(exclusive=True)
+    for word in (queue, other):
+        channel.bind(word, exchange)
+    for body in "abc":
+        channel.publish("", queue, body)
+    assert [channel.take(other).body for _ in range(2)] == [b"a", b"b"]
+    message = channel.take(queue)
+    assert (message.body, message.headers) == (b"c", {})
+    assert (channel.get(queue), channel.get(other)) == (None, None)
+
+
+def test_an_expired_message_does_not_come_back_to_the_same_queue(
+    channel: Channel, name: Name
+) -> None:
+    queue = name("q")
+    arguments = {
+        "x-message-ttl": 30,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue,
+    }
+    channel.queue(queue, exclusive=True, arguments=arguments)
+    channel.publish("", queue, "x")
+    assert channel.silence(for_s=0.2)
+    channel.wait_count(queue, 0)
+    assert channel.get(queue) is None
 
 
 def test_a_ring_with_a_refusal_in_it_goes_on(channel: Channel, name: Name) -> None:

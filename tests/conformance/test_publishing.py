@@ -231,6 +231,12 @@ def test_cc_to_the_same_queue_delivers_once(channel: Channel) -> None:
     assert channel.drain(queue) == [b"x"]
 
 
+def test_a_returned_message_does_not_show_its_bcc(channel: Channel, name: Name) -> None:
+    headers = {"CC": [name("a")], "BCC": [name("b")], "other": 1}
+    channel.publish("amq.direct", name("nowhere"), "x", mandatory=True, headers=headers)
+    assert channel.returned().headers == {"CC": [name("a")], "other": 1}
+
+
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 def test_cc_must_be_a_list(channel: Channel, header: str) -> None:
     channel.publish("", "anything", "x", headers={header: "one"})
