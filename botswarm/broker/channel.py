@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from botswarm.broker import wire
 from botswarm.broker.exchanges import Binding
 from botswarm.broker.queues import Consumer, Message, Queue
-from botswarm.broker.vhost import REPLY_QUEUE
+from botswarm.broker.vhost import REPLY_QUEUE, without_bcc
 from botswarm.broker.wire import AmqpError, Reader
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Channel:
         if not routed and flags & 1:
             self.send_content(
                 _RETURN + b"\x01\x38\x08NO_ROUTE" + address,
-                self._head,
+                without_bcc(self._head),
                 body,
             )
         if self.confirming:

@@ -383,10 +383,11 @@ class Queue:
             message.expires_at = self.hub.loop.time() + remaining / 1000
             self._may_expire = True
 
-    def _drop_what_is_too_much(self) -> None:
+    def _drop_what_is_too_much(self, *, drain_first: bool = True) -> None:
         if not self._is_full():
             return
-        self.drain()  # a consumer that is ready gets it before anything is dropped
+        if drain_first:
+            self.drain()  # a consumer that is ready gets it before anything is dropped
         if self.traits.overflow != "drop-head":
             return
         while self.ready_count and self._is_full():
@@ -537,7 +538,7 @@ class Queue:
         self.ready_bytes += len(message.body)
         if message.expires_at:
             self._watch_expiry()
-        self._drop_what_is_too_much()
+        self._drop_what_is_too_much(drain_first=False)
         if self.consumers:
             self.kick()
 

@@ -440,12 +440,8 @@ class VHost:
             if len(self._routes) >= ROUTES_MAX:
                 self._routes.clear()
             self._routes[address] = route
-        if raw_headers is not None and "BCC" in headers:
-            fields = wire.split_table(raw_headers)
-            del fields["BCC"]
-            properties = wire.split_properties(head)
-            properties["headers"] = wire.join_table(fields)
-            head = wire.join_properties(int.from_bytes(head[4:12], "big"), properties)
+        if "BCC" in headers:
+            head = without_bcc(head)
         return route, head, raw_headers
 
     def route(
@@ -494,7 +490,9 @@ class VHost:
 
     def bury(self, queue: Queue, message: Message, reason: str) -> None:
         """Publish a dead message to its queue's dead-letter exchange, with its history."""
-        exchange = self.exchanges.get(queue.traits.dead_letter_exchange or "")
+        # The empty name is the default exchange, a choice like any other; None is no choice.
+        name = queue.traits.dead_letter_exchange
+        exchange = None if name is None else self.exchanges.get(name)
         if exchange is None:
             return
         reader = wire.Reader(message.address)
@@ -506,7 +504,10 @@ class VHost:
         keys = [own_key] if own_key is not None else [first_key, *_copies(headers, "CC")]
         targets, _ = self.route(exchange, keys, headers)
         targets = tuple(
-            target for target in targets if not _goes_in_circles(headers, target.name, reason)
+            target
+            for target in targets
+            if reason == "rejected"
+            or not (target is queue or _goes_in_circles(headers, target.name))
         )
         if not targets:
             return
@@ -618,6 +619,18 @@ class VHost:
         }
 
 
+def without_bcc(head: bytes) -> bytes:
+    """As everybody but the publisher sees it: who else got it is nobody's business."""
+    if b"BCC" not in head:
+        return head
+    properties = wire.split_properties(head)
+    fields = wire.split_table(properties.get("headers", b""))
+    if fields.pop("BCC", None) is None:
+        return head
+    properties["headers"] = wire.join_table(fields)
+    return wire.join_properties(int.from_bytes(head[4:12], "big"), properties)
+
+
 def _has_copies(raw_headers: bytes) -> bool:
     return b"CC" in raw_headers  # also finds BCC; a false hit only costs the slow way
 
@@ -631,10 +644,8 @@ def _copies(headers: dict[str, Any], name: str) -> list[str]:
     return values
 
 
-def _goes_in_circles(headers: dict[str, Any], target: str, reason: str) -> bool:
+def _goes_in_circles(headers: dict[str, Any], target: str) -> bool:
     """It was in ``target`` before and nobody rejected it since: it would go round for ever."""
-    if reason == "rejected":
-        return False
     deaths = headers.get("x-death")
     for death in deaths if isinstance(deaths, list) else []:
         if not isinstance(death, dict) or death.get("reason") == "rejected":
