@@ -66,3 +66,27 @@ def exchange(session: Session, /, **given: str | None) -> None:
             limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
         )
     )
+
+
+@run.command("feed")
+@click.option("--state-dir", metavar="FOLDER", help="Stronger than BOTSWARM_STATE_DIR.")
+@click.option("--markets", metavar="VALUE", help="Stronger than BOTSWARM_FEED_MARKETS.")
+@click.pass_obj
+def feed(session: Session, state_dir: str | None, markets: str | None) -> None:
+    """Run the feed: the venue's streams in, ticks and digests for all bots out.
+
+    It follows the markets of running bots and those of --markets. Several feeds may run: one
+    leads, the others stand by and take over within a second or two.
+    """
+    flags: dict[str, tuple[str, object]] = {
+        "state_dir": ("--state-dir", state_dir),
+        "feed_markets": ("--markets", markets),
+        "log_level": ("-v", "debug" if session.verbose else None),
+    }
+    settings = session.settings(**flags)
+
+    from botswarm import logs
+    from botswarm.cli import feed as feeding
+
+    logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    feeding.run(settings, lambda: session.settings(**flags))

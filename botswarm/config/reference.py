@@ -33,6 +33,8 @@ def _property(setting: Setting) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, Decimal):
         return int(value) if value == int(value) else float(value)
     return value.masked if isinstance(value, Secret) else value

@@ -40,6 +40,8 @@ class Settings:
     binance_api_secret: Secret | None
     binance_rest_url: str
     binance_ws_api_url: str
+    binance_stream_url: str
+    feed_markets: tuple[str, ...]
     limit_order_notional_max: Decimal
     limit_open_notional_max: Decimal
     limit_position_notional_max: Decimal

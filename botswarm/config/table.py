@@ -198,6 +198,15 @@ _CAPS = Kind(
     read=_caps, schema={"type": "string"}, words="queue=number pairs, such as orders=4,ops=2"
 )
 
+
+def _markets(text: str) -> object:
+    symbols = [symbol.strip().upper() for symbol in text.split(",") if symbol.strip()]
+    for symbol in symbols:
+        if not re.fullmatch(r"[^\s/:@,-]{1,20}-[^\s/:@,-]{1,20}", symbol):
+            return Problem(f"holds {symbol!r}, which is no market", "write BTC-USDT,ETH-USDT")
+    return tuple(dict.fromkeys(symbols))
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="env",
@@ -359,6 +368,21 @@ SETTINGS: tuple[Setting, ...] = (
         kind=_plain_url("wss", "ws"),
         help="Where Binance's WebSocket API is spoken; anything but loopback needs wss.",
         default="wss://ws-api.testnet.binance.vision/ws-api/v3",
+    ),
+    Setting(
+        name="binance_stream_url",
+        kind=_plain_url("wss", "ws"),
+        help="Where Binance's public streams are; anything but loopback needs wss.",
+        default="wss://stream.testnet.binance.vision",
+    ),
+    Setting(
+        name="feed_markets",
+        kind=Kind(
+            read=_markets, schema={"type": "string"}, words="markets, such as BTC-USDT,ETH-USDT"
+        ),
+        help="Markets the feed follows whether or not a bot runs in them; it finds those of "
+        "running bots by itself.",
+        default=("BTC-USDT", "ETH-USDT", "SOL-USDT"),
     ),
     Setting(
         name="limit_order_notional_max",

@@ -1,4 +1,4 @@
-"""Which venue orders go to: the simulated exchange, unless an account's key is configured."""
+"""The venue of this swarm: the simulated exchange, unless an account's key is configured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from botswarm.clock import Clock
 from botswarm.config import Secret, Settings
 from botswarm.errors import Refused, Unreachable
+from botswarm.exchanges.binance.market import BinanceMarketData
 from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.exchanges.binance.user_data import UserData
 from botswarm.exchanges.simulated import record
@@ -38,6 +39,22 @@ def trading_venue(settings: Settings, clock: Clock) -> BinanceTrading:
         secret=Secret(card.api_secret),
         clock=clock,
     )
+
+
+def venue_name(settings: Settings) -> str:
+    return SIMULATED if settings.binance_api_key is None else BINANCE
+
+
+def market_data(settings: Settings) -> BinanceMarketData:
+    """The public streams of the venue that orders go to; raises Unreachable as that one does."""
+    if settings.binance_api_key is not None:
+        return BinanceMarketData(
+            name=BINANCE,
+            rest_url=settings.binance_rest_url,
+            stream_url=settings.binance_stream_url,
+        )
+    card = _card(settings)
+    return BinanceMarketData(name=SIMULATED, rest_url=card.rest_url, stream_url=card.stream_url)
 
 
 def user_data(settings: Settings, clock: Clock) -> UserData:

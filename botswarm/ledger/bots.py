@@ -137,6 +137,15 @@ class Bots:
             question = question.where(BotRow.state == state.value)
         return self._database.read(lambda session: [_bot(row) for row in session.scalars(question)])
 
+    def running_markets(self, venue: str) -> frozenset[str]:
+        """The symbols in which bots run, however many."""
+        question = (
+            select(BotRow.symbol)
+            .where(BotRow.venue == venue, BotRow.state == BotState.RUNNING.value)
+            .distinct()
+        )
+        return self._database.read(lambda session: frozenset(session.scalars(question)))
+
     def set_state(
         self, name: str, state: BotState, now: datetime, *, reason: str, actor: str
     ) -> Bot:

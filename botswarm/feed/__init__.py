@@ -1,0 +1,1 @@
+"""One feed per venue for all bots: public streams in, ticks and digests out."""

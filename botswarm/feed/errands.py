@@ -1,0 +1,127 @@
+"""What the feed does beside publishing: asks the venue for missed candles, and keeps the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from botswarm.domain.market import TIMEFRAMES_S, Candle
+from botswarm.errors import BotswarmError
+from botswarm.exchanges.base import MarketData
+from botswarm.feed.tracker import CANDLES_KEPT_MAX, Tracker
+
+logger = logging.getLogger(__name__)
+
+MEND_EVERY_S = 0.5
+MEND_AGAIN_S = 10.0
+REQUESTS_PER_ROUND_MAX = 20
+"""Each costs a little of what the venue allows, which orders need too."""
+CANDLES_PER_REQUEST_MAX = 900
+
+SAVE_EVERY_S = 2.0
+SAVED_FROM_S = 60
+"""Shorter candles are a million rows a market in ten days, and any venue tells them again."""
+ROWS_MAX = 500
+
+Save = Callable[[Sequence[Candle]], None]
+
+
+class _Errand:
+    """Something done again and again in a thread of its own until it is told to stop."""
+
+    every_s: float
+
+    def __init__(self, name: str) -> None:
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._failing = ""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        self._stopped.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self.every_s):
+            self._once_more()
+        self._once_more()
+
+    def _once_more(self) -> None:
+        try:
+            self.run()
+            self._failing = ""
+        except BotswarmError as error:
+            if self._failing != str(error):
+                logger.warning("%s: %s; trying again", self._thread.name, error)
+            self._failing = str(error)
+        except Exception:
+            logger.exception("%s failed; going on", self._thread.name)
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+
+class Mender(_Errand):
+    """Fills holes with the venue's own candles."""
+
+    every_s = MEND_EVERY_S
+
+    def __init__(self, tracker: Tracker, data: MarketData, monotonic: Callable[[], float]) -> None:
+        super().__init__("mender")
+        self._tracker = tracker
+        self._data = data
+        self._monotonic = monotonic
+        self._not_before: dict[tuple[str, str], float] = {}
+        self.asked = 0
+
+    def run(self) -> None:
+        now = self._monotonic()
+        wanted = [
+            (symbol, timeframe, count)
+            for symbol, timeframe, count in self._tracker.wanted_candles()
+            if self._not_before.get((symbol, timeframe), 0.0) <= now
+        ]
+        for symbol, timeframe, count in wanted[:REQUESTS_PER_ROUND_MAX]:
+            if self._stopped.is_set():
+                return
+            # Asked before it is known to work: a venue that is down is not asked twice a second.
+            self._not_before[symbol, timeframe] = now + min(MEND_AGAIN_S, TIMEFRAMES_S[timeframe])
+            self.asked += 1
+            limit = min(count + 1, CANDLES_PER_REQUEST_MAX)
+            candles = self._data.candles(symbol, timeframe, limit=limit)
+            self._tracker.fill(symbol, timeframe, candles)
+
+
+class Keeper(_Errand):
+    """Writes closed candles to the ledger, many at a time."""
+
+    every_s = SAVE_EVERY_S
+
+    def __init__(self, tracker: Tracker, save: Save) -> None:
+        super().__init__("keeper")
+        self._tracker = tracker
+        self._save = save
+        self._waiting: deque[Candle] = deque(maxlen=CANDLES_KEPT_MAX)
+        self.is_on_duty = False
+        """Only the feed that leads writes; the others remember a little, in case it dies."""
+        self.saved = 0
+
+    def run(self) -> None:
+        if not self.is_on_duty:
+            return
+        self._waiting.extend(
+            candle
+            for candle in self._tracker.take_unsaved()
+            if TIMEFRAMES_S[candle.timeframe] >= SAVED_FROM_S
+        )
+        while self._waiting:
+            rows = list(islice(self._waiting, ROWS_MAX))
+            self._save(rows)
+            for _ in rows:
+                self._waiting.popleft()
+            self.saved += len(rows)
