@@ -45,7 +45,7 @@ TRANSIENT = 1
 
 def leader_queue(venue: str) -> str:
     """Exclusive to one connection; the broker frees it the moment that connection is gone."""
-    return f"feed.{venue}.leader"
+    return f"botswarm.feed.{venue}.leader"
 
 
 class Publisher:
