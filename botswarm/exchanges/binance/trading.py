@@ -68,6 +68,10 @@ class BinanceTrading:
         self._client_ids: dict[tuple[str, str], str] = {}
         self._client_ids_lock = threading.Lock()
 
+    def close(self) -> None:
+        """End the connections that rest; the next request makes new ones."""
+        self._transport.close()
+
     # --- public questions -----------------------------------------------------------------------
 
     def instruments(self) -> Sequence[Instrument]:

@@ -83,6 +83,10 @@ class Transport:
         self._obey_ban()
         self._keep(self._connection())
 
+    def close(self) -> None:
+        while (kept := self._take()) is not None:
+            kept[0].close()
+
     # --- connections --------------------------------------------------------------------------
 
     def _connection(self) -> http.client.HTTPConnection:
