@@ -23,6 +23,7 @@ ERROR_CODES = {
     "BSW-2000": "the command line was not understood",
     "BSW-3000": "a check failed",
     "BSW-3001": "the configuration is valid, but there are warnings and --strict was given",
+    "BSW-3002": "the books do not balance, or something in them was changed",
     "BSW-4000": "what was named does not exist",
     "BSW-4001": "the broker has no queue of that name",
     "BSW-5000": "a server, port or file that is needed cannot be used",
@@ -52,6 +53,10 @@ class CheckFailed(BotswarmError):
 
 class WarningsFound(CheckFailed):
     code = "BSW-3001"
+
+
+class BooksWrong(CheckFailed):
+    code = "BSW-3002"
 
 
 class QueueNotFound(NotFound):

@@ -90,7 +90,7 @@ def _fill_orders(session: Session, rows: Sequence[FillRow], now: datetime) -> No
     filled: dict[str, Decimal] = defaultdict(Decimal)
     for row in rows:
         if row.order_id is not None:
-            filled[row.order_id] += row.quantity
+            filled[row.order_id] = EXACT.add(filled[row.order_id], row.quantity)
     # Locked and read anew: another worker may be recording their state.
     orders = session.scalars(
         select(OrderRow)
@@ -100,7 +100,7 @@ def _fill_orders(session: Session, rows: Sequence[FillRow], now: datetime) -> No
         .execution_options(populate_existing=True)
     )
     for order in orders:
-        order.filled_quantity += filled[order.id]
+        order.filled_quantity = EXACT.add(order.filled_quantity, filled[order.id])
         order.is_open = is_open(order)
         order.updated_at = now
 
@@ -182,5 +182,4 @@ def _add_result(
     if row is None:
         row = DailyResultRow(venue=venue, account=account, day=day, quote=quote, realised=ZERO)
         session.add(row)
-    with localcontext(EXACT):
-        row.realised += realised
+    row.realised = EXACT.add(row.realised, realised)

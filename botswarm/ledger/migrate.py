@@ -52,6 +52,8 @@ def roll_back(database: Database, revision: str, *, wait_s: float = 0.0) -> Move
 
 
 def current(database: Database) -> str | None:
+    if database.path is not None and not database.path.exists():
+        return None
     with database.connection() as connection:
         return _revision(connection)
 

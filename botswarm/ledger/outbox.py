@@ -77,6 +77,21 @@ class Outbox:
         if ids:
             self._database.write(work)
 
+    def ring(self, doorbells: Sequence[Doorbell], publish: Publish, now: datetime) -> int:
+        """Publish these, which the caller has just committed, and mark them sent.
+
+        No lock is held while the broker answers. Who dies between publishing and marking leaves
+        the row to be rung again: a doorbell rung twice does no harm.
+        """
+        rung: list[int] = []
+        try:
+            for doorbell in doorbells:
+                publish(doorbell)
+                rung.append(doorbell.id)
+        finally:
+            self.mark_sent(rung, now)
+        return len(rung)
+
     def relay(
         self,
         publish: Publish,
@@ -85,12 +100,8 @@ class Outbox:
         before: datetime | None = None,
         limit: int = BATCH,
     ) -> int:
-        """Publish what nobody has published, in order; answers how many.
-
-        No lock is held while the broker answers. A relay that dies between publishing and
-        marking leaves the row to be rung again: a doorbell rung twice does no harm.
-        """
-        return self._ring(self.pending(limit, before=before), publish, now)
+        """Publish what nobody has published, in order; answers how many."""
+        return self.ring(self.pending(limit, before=before), publish, now)
 
     def sweep(
         self, publish: Publish, now: datetime, *, older_than_s: float, limit: int = BATCH
@@ -102,7 +113,7 @@ class Outbox:
         """
         patience = timedelta(seconds=older_than_s)
         unsent = self.relay(publish, now, before=now - patience, limit=limit)
-        return unsent + self._ring(self._unanswered(now, patience, limit), publish, now)
+        return unsent + self.ring(self._unanswered(now, patience, limit), publish, now)
 
     def _unanswered(self, now: datetime, patience: timedelta, limit: int) -> list[Doorbell]:
         waiting = (OrderState.READY.value, OrderState.APPROVED.value)
@@ -128,16 +139,6 @@ class Outbox:
             return due
 
         return self._database.read(work)
-
-    def _ring(self, doorbells: Sequence[Doorbell], publish: Publish, now: datetime) -> int:
-        rung: list[int] = []
-        try:
-            for doorbell in doorbells:
-                publish(doorbell)
-                rung.append(doorbell.id)
-        finally:
-            self.mark_sent(rung, now)
-        return len(rung)
 
 
 def _pause(row: OutboxRow, patience: timedelta) -> timedelta:

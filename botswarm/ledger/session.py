@@ -124,6 +124,12 @@ class Database:
             max_overflow=POOL_OVERFLOW_MAX,
         )
 
+        @event.listens_for(engine, "do_connect")
+        def look_first(*_: object) -> None:
+            # SQLite would make an empty file, readable by everybody, and complain later.
+            if self.path is not None and not self.path.exists():
+                raise NotMigrated
+
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
             # The driver would begin transactions by its own rules, and too late.

@@ -1,0 +1,74 @@
+"""Check the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from botswarm.cli.command import Group
+from botswarm.cli.failures import BooksWrong
+from botswarm.cli.session import Answer, Session
+from botswarm.cli.table import in_columns
+
+if TYPE_CHECKING:
+    from botswarm.ledger.verify import Verification
+
+FINDINGS_SHOWN = 50
+
+
+@click.group(cls=Group)
+def ledger() -> None:
+    """Check the ledger."""
+
+
+@ledger.command("verify")
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Compare with the journal of the simulated exchange, too.",
+)
+@click.pass_obj
+def verify_ledger(session: Session, journal: Path | None) -> Answer:
+    """Check that the books balance and that nothing in them was changed.
+
+    Every entry sums to zero, the chain of hashes is whole, positions and results are what the
+    fills add up to, and every order went a lawful way. With --journal: no order or fill of the
+    exchange is lost, doubled or unknown. May run while the swarm trades; exits with 3 when
+    something is wrong.
+    """
+    from botswarm.ledger.exchange_journal import verify_against
+    from botswarm.ledger.session import Database
+    from botswarm.ledger.verify import verify
+
+    database = Database(session.settings().database_url)
+    done = verify(database) if journal is None else verify_against(database, journal)
+    data = {
+        "clean": done.is_clean,
+        "counts": done.counts,
+        "head": {"sequence": done.head_sequence, "hash": done.head_hash},
+        "findings": [asdict(finding) for finding in done.findings],
+    }
+    failure = None
+    if not done.is_clean:
+        count = len(done.findings)
+        failure = BooksWrong(
+            f"the ledger has {count} thing{'s'[: count != 1]} wrong",
+            cure="halt trading, keep a copy of the database, and compare with a backup",
+        )
+    return Answer(data=data, text=_in_words(done), failure=failure)
+
+
+def _in_words(done: Verification) -> str:
+    lines = [in_columns(["WHAT", "COUNT"], list(done.counts.items()))]
+    lines.append(f"The chain ends at entry {done.head_sequence}: {done.head_hash}")
+    if done.is_clean:
+        lines.append("Nothing is wrong.")
+    else:
+        rows = [(each.check, each.subject, each.words) for each in done.findings]
+        lines.append(in_columns(["CHECK", "WHERE", "WHAT IS WRONG"], rows[:FINDINGS_SHOWN]))
+        if len(rows) > FINDINGS_SHOWN:
+            lines.append(f"... and {len(rows) - FINDINGS_SHOWN} more (--json lists all)")
+    return "\n\n".join(lines)
