@@ -22,11 +22,16 @@ COMMANDS = {
     "config": ("botswarm.cli.config", "Show, check and describe the settings."),
     "db": ("botswarm.cli.db", "Create and upgrade the ledger's tables."),
     "doctor": ("botswarm.cli.doctor", "Check this machine and every server that is configured."),
+    "down": ("botswarm.cli.up", "Stop the swarm that runs on this machine."),
     "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
     "ledger": ("botswarm.cli.ledger", "Check the ledger."),
+    "ps": ("botswarm.cli.up", "List the swarm's processes on this machine."),
+    "order": ("botswarm.cli.order", "List orders, and show one from decision to fill."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
     "task": ("botswarm.cli.task", "List the tasks there are, and run one from the shell."),
+    "up": ("botswarm.cli.up", "Run the whole swarm on this machine."),
+    "trading": ("botswarm.cli.trading", "See whether orders may be sent, halt and resume."),
     "version": ("botswarm.cli.version", "Print the version."),
 }
 

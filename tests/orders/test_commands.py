@@ -1,0 +1,144 @@
+"""What `botswarm order` and `botswarm trading` answer, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botswarm.clock import SystemClock
+from botswarm.domain.order import Order, OrderState
+from botswarm.ledger.store import Ledger
+from botswarm.testing.venue import FakeVenue, Fate, Fault
+from botswarm.trading import executor
+from tests.orders.conftest import NO_LIMITS, an_order
+from tests.orders.test_venue_contract import BTC
+
+Run = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def run(sqlite_ledger: Ledger, tmp_path: Path) -> Run:
+    """The command line in a folder of its own: exit code, and the answer as JSON or text."""
+
+    def call(*words: str, is_json: bool = True) -> tuple[int, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "botswarm", *words, *(["--json"] if is_json else [])],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, json.loads(done.stdout) if is_json else done.stdout + done.stderr
+
+    return call
+
+
+def placed(ledger: Ledger, fate: Fate, fault: Fault = Fault.NONE, **changes: Any) -> Order:
+    ledger.books.save_instruments([BTC])
+    venue = FakeVenue(SystemClock(), [BTC])
+    venue.fate = fate
+    venue.faults.append(fault)
+    order = an_order(**changes)
+    ledger.orders.add(order, datetime.now(UTC))
+    executor.place(order.id, ledger.books, venue, NO_LIMITS, SystemClock())
+    return order
+
+
+def test_orders_are_listed_newest_first_and_by_what_is_asked(
+    run: Run, sqlite_ledger: Ledger
+) -> None:
+    filled = placed(sqlite_ledger, Fate.FILLS)
+    # Trade ids of another fake begin anew, so the second order fills nothing.
+    unknown = placed(sqlite_ledger, Fate.RESTS, Fault.LOSE_REPLY, bot="hare")
+    code, answer = run("order", "list")
+    assert code == 0
+    assert [each["id"] for each in answer["data"]] == [unknown.id, filled.id]
+    _, answer = run("order", "list", "--state", "unknown")
+    assert [each["id"] for each in answer["data"]] == [unknown.id]
+    _, answer = run("order", "list", "--bot", "turtle", "--market", "simulated:btc-usdt")
+    assert [each["id"] for each in answer["data"]] == [filled.id]
+    _, text = run("order", "list", is_json=False)
+    assert filled.id in text
+    assert run("order", "list", "--market", "BTC", is_json=False)[0] == 2
+
+
+def test_an_order_tells_its_whole_story(run: Run, sqlite_ledger: Ledger) -> None:
+    order = placed(sqlite_ledger, Fate.FILLS)
+    code, answer = run("order", "show", order.id)
+    assert code == 0
+    story = answer["data"]
+    assert [event["after"] for event in story["events"]] == [
+        *("ready", "approved", "sending", "filled")
+    ]
+    assert len(story["attempts"]) == 1
+    assert sum(Decimal(fill["quantity"]) for fill in story["fills"]) == order.quantity
+    assert run("order", "show", order.client_order_id)[1]["data"]["id"] == order.id
+    _, text = run("order", "show", order.id, is_json=False)
+    assert "VENUE REFUSES IT FROM" in text
+    code, answer = run("order", "show", "no-such-order")
+    assert (code, answer["error"]["code"]) == (4, "BSW-4000")
+
+
+def test_a_halt_stops_orders_and_only_a_confirmed_person_resumes(
+    run: Run, sqlite_ledger: Ledger
+) -> None:
+    assert run("trading", "halt", "--reason", "the cat walked over the keys")[0] == 0
+    stopped = placed(sqlite_ledger, Fate.FILLS)
+    assert sqlite_ledger.orders.get(stopped.id).state is OrderState.REFUSED
+    _, answer = run("trading", "status")
+    (swarm,) = [each for each in answer["data"] if each["scope"] == "swarm"]
+    assert (swarm["state"], swarm["reason"]) == ("halted", "the cat walked over the keys")
+    code, answer = run("trading", "resume")
+    assert (code, answer["error"]["code"]) == (6, "BSW-6001")
+    assert run("trading", "resume", "--yes")[0] == 0
+    going = placed(sqlite_ledger, Fate.FILLS)
+    assert sqlite_ledger.orders.get(going.id).state is OrderState.FILLED
+    database = sqlite3.connect(str(sqlite_ledger.database.path))
+    with database:
+        audited = database.execute("select count(*) from audit where action = 'trading.set'")
+        assert audited.fetchone() == (2,)
+    database.close()
+
+
+def test_one_bot_or_market_can_be_halted(run: Run, sqlite_ledger: Ledger) -> None:
+    assert run("trading", "halt", "--bot", "turtle")[0] == 0
+    stopped = placed(sqlite_ledger, Fate.FILLS)
+    going = placed(sqlite_ledger, Fate.FILLS, bot="hare")
+    assert sqlite_ledger.orders.get(stopped.id).state is OrderState.REFUSED
+    assert sqlite_ledger.orders.get(going.id).state is OrderState.FILLED
+    assert run("trading", "halt", "--market", "simulated:BTC-USDT", "--reducing")[0] == 0
+    reduced = placed(sqlite_ledger, Fate.FILLS, bot="hare")
+    kept = sqlite_ledger.orders.get(reduced.id)
+    assert (kept.state, kept.reason) == (
+        OrderState.REFUSED,
+        "trading is reducing: only orders that shrink a position pass",
+    )
+    assert run("trading", "halt", "--bot", "a", "--market", "x:Y", is_json=False)[0] == 2
+
+
+def test_a_ledger_that_was_never_made_is_said_so(tmp_path: Path) -> None:
+    for words in (["order", "list"], ["trading", "status"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "botswarm", *words],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 5
+        assert "botswarm db migrate" in done.stderr
+        assert "Traceback" not in done.stderr
