@@ -90,3 +90,29 @@ def feed(session: Session, state_dir: str | None, markets: str | None) -> None:
 
     logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
     feeding.run(settings, lambda: session.settings(**flags))
+
+
+@run.command("worker")
+@click.option("--queues", "-Q", required=True, metavar="NAMES", help="Such as orders,risk.")
+@click.pass_obj
+def worker(session: Session, queues: str) -> None:
+    """Run a worker for some queues, once the broker answers.
+
+    The same as celery -A botswarm worker -Q NAMES, which needs a broker that is there already.
+    """
+    from botswarm.cli import start
+
+    level = session.settings().log_level
+    # A name of its own: two workers of one name on one machine answer for each other.
+    name = f"{queues.replace(',', '-')}@%h"
+    words = ["worker", "-Q", queues, "-n", name, "--loglevel", level]
+    start.celery(words, session.settings)
+
+
+@run.command("beat")
+@click.pass_obj
+def beat(session: Session) -> None:
+    """Run beat, once the broker answers: the periodic tasks are sent by whichever beat leads."""
+    from botswarm.cli import start
+
+    start.celery(["beat", "--loglevel", session.settings().log_level], session.settings)

@@ -1,0 +1,57 @@
+"""Hand this process over to Celery as soon as there is a broker for it to talk to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from botswarm.config import Secret, Settings
+from botswarm.errors import TimedOut
+
+PATIENCE_S = 60.0
+PAUSE_S = 0.2
+PORTS = {"amqps": 5671}
+
+# Celery warns of root because of pickle, which our app refuses anyway; six lines at each start.
+ROOT_IS_FINE = "ignore:You're running the worker with superuser privileges"
+
+Reread = Callable[[], Settings]
+"""The settings as they are now: the embedded broker may have started since."""
+
+
+def celery(words: Sequence[str], reread: Reread) -> NoReturn:
+    """Become ``celery -A botswarm …``: signals then reach Celery itself, with nothing between.
+
+    Other runners start every line of the Procfile at once, so the broker may not be there yet.
+    """
+    deadline, said = time.monotonic() + PATIENCE_S, False
+    while not _answers(url := reread().broker_url):
+        if time.monotonic() > deadline:
+            where = url.masked if url else "(none has been started)"
+            raise TimedOut(
+                f"the broker {where} did not answer within {PATIENCE_S:g} s",
+                cure="botswarm doctor --only broker",
+            )
+        if not said:
+            print("waiting for the broker", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(PAUSE_S)
+    program = [sys.executable, "-W", ROOT_IS_FINE, "-m", "celery", "--quiet", "-A", "botswarm"]
+    os.execv(sys.executable, [*program, *words])  # noqa: S606 - no shell is wanted
+
+
+def _answers(url: Secret | None) -> bool:
+    if url is None:
+        return False
+    parts = urlsplit(url.reveal())
+    port = parts.port or PORTS.get(parts.scheme, 5672)
+    try:
+        with socket.create_connection((parts.hostname or "localhost", port), timeout=2):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,79 @@
+"""What the processes say, on one screen: prefixed text for people, JSON lines for machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TextIO
+
+COLOURS: Final = (36, 33, 35, 32, 34, 96, 93, 95)
+LEVEL_COLOURS: Final = {"warning": 33, "error": 31, "critical": 31}
+# Of every line's fields; the others are worth showing beside the message.
+USUAL: Final = frozenset(
+    {"time", "level", "logger", "message", "instance_id", "pid", "traceback", "event"}
+)
+
+
+class Console:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        as_json: bool,
+        coloured: bool,
+        on_event: Callable[[str, Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._as_json = as_json
+        self._coloured = coloured
+        self._names: list[str] = []
+        self._on_event = on_event
+
+    def say(self, name: str, line: str) -> None:
+        record = _record_of(line)
+        if self._on_event is not None and "event" in record:
+            self._on_event(str(record["event"]), record)
+        if self._as_json:
+            self._print(json.dumps({"process": name, **record}, default=str))
+        else:
+            self._print(self._as_text(name, record))
+
+    def _print(self, text: str) -> None:
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # nobody reads any more; the swarm goes on
+
+    def _as_text(self, name: str, record: Mapping[str, Any]) -> str:
+        level = str(record.get("level", "info"))
+        at = str(record.get("time", ""))[11:19] or time.strftime("%H:%M:%S")
+        beside = " ".join(f"{key}={value}" for key, value in record.items() if key not in USUAL)
+        words = str(record.get("message", ""))
+        if level in LEVEL_COLOURS:
+            words = self._paint(f"{level}: {words}", LEVEL_COLOURS[level])
+        traceback = record.get("traceback")
+        shown = f"{at} {self._label(name)} {words}{beside and self._paint('  ' + beside, 90)}"
+        return f"{shown}\n{traceback}" if traceback else shown
+
+    def _label(self, name: str) -> str:
+        if name not in self._names:
+            self._names.append(name)
+        colour = COLOURS[self._names.index(name) % len(COLOURS)]
+        return self._paint(f"{name:<9}|", colour)
+
+    def _paint(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured else text
+
+
+def _record_of(line: str) -> dict[str, Any]:
+    """A log line's fields; a line that is none is its own message."""
+    if line.startswith("{"):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and "message" in record:
+            return record
+    return {"level": "info", "message": line}

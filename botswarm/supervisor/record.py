@@ -1,0 +1,88 @@
+"""The supervisor's notes in the state folder: who runs, for ``ps``, ``down`` and ``status``."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from botswarm.errors import Unreachable
+
+FILE = "up.json"
+LOCK = "up.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessNote:
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    started_at: str | None
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    pid: int
+    started_at: str
+    processes: tuple[ProcessNote, ...]
+
+
+def write(state_dir: Path, notes: Notes) -> None:
+    temporary = state_dir / f"{FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(asdict(notes), indent=1))
+    temporary.replace(state_dir / FILE)
+
+
+def read(state_dir: Path) -> Notes | None:
+    """The notes of a supervisor that runs now; None where none does."""
+    if not _is_held(state_dir):
+        return None
+    try:
+        raw = json.loads((state_dir / FILE).read_text())
+        processes = tuple(ProcessNote(**note) for note in raw.pop("processes"))
+        return Notes(processes=processes, **raw)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_held(state_dir: Path) -> bool:
+    try:
+        with (state_dir / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def sole_supervisor(state_dir: Path) -> Iterator[None]:
+    """One per state folder: two would start everything twice."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (state_dir / LOCK).open("a")
+    except OSError as error:
+        raise Unreachable(
+            f"the state folder {state_dir} cannot be used: {error.strerror}",
+            cure="choose another with BOTSWARM_STATE_DIR, or mend its permissions",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Unreachable(
+                f"a swarm already runs on {state_dir}",
+                cure="look at it with botswarm ps, or stop it with botswarm down",
+            ) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                (state_dir / FILE).unlink()
