@@ -10,7 +10,7 @@ from typing import Protocol
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.market import Candle, Channel, Tick
+from botswarm.domain.market import Candle, Channel, Tick, Trade
 from botswarm.domain.order import Order, OrderState
 
 
@@ -120,4 +120,8 @@ class MarketData(Protocol):
 
     def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
         """The latest closed candles, oldest first."""
+        ...
+
+    def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]:
+        """By rising id, for what a stream missed; fewer where the venue tells fewer."""
         ...

@@ -104,7 +104,8 @@ class Feed:
             f"feed {self._data.name} {role}{blocked}: {up} of {len(self._streams)} streams up, "
             f"{counts.trades} trades, {counts.quotes} quotes, {counts.candles} candles in; "
             f"{self.publisher.published} messages out, {self.bell.rings} rings; "
-            f"gaps {counts.gaps} ({counts.missed_trades} trades), "
+            f"gaps {counts.gaps} (trades missed {counts.missed_trades}, "
+            f"recovered {counts.recovered_trades}), "
             f"duplicates {counts.duplicates}, malformed {self.malformed}, late {counts.late}, "
             f"conflated {counts.conflated_trades} trades {counts.conflated_quotes} quotes"
         )

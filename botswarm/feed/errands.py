@@ -20,6 +20,7 @@ MEND_AGAIN_S = 10.0
 REQUESTS_PER_ROUND_MAX = 20
 """Each costs a little of what the venue allows, which orders need too."""
 CANDLES_PER_REQUEST_MAX = 900
+TRADES_PER_REQUEST = 1000
 
 SAVE_EVERY_S = 2.0
 SAVED_FROM_S = 60
@@ -67,7 +68,7 @@ class _Errand:
 
 
 class Mender(_Errand):
-    """Fills holes with the venue's own candles."""
+    """Asks the venue for what the streams missed: trades first, while it still has them."""
 
     every_s = MEND_EVERY_S
 
@@ -80,6 +81,13 @@ class Mender(_Errand):
         self.asked = 0
 
     def run(self) -> None:
+        for symbol in self._tracker.wanted_trades()[:REQUESTS_PER_ROUND_MAX]:
+            self.asked += 1
+            trades = self._data.latest_trades(symbol, limit=TRADES_PER_REQUEST)
+            self._tracker.recover(symbol, trades)
+        self._fill_holes()
+
+    def _fill_holes(self) -> None:
         now = self._monotonic()
         wanted = [
             (symbol, timeframe, count)

@@ -26,6 +26,7 @@ class Counts:
     candles: int = 0
     gaps: int = 0
     missed_trades: int = 0
+    recovered_trades: int = 0
     duplicates: int = 0
     conflated_trades: int = 0
     conflated_quotes: int = 0
@@ -48,6 +49,9 @@ class _Market:
     candles: list[Candle] = field(default_factory=list)
     tick_candles: list[Candle] = field(default_factory=list)
     missing: int = 0
+    lost: list[range] = field(default_factory=list)
+    """Ids of trades that no connection brought."""
+    recovered: list[Trade] = field(default_factory=list)
 
 
 class Tracker:
@@ -112,6 +116,8 @@ class Tracker:
                 self.counts.duplicates += 1
                 return
             step = 2  # somewhere in between; how many were missed nobody can say
+        elif last is not None and step > 1:
+            market.lost.append(range(last.trade_id + 1, trade.trade_id))
         if (missed := step - 1) > 0:
             market.gaps += 1
             self.counts.gaps += 1
@@ -166,6 +172,27 @@ class Tracker:
         market.candles += candles
         market.tick_candles += candles
         self._waiting_candles += 2 * len(candles)
+
+    # --- trades that were missed --------------------------------------------------------------
+
+    def wanted_trades(self) -> list[str]:
+        """The markets in which trades were missed that nobody has asked for yet."""
+        with self._lock:
+            return [market.symbol for market in self._markets.values() if market.lost]
+
+    def recover(self, symbol: str, trades: Sequence[Trade]) -> None:
+        """The venue's latest trades: those that were missed go out; the others are gone."""
+        with self._lock:
+            market = self._markets.get(symbol)
+            if market is None:
+                return
+            found = [trade for trade in trades if any(trade.trade_id in ids for ids in market.lost)]
+            market.missing += sum(len(ids) for ids in market.lost) - len(found)
+            market.recovered += found
+            market.lost = []
+            self.counts.recovered_trades += len(found)
+            self._has_news = True
+            self._arrived.notify()
 
     # --- candles ------------------------------------------------------------------------------
 
@@ -230,6 +257,13 @@ class Tracker:
 
     def _trade_batches(self, market: _Market) -> list[Batch]:
         batches = []
+        if market.recovered:
+            batches.append(
+                self._batch(
+                    market, "trade", tuple(market.recovered), market.missing, is_recovered=True
+                )
+            )
+            market.recovered, market.missing = [], 0
         while market.trades:
             count = min(len(market.trades), BATCH_MAX)
             ticks = tuple(market.trades.popleft() for _ in range(count))
@@ -239,7 +273,13 @@ class Tracker:
         return batches
 
     def _batch(
-        self, market: _Market, kind: str, ticks: tuple[Tick, ...], missing: int = 0
+        self,
+        market: _Market,
+        kind: str,
+        ticks: tuple[Tick, ...],
+        missing: int = 0,
+        *,
+        is_recovered: bool = False,
     ) -> Batch:
         return Batch(
             venue=self.venue,
@@ -247,6 +287,7 @@ class Tracker:
             kind=kind,  # type: ignore[arg-type]  # one of the three, said by the callers above
             ticks=ticks,
             missing=missing,
+            is_recovered=is_recovered,
         )
 
     def take_digest(self) -> Digest | None:
@@ -282,7 +323,7 @@ class Tracker:
                 while market.trades and market.trades[0].received_ms < before_ms:
                     market.trades.popleft()
                     self._waiting_trades -= 1
-                market.missing = 0
+                market.missing, market.recovered = 0, []
                 self._waiting_candles -= len(market.candles) + len(market.tick_candles)
                 market.candles = _ended_since(market.candles, before_ms)
                 market.tick_candles = _ended_since(market.tick_candles, before_ms)

@@ -53,7 +53,9 @@ class Batch:
     kind: Literal["trade", "quote", "candle"]
     ticks: tuple[Tick, ...]
     missing: int = 0
-    """Ticks before these that could not be published: the broker took too long."""
+    """Ticks before these that will never come: the broker took too long, or the venue forgot."""
+    is_recovered: bool = False
+    """Asked of the venue after a gap: they belong before ticks that came earlier."""
     v: int = VERSION
 
 
@@ -65,6 +67,7 @@ class _TradeBatch:
     symbol: str
     missing: int
     ticks: tuple[Trade, ...]
+    is_recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class _QuoteBatch:
     symbol: str
     missing: int
     ticks: tuple[Quote, ...]
+    is_recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class _CandleBatch:
     symbol: str
     missing: int
     ticks: tuple[Candle, ...]
+    is_recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +141,5 @@ def decode(body: bytes | str) -> Digest | Batch:
         kind=found.kind,
         ticks=tuple(ticks),
         missing=found.missing,
+        is_recovered=found.is_recovered,
     )

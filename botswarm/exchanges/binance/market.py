@@ -19,6 +19,7 @@ from botswarm.exchanges.binance.transport import Transport
 
 STREAMS_PER_CONNECTION_MAX = 1024
 CANDLES_PER_REQUEST_MAX = 1000
+TRADES_PER_REQUEST_MAX = 1000
 CANDLE_STREAM = "kline_1m"
 STREAMS: Mapping[Channel, str] = {
     "trade": "trade",
@@ -128,10 +129,22 @@ class BinanceMarketData:
         now_ms = int(self._ask("/api/v3/time")["serverTime"])
         try:
             found = [_candle_of_row(self.name, symbol, timeframe, row) for row in rows]
-        except (IndexError, TypeError, ValueError, KeyError) as error:
+        except (IndexError, TypeError, ValueError, KeyError, Malformed) as error:
             raise Unreachable(f"{self.name}'s candles cannot be read: {error}") from error
         closed = [candle for candle in found if candle.open_ms + length_ms <= now_ms]
         return _without_holes(closed, length_ms)[-limit:]
+
+    def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]:
+        query = {
+            "symbol": symbols.to_venue(symbol),
+            "limit": min(limit, TRADES_PER_REQUEST_MAX),
+        }
+        rows = self._ask(f"/api/v3/trades?{urlencode(query)}")
+        try:
+            found = [_trade_of_row(self.name, symbol, row) for row in rows]
+        except (TypeError, ValueError, KeyError, Malformed) as error:
+            raise Unreachable(f"{self.name}'s trades cannot be read: {error}") from error
+        return sorted(found, key=lambda trade: trade.trade_id)
 
     # --- frames -------------------------------------------------------------------------------
 
@@ -276,6 +289,21 @@ def _candle_of_row(venue: str, symbol: str, timeframe: str, row: Sequence[Any]) 
         volume=_not_negative(row[5]),
         trades=int(row[8]),
         is_closed=True,
+    )
+
+
+def _trade_of_row(venue: str, symbol: str, row: Mapping[str, Any]) -> Trade:
+    at_ms = _whole(row["time"])
+    return Trade(
+        venue=venue,
+        symbol=symbol,
+        trade_id=_whole(row["id"]),
+        price=_positive(row["price"]),
+        quantity=_positive(row["qty"]),
+        taker_side=Side.SELL if row["isBuyerMaker"] else Side.BUY,
+        exchange_ms=at_ms,
+        # Nobody received it when it happened.
+        received_ms=at_ms,
     )
 
 

@@ -1,0 +1,242 @@
+"""What the feed keeps of each market: gaps seen, repetitions left out, and room that is bounded."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from botswarm.domain.market import Candle, Quote, Trade
+from botswarm.domain.order import Side
+from botswarm.feed import tracker as tracking
+from botswarm.feed.tracker import Tracker
+from botswarm.market.wire import Digest
+
+START = 1_700_000_000_000
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.ms = START
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+def trade(trade_id: int, at_ms: int = 0, symbol: str = "A-B") -> Trade:
+    return Trade(
+        venue="v",
+        symbol=symbol,
+        trade_id=trade_id,
+        price=Decimal(trade_id + 1),
+        quantity=Decimal(1),
+        taker_side=Side.BUY,
+        exchange_ms=START + at_ms,
+        received_ms=START + at_ms + 5,
+    )
+
+
+def quote(sequence: int, at_ms: int = 0) -> Quote:
+    one = Decimal(1)
+    return Quote(
+        venue="v",
+        symbol="A-B",
+        sequence=sequence,
+        bid=one,
+        bid_quantity=one,
+        ask=one + 1,
+        ask_quantity=one,
+        exchange_ms=START + at_ms,
+        received_ms=START + at_ms,
+    )
+
+
+def candle(at_ms: int) -> Candle:
+    one = Decimal(1)
+    return Candle(
+        venue="v",
+        symbol="A-B",
+        timeframe="1s",
+        open_ms=START + at_ms,
+        open=one,
+        high=one,
+        low=one,
+        close=one,
+        volume=one,
+        trades=1,
+        is_closed=True,
+    )
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def tracker(wall: Wall) -> Tracker:
+    made = Tracker("v", wall)
+    made.follow(["A-B"])
+    return made
+
+
+def published(tracker: Tracker) -> list[int]:
+    return [
+        tick.trade_id
+        for batch in tracker.take_batches()
+        for tick in batch.ticks
+        if isinstance(tick, Trade)
+    ]
+
+
+def digest(tracker: Tracker) -> Digest:
+    found = tracker.take_digest()
+    assert found is not None
+    return found
+
+
+def test_a_gap_is_counted_marked_and_its_trades_are_asked_for(tracker: Tracker) -> None:
+    tracker.put([trade(1), trade(2), trade(5, 100)])
+    assert (tracker.counts.gaps, tracker.counts.missed_trades) == (1, 2)
+    assert digest(tracker).markets[0].gaps == 1
+    assert tracker.wanted_trades() == ["A-B"]
+    assert published(tracker) == [1, 2, 5]
+    tracker.recover("A-B", [trade(2), trade(4), trade(5), trade(6)])
+    (batch,) = tracker.take_batches()
+    assert batch.is_recovered
+    assert [each.trade_id for each in batch.ticks if isinstance(each, Trade)] == [4]
+    assert batch.missing == 1  # the venue did not have number 3 any more
+    assert tracker.wanted_trades() == []
+
+
+def test_what_two_connections_bring_goes_out_once(tracker: Tracker) -> None:
+    tracker.put([trade(1), trade(2)])
+    tracker.put([trade(1), trade(2), trade(3)])
+    assert published(tracker) == [1, 2, 3]
+    assert tracker.counts.duplicates == 2
+    assert tracker.counts.gaps == 0
+
+
+def test_a_venue_that_begins_to_count_anew_is_followed_on(tracker: Tracker) -> None:
+    tracker.put([trade(1000), quote(5000)])
+    tracker.put([trade(1, 60_000), trade(2, 60_001), quote(1, 60_000)])
+    assert published(tracker) == [1000, 1, 2]
+    assert tracker.counts.gaps == 1
+    assert digest(tracker).markets[0].quote == quote(1, 60_000)
+
+
+def test_only_the_newest_quote_waits(tracker: Tracker) -> None:
+    tracker.put([quote(1), quote(3), quote(2)])
+    (batch,) = tracker.take_batches()
+    assert batch.ticks == (quote(3),)
+    assert tracker.counts.conflated_quotes == 1
+    assert tracker.take_batches() == []
+
+
+def test_while_nobody_takes_trades_the_oldest_go_and_are_counted(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "TRADES_KEPT_MAX", 10)
+    tracker.put([trade(number) for number in range(1, 26)])
+    (batch,) = tracker.take_batches()
+    assert [each.trade_id for each in batch.ticks if isinstance(each, Trade)] == list(range(16, 26))
+    assert batch.missing == tracker.counts.conflated_trades == 15
+
+
+def test_long_batches_are_cut(tracker: Tracker) -> None:
+    tracker.put([trade(number) for number in range(1, 2 * tracking.BATCH_MAX + 2)])
+    sizes = [len(batch.ticks) for batch in tracker.take_batches()]
+    assert sizes == [tracking.BATCH_MAX, tracking.BATCH_MAX, 1]
+
+
+def test_a_digest_holds_what_changed_since_the_last_one(tracker: Tracker, wall: Wall) -> None:
+    tracker.follow(["A-B", "C-D"])
+    tracker.put([trade(1), trade(1, symbol="C-D")])
+    assert {market.symbol for market in digest(tracker).markets} == {"A-B", "C-D"}
+    assert tracker.take_digest() is None
+    # The first second was half over; the next one is whole, and closed by the trade after it.
+    tracker.put([trade(2, 1000), trade(3, 2000)])
+    (market,) = digest(tracker).markets
+    assert market.trade == trade(3, 2000)
+    assert [(each.timeframe, each.open_ms) for each in market.candles] == [("1s", START + 1000)]
+    tracker.put([quote(1)])
+    (market,) = digest(tracker).markets
+    assert market.candles == ()
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=50))
+def test_sequence_numbers_rise_whatever_the_clock_does(steps: list[int]) -> None:
+    wall = Wall()
+    tracker = Tracker("v", wall)
+    tracker.follow(["A-B"])
+    seen = []
+    for number, step in enumerate(steps, start=1):
+        wall.ms += step
+        tracker.put([trade(number, number)])
+        seen.append(digest(tracker).markets[0].sequence)
+    assert seen == sorted(set(seen))
+    # A feed that takes over later starts above all of them.
+    wall.ms = max(wall.ms, seen[-1]) + 1
+    successor = Tracker("v", wall)
+    successor.follow(["A-B"])
+    successor.put([trade(1)])
+    assert digest(successor).markets[0].sequence > seen[-1]
+
+
+def test_quiet_markets_close_their_candles_by_the_venue_s_clock(
+    tracker: Tracker, wall: Wall
+) -> None:
+    tracker.put([trade(1), trade(2, 1000)])
+    wall.ms = START + 2000 + 5 + 499
+    tracker.advance()
+    assert digest(tracker).markets[0].candles == ()
+    wall.ms += 1
+    tracker.advance()
+    assert [each.open_ms for each in digest(tracker).markets[0].candles] == [START + 1000]
+
+
+def test_while_no_connection_carries_a_market_silence_closes_nothing(
+    tracker: Tracker, wall: Wall
+) -> None:
+    tracker.put([trade(1), trade(2, 1000)])
+    tracker.interrupted(["A-B"])
+    wall.ms = START + 60_000
+    tracker.advance()
+    assert digest(tracker).markets[0].candles == ()
+    tracker.put([trade(3, 3000)])
+    assert len(digest(tracker).markets[0].candles) == 2  # nothing was missed: the ids say so
+
+
+def test_holes_are_asked_for_once_they_have_closed_and_then_filled(
+    tracker: Tracker, wall: Wall
+) -> None:
+    tracker.put([trade(1)])
+    assert tracker.wanted_candles() == []
+    tracker.put([trade(2, 1500)])
+    wall.ms = START + 1500 + 5
+    assert tracker.wanted_candles() == [("A-B", "1s", 2)]
+    assert digest(tracker).markets[0].is_gapped
+    tracker.fill("A-B", "1s", [candle(-1000), candle(0)])
+    (market,) = digest(tracker).markets
+    assert market.candles == (candle(0),)
+    assert not market.is_gapped
+    assert tracker.take_unsaved() == [candle(0)]
+
+
+def test_a_feed_that_stands_by_keeps_only_the_last_seconds(tracker: Tracker, wall: Wall) -> None:
+    tracker.put([trade(number, number * 1000) for number in range(20)])
+    tracker.stand_by(START + 15_000)
+    assert published(tracker) == [15, 16, 17, 18, 19]
+    kept = [each.open_ms - START for each in digest(tracker).markets[0].candles]
+    assert kept == [14_000, 15_000, 16_000, 17_000, 18_000]
+    assert [each.open_ms - START for each in tracker.take_unsaved()] == kept
+
+
+def test_a_market_nobody_wants_any_more_is_forgotten(tracker: Tracker) -> None:
+    tracker.put([trade(1)])
+    tracker.follow([])
+    tracker.put([trade(2)])
+    assert tracker.take_batches() == []
+    assert tracker.take_digest() is None
