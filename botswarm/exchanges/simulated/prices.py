@@ -16,11 +16,13 @@ Scenario = Literal["calm", "trend", "flash-crash", "feed-outage"]
 SCENARIOS: Final[tuple[Scenario, ...]] = ("calm", "trend", "flash-crash", "feed-outage")
 
 # Waves of random height, from seconds to a day: periods with the share of the price they move
-# it by. They grow like the square root of the period, as the steps of a random walk do.
+# it by. They grow about as the square root of the period, as a random walk does; the short ones
+# are higher than that, so that strategies over seconds have something to do.
 WAVES: Final = (
-    (7_000, 0.0005),
-    (23_000, 0.0010),
-    (90_000, 0.0018),
+    (5_000, 0.0006),
+    (12_000, 0.0010),
+    (31_000, 0.0014),
+    (90_000, 0.0020),
     (420_000, 0.0035),
     (2_700_000, 0.008),
     (14_400_000, 0.018),
