@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It starts the embedded broker as a process of its own, so it needs to know how brokers
     # are started and found, and nothing of how they work.
     "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
+    "supervisor": {"errors"},
     "bench": GROUND | {"broker", "testing"},
 }
 ROOMS = set(MAY_IMPORT)
