@@ -44,7 +44,7 @@ def slot_of(entry: Entry, now: float) -> int:
 
 def task_id(entry: Entry, slot: int) -> str:
     """The same for every beat, so that a task can be traced to its slot."""
-    return str(uuid.uuid5(NAMESPACE, f"{entry.name}@{slot * entry.every_s:g}"))
+    return str(uuid.uuid5(NAMESPACE, f"{entry.name}/{entry.every_s:g}/{slot}"))
 
 
 class Leadership:

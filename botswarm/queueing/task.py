@@ -36,9 +36,9 @@ class Task(CeleryTask):  # type: ignore[misc]
     def on_bound(cls, app: Any) -> None:
         """A task whose name says its queue gets that queue's time limits."""
         row = queue_of(cls.name or "")
-        if row is not None:
-            cls.soft_time_limit = cls.soft_time_limit or row.soft_limit_s
-            cls.time_limit = cls.time_limit or row.hard_limit_s
+        # With limits of its own it has said both: a soft one above a hard one disables the hard.
+        if row is not None and cls.soft_time_limit is None and cls.time_limit is None:
+            cls.soft_time_limit, cls.time_limit = row.soft_limit_s, row.hard_limit_s
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fields = {name: str(kwargs[name]) for name in BOUND if name in kwargs}
