@@ -107,8 +107,6 @@ class Hub:
             vhost.bury(queue, message, reason)
 
     def _write_journal(self) -> None:
-        # A dead letter is written before its original is struck out, or a crash could lose both.
-        self._bury()
         # No message may be gone from the journal before the dead letter made of it is there.
         self._bury()
         if self.to_log:

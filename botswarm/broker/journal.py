@@ -193,12 +193,11 @@ class Journal:
                 break
             crc, length, kind = unpack(data, at)
             stop = start + length
-            if stop > end:
-                break
-            place, at = base | at, stop
-            if crc32(view[start:stop], kind) != crc:
+            if stop > end or crc32(view[start:stop], kind) != crc:
                 replay.skipped += 1
+                at = _after_damage(data, start, stop, end)
                 continue
+            place, at = base | at, stop
             replay.records += 1
             if kind == PUBLISH:
                 message_id, _, flags, _, deliveries, _, _, count = unpack_publish(data, start)
@@ -438,8 +437,12 @@ class Journal:
             crc, length, kind = _head.unpack_from(data, at)
             start, stop = at + _head.size, at + _head.size + length
             if stop > end:
-                return
-            if kind == PUBLISH and zlib.crc32(memoryview(data)[start:stop], kind) == crc:
+                at = _after_damage(data, start, stop, end)
+                continue
+            if zlib.crc32(memoryview(data)[start:stop], kind) != crc:
+                at = _after_damage(data, start, stop, end)
+                continue
+            if kind == PUBLISH:
                 yield decode_publish(data, start, stop)
             at = stop
 
@@ -454,6 +457,24 @@ class Journal:
             os.close(descriptor)
         self._path(number).unlink(missing_ok=True)
         del self.segments[number]
+
+
+def _after_damage(data: bytes, start: int, stop: int, end: int) -> int:
+    """Where reading goes on after a damaged record that seems to lie at data[start:stop].
+
+    Behind it, if a sound record begins there; else its very length is wrong, and the next
+    COMMIT is the first place that is certain.
+    """
+    if stop == end or (stop + _head.size <= end and _is_sound(data, stop, end)):
+        return stop
+    found = data.find(_commit, start, end)
+    return end if found < 0 else found + len(_commit)
+
+
+def _is_sound(data: bytes, at: int, end: int) -> bool:
+    crc, length, kind = _head.unpack_from(data, at)
+    start, stop = at + _head.size, at + _head.size + length
+    return stop <= end and bool(zlib.crc32(memoryview(data)[start:stop], kind) == crc)
 
 
 def _committed_end(data: bytes) -> int:

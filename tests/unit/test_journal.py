@@ -122,6 +122,24 @@ def test_a_rotten_record_costs_itself_only(tmp_path: Path) -> None:
     assert replay.skipped == 1
 
 
+@pytest.mark.parametrize("byte", range(9))
+def test_a_rotten_record_head_costs_no_later_flush(tmp_path: Path, byte: int) -> None:
+    """Even a wrong length: reading goes on at the next place that is certain."""
+    journal, _ = opened(tmp_path)
+    for message_id in (1, 2, 3, 4):
+        location = publish(journal, message_id, b"x" * 300)
+        if message_id == 2:
+            rotten = (location & 0xFFFFFFFF) + byte
+        journal.flush()
+    path = only_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[rotten] ^= 0x41
+    path.write_bytes(data)
+    journal, replay = opened(tmp_path)
+    assert sorted(replay.queue(QUEUE).locations) == [1, 3, 4]
+    assert replay.skipped >= 1
+
+
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "journal-00000001.log").write_bytes(b"something else entirely, from elsewhere")
     with pytest.raises(Unreachable, match=r"journal-00000001\.log is not a journal") as caught:
