@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, localcontext
 
@@ -22,19 +22,26 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str, int, str]
 
 
-def unbooked(session: Session, fills: Sequence[Fill], now: datetime, account: str) -> list[FillRow]:
-    """Rows for those that the ledger does not have, each once, by rising trade id."""
+def rows_of(
+    session: Session, fills: Sequence[Fill], now: datetime, account: str
+) -> Mapping[Key, FillRow]:
+    """A row for each, not yet in the ledger; what fills no order of ours belongs to ``account``."""
     orders = _orders_of(session, fills)
     rows: dict[Key, FillRow] = {}
     for fill in fills:
         row = _row(fill, orders.get(fill.client_order_id), account, now)
         rows.setdefault(_key(row), row)
+    return rows
+
+
+def unbooked(session: Session, rows: Mapping[Key, FillRow]) -> list[FillRow]:
+    """Those that the ledger does not have, by rising trade id."""
+    new = dict(rows)
     for known in _known(session, rows):
-        if fill_of(known) != fill_of(rows[_key(known)]):
+        if fill_of(known) != fill_of(new.pop(_key(known))):
             # Never booked twice; but somebody told us two stories about one trade.
             log.error("trade %s of %s %s came with other contents", *_key(known)[2::-1])
-        del rows[_key(known)]
-    return sorted(rows.values(), key=lambda row: (row.venue, row.symbol, row.trade_id))
+    return sorted(new.values(), key=lambda row: (row.venue, row.symbol, row.trade_id))
 
 
 def book(session: Session, rows: Sequence[FillRow], now: datetime) -> None:

@@ -196,23 +196,20 @@ class LedgerBooks:
         """
         whose = UNKNOWN_ACCOUNT if account is None else account
 
-        def any_new(session: Session) -> bool:
-            return bool(booking.unbooked(session, fills, now, whose))
-
         def work(session: Session) -> int:
-            new = booking.unbooked(session, fills, now, whose)
+            rows = booking.rows_of(session, fills, now, whose)
+            new = booking.unbooked(session, rows)
+            if not new:
+                return 0
             for venue, name in sorted({(row.venue, row.account) for row in new}):
                 _hold_account(session, venue, name, now)
             # Asked again now that nobody else books for these accounts.
-            new = booking.unbooked(session, fills, now, whose)
+            new = booking.unbooked(session, rows)
             if new:
                 booking.book(session, new, now)
             return len(new)
 
-        # Settling asks about the same fills again and again: that must lock nothing.
-        if not fills or not self._database.read(any_new):
-            return 0
-        return self._database.write(work)
+        return self._database.write(work) if fills else 0
 
     def last_trade_id(self, venue: str, account: str, symbol: str) -> int | None:
         """After which trade to ask for fills, so that none of an unsettled order is passed over.

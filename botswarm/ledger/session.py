@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -74,14 +76,30 @@ class Database:
         All of ``work`` is run again, at most ATTEMPTS_MAX times, where the database asks for
         that; so it must change nothing but the database.
         """
+        return self._again(lambda: self._write_once(work))
+
+    def read(self, work: Work[T]) -> T:
+        """Run ``work`` on one snapshot of the ledger."""
+        return self._again(lambda: self._read_once(work))
+
+    def _write_once(self, work: Work[T]) -> T:
+        with Session(self._engine, expire_on_commit=False) as session:
+            with self._errors():
+                answer = work(session)
+                session.flush()
+            # A connection that is lost from here on leaves open whether this was committed.
+            with self._errors(is_certain=False):
+                session.commit()
+            return answer
+
+    def _read_once(self, work: Work[T]) -> T:
+        with self._errors(), Session(self._reader, expire_on_commit=False) as session:
+            return work(session)
+
+    def _again(self, once: Callable[[], T]) -> T:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                with (
-                    self._errors(),
-                    Session(self._engine, expire_on_commit=False) as session,
-                    session.begin(),
-                ):
-                    return work(session)
+                return once()
             except _Conflict as error:
                 if attempt == ATTEMPTS_MAX:
                     raise TimedOut(
@@ -90,14 +108,6 @@ class Database:
                     ) from error
             time.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311 - spreads writers apart
         raise AssertionError("unreachable")
-
-    def read(self, work: Work[T]) -> T:
-        """Run ``work`` on one snapshot of the ledger."""
-        try:
-            with self._errors(), Session(self._reader, expire_on_commit=False) as session:
-                return work(session)
-        except _Conflict as error:
-            raise TimedOut(f"the ledger is locked: {error}", cure="try again") from error
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -134,12 +144,13 @@ class Database:
         def prepare(connection: Any, _: object) -> None:
             # The driver would begin transactions by its own rules, and too late.
             connection.isolation_level = None
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                f"foreign_keys={'ON' if self._foreign_keys else 'OFF'}",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
+            with self._raw_errors(sqlite3.Error):
+                for pragma in (
+                    "journal_mode=WAL",
+                    "synchronous=FULL",
+                    f"foreign_keys={'ON' if self._foreign_keys else 'OFF'}",
+                ):
+                    connection.execute(f"PRAGMA {pragma}")
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
@@ -156,24 +167,23 @@ class Database:
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "botswarm"},
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW_MAX,
-            pool_pre_ping=True,
             executemany_mode="values_plus_batch",
         )
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
-            with connection.cursor() as cursor:
+            with self._raw_errors(psycopg2.Error), connection.cursor() as cursor:
                 cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
                 cursor.execute(
                     f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_TIMEOUT_S}s'"
                 )
                 _refuse_forgetful(cursor)
-            connection.commit()
+                connection.commit()
 
         return engine
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, *, is_certain: bool = True) -> Iterator[None]:
         """Say what the driver's errors mean; those that ask for another try become _Conflict."""
         try:
             yield
@@ -181,18 +191,34 @@ class Database:
             raise Unreachable(
                 "no connection to the ledger became free", cure="lower the number of threads"
             ) from error
-        except (OperationalError, ProgrammingError, DBAPIError) as error:
-            raise self._meaning(error) from error
+        except DBAPIError as error:
+            raise self._meaning(error, is_certain) from error
 
-    def _meaning(self, error: DBAPIError) -> Exception:
+    @contextmanager
+    def _raw_errors(self, kind: type[Exception]) -> Iterator[None]:
+        """The same for what goes wrong before SQLAlchemy has taken the connection over."""
+        try:
+            yield
+        except kind as error:
+            raise OperationalError(None, None, error) from error
+
+    def _meaning(self, error: DBAPIError, is_certain: bool) -> Exception:
         words = str(error.orig).strip().partition("\n")[0]
         code = getattr(error.orig, "pgcode", None)
         if code in CONFLICTS or "database is locked" in words:
+            return _Conflict(words)
+        # The pool has forgotten its connections: another try makes a new one, or says it cannot.
+        if error.connection_invalidated and is_certain:
             return _Conflict(words)
         if code in (UNDEFINED_TABLE, UNDEFINED_COLUMN) or words.startswith(
             ("no such table", "no such column")
         ):
             return NotMigrated()
+        if "not a database" in words or "malformed" in words:
+            return Unreachable(
+                f"{self.path} is not a database, or is damaged",
+                cure="restore it from a backup, or name another file in BOTSWARM_DATABASE_URL",
+            )
         if isinstance(error, OperationalError) or error.connection_invalidated:
             where = self.url.render_as_string(hide_password=True)
             return Unreachable(
@@ -201,16 +227,16 @@ class Database:
         return error
 
 
+class _Conflict(Exception):
+    """Nothing was changed; the same work may succeed when it is run again."""
+
+
 def insert_new(
     session: Session, table: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Insert the rows that are not there yet, and leave those that are."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     session.execute(insert(table).on_conflict_do_nothing(), list(rows))
-
-
-class _Conflict(Exception):
-    """Nothing was changed; the same work may succeed when it is run again."""
 
 
 def _refuse_forgetful(cursor: Any) -> None:
