@@ -29,6 +29,9 @@ FENCE_AFTER_WINDOW = timedelta(seconds=12)
 FILLS_PAGE = 500
 ORDER_IDS_KEPT = 10_000
 
+UNREADABLE = (KeyError, AttributeError, TypeError, ValueError, ArithmeticError)
+"""What comes of reading an answer that has another shape than it should."""
+
 STATES: Mapping[str, OrderState] = {
     "NEW": OrderState.LIVE,
     "PENDING_NEW": OrderState.LIVE,
@@ -78,14 +81,14 @@ class BinanceTrading:
         answer = self._ask("GET", "/api/v3/exchangeInfo", {}, is_signed=False)
         try:
             return symbols.instruments(self.name, answer)
-        except (KeyError, TypeError, ArithmeticError) as error:
+        except UNREADABLE as error:
             raise _unreadable("exchangeInfo", error) from error
 
     def server_time(self) -> datetime:
         answer = self._ask("GET", "/api/v3/time", {}, is_signed=False)
         try:
             return moment(answer["serverTime"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except UNREADABLE as error:
             raise _unreadable("time", error) from error
 
     # --- placing and cancelling -----------------------------------------------------------------
@@ -157,7 +160,7 @@ class BinanceTrading:
             said = _json(response)
             report = self._report(said)
             is_ours = report.client_order_id in target
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except UNREADABLE as error:
             return Unclear(f"HTTP 200 that cannot be read ({type(error).__name__})")
         if not is_ours:
             return Unclear("HTTP 200 about another order")
@@ -207,7 +210,7 @@ class BinanceTrading:
         rows = _list(self._ask("GET", "/api/v3/myTrades", parameters), "myTrades")
         try:
             found = [self._fill(symbol, row) for row in rows]
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except UNREADABLE as error:
             raise _unreadable("myTrades", error) from error
         return sorted(
             (fill for fill in found if fill.trade_id >= first), key=lambda fill: fill.trade_id
@@ -220,7 +223,7 @@ class BinanceTrading:
                 row["asset"]: number(row["free"]) + number(row["locked"])
                 for row in answer["balances"]
             }
-        except (KeyError, TypeError, ArithmeticError) as error:
+        except UNREADABLE as error:
             raise _unreadable("account", error) from error
 
     # --- requests -------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ class BinanceTrading:
     def _read_report(self, row: Any) -> Report:
         try:
             return self._report(row)
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except UNREADABLE as error:
             raise _unreadable("an order", error) from error
 
     def _report(self, row: Mapping[str, Any]) -> Report:
@@ -368,7 +371,7 @@ def _error_of(response: Response) -> tuple[int | None, str]:
     try:
         said = _json(response)
         return int(said["code"]), str(said["msg"])
-    except (KeyError, TypeError, ValueError):
+    except UNREADABLE:
         return None, ""
 
 

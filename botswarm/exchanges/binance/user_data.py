@@ -17,7 +17,7 @@ from botswarm.clock import Clock
 from botswarm.config import Secret
 from botswarm.exchanges.base import Report
 from botswarm.exchanges.binance.signing import encoded, signature
-from botswarm.exchanges.binance.trading import STATES, ms_of, number
+from botswarm.exchanges.binance.trading import STATES, UNREADABLE, ms_of, number
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _execution(event: Mapping[str, Any]) -> Event | None:
                 filled_quantity=number(event["z"]),
             ),
         )
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except UNREADABLE as error:
         # Polling finds what this would have said; the stream goes on.
         logger.warning("user data: an execution report cannot be read (%r)", error)
         return None
