@@ -127,6 +127,17 @@ def test_the_better_price_comes_first_and_then_the_earlier_order(floor: Floor) -
     ]
 
 
+def test_the_best_bid_comes_first_for_a_seller(floor: Floor) -> None:
+    floor.place("ann", Side.BUY, "1", "99", client_order_id="low")
+    floor.place("ann", Side.BUY, "1", "100", client_order_id="high")
+    _, facts = floor.place("bob", Side.SELL, "1.5", "95")
+    assert trades(facts) == [
+        ("high", Decimal(100), Decimal(1)),
+        ("low", Decimal(99), Decimal("0.5")),
+    ]
+    assert floor.market.book.bids.depth(5) == [(Decimal(99), Decimal("0.5"))]
+
+
 def test_a_partly_filled_order_keeps_its_place(floor: Floor) -> None:
     floor.place("ann", Side.BUY, "2", "100", client_order_id="first")
     floor.place("cyd", Side.BUY, "2", "100", client_order_id="second")
@@ -334,6 +345,12 @@ def check_all(floor: Floor) -> None:
             if asset == ("USDT" if order.side is Side.BUY else "BTC")
         )
         assert free >= 0, f"{name} owes {asset}"
+        held = sum(
+            order.locked
+            for order in exchange.open_orders(name)
+            if asset == ("USDT" if order.side is Side.BUY else "BTC")
+        )
+        assert held == locked, f"{name}'s orders hold {held} {asset} of {locked} locked"
         assert locked == needed, f"{name} has {locked} {asset} locked, orders need {needed}"
     for half in (book.bids, book.asks):
         assert half.prices == sorted(half.levels)
@@ -358,23 +375,41 @@ def test_money_is_conserved_to_the_last_digit_whatever_is_ordered(
 
 
 @settings(max_examples=100, deadline=None)
-@given(histories)
+@given(histories, histories)
 def test_the_journal_rebuilds_the_exchange_it_was_written_by(
-    history: list[tuple[Any, ...]],
+    history: list[tuple[Any, ...]], future: list[tuple[Any, ...]]
 ) -> None:
     floor = Floor()
+    play_all(floor, history)
+    lines = [json.loads(json.dumps(entry, default=str)) for entry in floor.entries]
+    again = Floor()
+    again.now_ms, again._names = floor.now_ms, floor._names
+    again.exchange = Exchange([RULES], {"BTCUSDT": Decimal(100)})
+    restored = restore(again.exchange, lines, dict.fromkeys(NAMES, FEES), 1)
+    again.market.last_trade_id, again.market.last_price = (
+        floor.market.last_trade_id,
+        floor.market.last_price,
+    )
+    assert not restored.repairs
+    assert_equal(again, floor)
+    play_all(floor, future)
+    play_all(again, future)
+    assert_equal(again, floor)
+
+
+def play_all(floor: Floor, history: list[tuple[Any, ...]]) -> None:
     for action in history:
         try:
             play(floor, action)
         except Refusal:
             continue
-    lines = [json.loads(json.dumps(entry, default=str)) for entry in floor.entries]
-    again = Floor.__new__(Floor)
-    again.exchange = Exchange([RULES], {"BTCUSDT": Decimal(100)})
-    restored = restore(again.exchange, lines, dict.fromkeys(NAMES, FEES), 1)
-    assert not restored.repairs
+
+
+def assert_equal(again: Floor, floor: Floor) -> None:
     assert again.balances() == floor.balances()
-    assert again.exchange.accounts.earned == floor.exchange.accounts.earned
+    for asset in ASSETS:
+        earned = (each.exchange.accounts.earned[asset] for each in (again, floor))
+        assert next(earned) == next(earned)
     for old, new in (
         (floor.market.book.bids, again.market.book.bids),
         (floor.market.book.asks, again.market.book.asks),
