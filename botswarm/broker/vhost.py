@@ -564,7 +564,9 @@ class VHost:
             }
             if expiration is not None:
                 death["original-expiration"] = wire.to_text(expiration)
-        fields["x-death"] = wire.write_value([death, *deaths])
+        # RabbitMQ turns the earlier deaths round each time; who reads more than the first place
+        # sees the same here.
+        fields["x-death"] = wire.write_value([death, *reversed(deaths)])
         if "x-first-death-reason" not in fields:
             fields["x-first-death-reason"] = wire.write_value(reason)
             fields["x-first-death-queue"] = wire.write_value(queue)
@@ -647,7 +649,7 @@ def _copies(headers: dict[str, Any], name: str) -> list[str]:
 def _goes_in_circles(headers: dict[str, Any], target: str) -> bool:
     """It was in ``target`` before and nobody rejected it since: it would go round for ever."""
     deaths = headers.get("x-death")
-    for death in deaths if isinstance(deaths, list) else []:
+    for death in reversed(deaths) if isinstance(deaths, list) else []:
         if not isinstance(death, dict) or death.get("reason") == "rejected":
             return False
         if death.get("queue") == target:

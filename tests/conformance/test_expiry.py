@@ -414,6 +414,27 @@ def test_each_way_of_dying_has_its_entry_with_the_latest_first(
     assert message.headers["x-first-death-exchange"] == ""
 
 
+def test_the_latest_death_comes_first_and_the_others_turn_round(
+    channel: Channel, name: Name
+) -> None:
+    # RabbitMQ turns the list of earlier deaths round each time; only the first place is a promise.
+    final = channel.queue(name("final"), exclusive=True)
+    following = final
+    for word in "edcba":
+        arguments = {
+            "x-message-ttl": 10,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": following,
+        }
+        following = channel.queue(name(word), exclusive=True, arguments=arguments)
+    orders = []
+    for first in "edcba":
+        channel.publish("", name(first), "x")
+        deaths = channel.take(final).headers["x-death"]
+        orders.append("".join(death["queue"][0] for death in deaths))
+    assert orders == ["e", "ed", "ecd", "ecbd", "ecabd"]
+
+
 def test_a_ring_nobody_touched_ends_the_message(channel: Channel, name: Name) -> None:
     one, two = name("one"), name("two")
     for queue, other in ((one, two), (two, one)):
