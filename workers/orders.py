@@ -14,7 +14,7 @@ from celery import signals
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.order import Order
-from botswarm.errors import BotswarmError, Unreachable
+from botswarm.errors import BotswarmError
 from botswarm.exchanges import registry
 from botswarm.exchanges.base import TradingVenue
 from botswarm.exchanges.binance.user_data import Event
@@ -58,14 +58,17 @@ def _desk_of(_: int) -> Desk:
 
 @task(PlaceOrder)
 def place(order_id: str) -> str | None:
-    """Harmless when it comes twice: the ledger's row decides what is still to be done."""
+    """Harmless when it comes twice: the ledger's row decides what is still to be done.
+
+    For the same reason what cannot be done now is said, and is no dead letter: the row rings
+    again, and what was sent is settled.
+    """
     try:
         at = desk()
-    except Unreachable as error:
-        # The order stays READY, and its doorbell is rung again.
-        logger.warning("not placed yet: %s", error)
+        order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
+    except BotswarmError as error:
+        logger.error("order %s is left as it stands: %s; %s", order_id, error, error.cure)
         return None
-    order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
     return None if order is None else order.state.value
 
 
@@ -74,10 +77,10 @@ def settle_orders(order_id: str | None = None) -> dict[str, Any] | None:
     """Harmless at any time, and in any number at once; the next one is never far."""
     try:
         at = desk()
-    except Unreachable as error:
-        logger.warning("nothing settled: %s", error)
+        done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
+    except BotswarmError as error:
+        logger.error("nothing was settled: %s; %s", error, error.cure)
         return None
-    done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
     for failure in done.failures:
         logger.warning("not answered: %s", failure)
     return {"open": done.open, "in_doubt": done.in_doubt, "moved": done.moved}

@@ -1,0 +1,141 @@
+"""The queue ``orders`` with real workers, a real broker and the simulated exchange."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from botswarm.domain.order import Order, OrderState
+from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.ledger import migrate
+from botswarm.ledger.store import Ledger
+from botswarm.messages import PlaceOrder, SettleOrders, send
+from botswarm.testing.exchange import SimulatedExchangeServer
+from botswarm.testing.servers import EmbeddedBrokerServer
+from tests.integration.swarm import Swarm, until
+from tests.orders.conftest import a_market_order, a_venue, an_order
+
+S = OrderState
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBrokerServer]:
+    with EmbeddedBrokerServer() as running:
+        yield running
+
+
+class Room:
+    """A swarm in a folder with an exchange, a ledger, and no beat: nothing settles by itself."""
+
+    def __init__(self, swarm: Swarm, exchange: SimulatedExchangeServer, ledger: Ledger) -> None:
+        self.swarm = swarm
+        self.exchange = exchange
+        self.ledger = ledger
+        self.venue: BinanceTrading = a_venue(exchange)
+
+    def place(self, order: Order) -> None:
+        self.ledger.orders.add(order, datetime.now(UTC))
+        send(self.swarm.app, PlaceOrder(order_id=order.id), task_id=order.id)
+
+    def state(self, order: Order) -> OrderState:
+        return self.ledger.orders.get(order.id).state
+
+    def wait_for(self, order: Order, state: OrderState, timeout_s: float = 15) -> None:
+        what = f"{order.id} to be {state}; workers: {self.swarm.processes[-1].text[-3000:]}"
+        until(lambda: self.state(order) is state, what, timeout_s)
+
+    def accepted(self, order: Order) -> int:
+        return sum(
+            entry["client_order_id"] == order.client_order_id
+            for entry in self.exchange.journal("order")
+        )
+
+
+@pytest.fixture
+def room(broker: EmbeddedBrokerServer, tmp_path: Path) -> Iterator[Room]:
+    vhost = f"o-{uuid.uuid4().hex[:8]}"
+    broker.add_vhost(vhost)
+    swarm = Swarm(broker, vhost, tmp_path)
+    with SimulatedExchangeServer(tmp_path) as exchange:
+        ledger = Ledger(f"sqlite:///{tmp_path / 'state' / 'ledger.db'}")
+        migrate.migrate(ledger.database)
+        made = Room(swarm, exchange, ledger)
+        try:
+            yield made
+        finally:
+            swarm.close()
+            made.venue.close()
+            ledger.close()
+            broker.delete_vhost(vhost)
+
+
+def test_an_order_goes_from_its_message_to_its_fill(room: Room) -> None:
+    room.swarm.worker("orders")
+    orders = [a_market_order(quantity=Decimal("0.001")) for _ in range(10)]
+    for order in orders:
+        room.place(order)
+    for order in orders:
+        room.wait_for(order, S.FILLED)
+        assert room.accepted(order) == 1
+    big = a_market_order(quantity=Decimal("0.1"))
+    room.place(big)
+    room.wait_for(big, S.REFUSED)
+    assert "limit_order_notional_max" in (room.ledger.orders.get(big.id).reason or "")
+
+
+def test_what_happens_to_a_resting_order_rings_at_once(room: Room) -> None:
+    worker = room.swarm.worker("orders")
+    resting = [an_order(), an_order()]
+    for order in resting:
+        room.place(order)
+        room.wait_for(order, S.LIVE)
+    began = time.monotonic()
+    room.venue.cancel(resting[0])
+    room.wait_for(resting[0], S.CANCELED, timeout_s=5)
+    assert time.monotonic() - began < 3, "only a periodic round could have been this slow"
+    # The exchange goes and comes back: so does the stream.
+    room.exchange.kill()
+    until(lambda: "user data: " in worker.text, "the listener to notice")
+    room.exchange.start()
+    room.venue.close()
+    room.venue = a_venue(room.exchange)
+    room.venue.cancel(resting[1])
+    room.wait_for(resting[1], S.CANCELED, timeout_s=20)
+
+
+def test_a_worker_killed_while_the_exchange_answers_loses_and_doubles_nothing(room: Room) -> None:
+    room.swarm.worker("orders")
+    order = an_order()
+    room.exchange.arm("slow", seconds=3)
+    room.place(order)
+    until(lambda: room.accepted(order), "the exchange to have it")
+    assert room.state(order) is S.SENDING
+    room.swarm.processes[-1].signal_group(signal.SIGKILL)
+    room.swarm.worker("orders")
+
+    def settled() -> bool:
+        send(room.swarm.app, SettleOrders())
+        return room.state(order) is S.LIVE
+
+    until(settled, "the order to be known", 20)
+    assert room.accepted(order) == 1
+
+
+def test_an_order_waits_for_an_exchange_that_is_not_there_yet(room: Room) -> None:
+    room.exchange.stop()
+    room.swarm.worker("orders")
+    order = a_market_order()
+    room.place(order)
+    until(lambda: "is left as it stands" in room.swarm.processes[-1].text, "the word about it")
+    assert room.state(order) is S.READY
+    room.exchange.start()
+    send(room.swarm.app, PlaceOrder(order_id=order.id))
+    room.wait_for(order, S.FILLED)
+    assert room.swarm.length("orders.dead") == 0
