@@ -163,7 +163,7 @@ class Feed:
             tuple(ordered[start : start + SYMBOLS_PER_CONNECTION])
             for start in range(0, len(ordered), SYMBOLS_PER_CONNECTION)
         }
-        self.tracker.follow(symbols)
+        self.mender.load_past(self.tracker.follow(symbols))
         if groups == set(self._streams) and not any(
             stream.is_old for stream in self._streams.values()
         ):

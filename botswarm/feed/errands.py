@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from botswarm.domain.market import TIMEFRAMES_S, Candle
@@ -22,8 +22,11 @@ REQUESTS_PER_ROUND_MAX = 20
 CANDLES_PER_REQUEST_MAX = 900
 TRADES_PER_REQUEST = 1000
 
+PAST = 500
+PAST_PER_ROUND_MAX = 6
+
 SAVE_EVERY_S = 2.0
-SAVED_FROM_S = 60
+SAVED = tuple(name for name, seconds in TIMEFRAMES_S.items() if seconds >= 60)
 """Shorter candles are a million rows a market in ten days, and any venue tells them again."""
 ROWS_MAX = 500
 
@@ -78,7 +81,12 @@ class Mender(_Errand):
         self._data = data
         self._monotonic = monotonic
         self._not_before: dict[tuple[str, str], float] = {}
+        self._past: deque[tuple[str, str]] = deque()
         self.asked = 0
+
+    def load_past(self, symbols: Iterable[str]) -> None:
+        """So that the ledger has what was before the feed came, and while it was away."""
+        self._past.extend((symbol, timeframe) for timeframe in SAVED for symbol in symbols)
 
     def run(self) -> None:
         for symbol in self._tracker.wanted_trades()[:REQUESTS_PER_ROUND_MAX]:
@@ -86,6 +94,10 @@ class Mender(_Errand):
             trades = self._data.latest_trades(symbol, limit=TRADES_PER_REQUEST)
             self._tracker.recover(symbol, trades)
         self._fill_holes()
+        for _ in range(min(len(self._past), PAST_PER_ROUND_MAX)):
+            symbol, timeframe = self._past[0]
+            self._tracker.keep(self._data.candles(symbol, timeframe, limit=PAST))
+            self._past.popleft()
 
     def _fill_holes(self) -> None:
         now = self._monotonic()
@@ -123,9 +135,7 @@ class Keeper(_Errand):
         if not self.is_on_duty:
             return
         self._waiting.extend(
-            candle
-            for candle in self._tracker.take_unsaved()
-            if TIMEFRAMES_S[candle.timeframe] >= SAVED_FROM_S
+            candle for candle in self._tracker.take_unsaved() if candle.timeframe in SAVED
         )
         while self._waiting:
             rows = list(islice(self._waiting, ROWS_MAX))

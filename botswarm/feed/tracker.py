@@ -74,17 +74,17 @@ class Tracker:
 
     # --- which markets ------------------------------------------------------------------------
 
-    def follow(self, symbols: Collection[str]) -> None:
-        """Keep what is known of these, forget all others."""
+    def follow(self, symbols: Collection[str]) -> Sequence[str]:
+        """Keep what is known of these, forget all others; answers which are new."""
         with self._lock:
-            for symbol in symbols:
-                if symbol not in self._markets:
-                    builder = CandleBuilder(self.venue, symbol)
-                    self._markets[symbol] = _Market(symbol, builder)
+            new = [symbol for symbol in symbols if symbol not in self._markets]
+            for symbol in new:
+                self._markets[symbol] = _Market(symbol, CandleBuilder(self.venue, symbol))
             for symbol in set(self._markets) - set(symbols):
                 gone = self._markets.pop(symbol)
                 self._waiting_trades -= len(gone.trades)
                 self._waiting_candles -= len(gone.candles) + len(gone.tick_candles)
+        return new
 
     def interrupted(self, symbols: Iterable[str]) -> None:
         """No connection carries these now: until a trade comes, silence means nothing."""
@@ -226,6 +226,11 @@ class Tracker:
                 self._close(market, market.builder.fill(timeframe, candles))
                 self._has_news = True
                 self._arrived.notify()
+
+    def keep(self, candles: Sequence[Candle]) -> None:
+        """Older ones, for the ledger only: nobody waits for them."""
+        with self._lock:
+            self._unsaved.extend(candles)
 
     def take_unsaved(self) -> list[Candle]:
         with self._lock:

@@ -146,6 +146,9 @@ class BinanceMarketData:
             raise Unreachable(f"{self.name}'s trades cannot be read: {error}") from error
         return sorted(found, key=lambda trade: trade.trade_id)
 
+    def close(self) -> None:
+        self._rest.close()
+
     # --- frames -------------------------------------------------------------------------------
 
     def _ticks(self, event: _Event, received_ms: int) -> Sequence[Tick]:
