@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
+import socket
 import sys
 import threading
 import time
@@ -573,6 +575,8 @@ def every_stream() -> list[str]:
 # --- keeping lines alive ----------------------------------------------------------------------
 
 HURRIED = """
+import random
+import socket
 import sys
 from pathlib import Path
 from botswarm.exchanges.simulated.options import ExchangeOptions
@@ -621,3 +625,60 @@ def test_who_answers_pings_stays_until_the_lifetime_is_over_and_who_does_not_goe
             # Right in form, wrong in content: it keeps nothing alive.
             line.pong = lambda payload="": answer(b"something else")
             assert 0.8 < closed_after_s(line) < 2.5
+
+
+# --- when something is wrong ------------------------------------------------------------------
+
+
+def test_an_order_that_cannot_be_written_down_is_not_answered_and_did_not_happen() -> None:
+    with SimulatedExchangeServer() as server:
+        server.order(newClientOrderId="written")
+        # Room for half a line: what a full disk leaves.
+        size = server.journal_path.stat().st_size + 40
+        psutil.Process(server.pid).rlimit(psutil.RLIMIT_FSIZE, (size, size))
+        with pytest.raises((OSError, http.client.HTTPException)):
+            server.order(newClientOrderId="lost")
+        wait_until(lambda: not server.running, "the exchange to end", DEADLINE_S)
+        last_words = server.log.read_text().splitlines()[-1]
+        assert "Error [BSW-5000] cannot write" in last_words
+        assert "make room on the disk" in last_words
+        server.start()
+        assert known(server, "written")
+        assert not known(server, "lost")
+        assert server.order(newClientOrderId="lost").status == 200
+
+
+def test_a_journal_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path) -> None:
+    server = SimulatedExchangeServer(tmp_path)
+    server.state_dir.mkdir()
+    server.journal_path.write_text('{"type":"fill","symbol":"BTCUSDT","order_id":1}\n')
+    with closing(server), pytest.raises(Unreachable, match="line 1 of the exchange's journal"):
+        server.start()
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nonsense_on_the_wire_ends_its_connection_and_nothing_else(
+    exchange: SimulatedExchangeServer, seed: int
+) -> None:
+    chance = random.Random(seed)
+    upgrade = (
+        b"GET /ws-api/v3 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    request = f"POST {ORDER}?{exchange.sign(symbol='BTCUSDT')} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    address = (exchange.host, exchange.card.port)
+    for number in range(20):
+        data = bytearray(request * 2 if number % 2 else upgrade)
+        if number % 2:
+            for _ in range(8):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+        else:
+            data += chance.randbytes(200)
+        with suppress(OSError), socket.create_connection(address, timeout=5) as raw:
+            raw.sendall(data)
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(65_536):
+                pass
+    assert exchange.public("GET", "/api/v3/ping").status == 200
+    assert "unexpected" not in exchange.log.read_text()

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from botswarm.exchanges.simulated import refusal
 from botswarm.exchanges.simulated.faults import REQUEST_FAULTS, Fault
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
+from botswarm.exchanges.simulated.journal import JournalFailed
 from botswarm.exchanges.simulated.limits import AddressLimits
 from botswarm.exchanges.simulated.operations import PLACE, REST, WS_API, Operation, Operations
 from botswarm.exchanges.simulated.parameters import Parameters
@@ -126,6 +127,8 @@ class Gateway:
             result = operation.run(self.operations, parameters)
         except Refusal as why:
             return Outcome(refusal=why)
+        except JournalFailed:
+            raise  # the answer must not leave: nothing else remembers what was done
         except Exception:
             _log.exception(
                 "the exchange failed at %s", parameters.values.get("symbol", "a request")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from botswarm.domain.order import Side
+from botswarm.errors import Unreachable
 from botswarm.exchanges.simulated.accounts import Fees
 from botswarm.exchanges.simulated.exchange import (
     HOUSES,
@@ -139,8 +140,6 @@ class Restored:
     """What was found; ``repairs`` are to be written before anything else happens."""
 
     ids: Ids
-    entries: int
-    last_start: Entry | None
     repairs: Sequence[Fact]
 
 
@@ -148,26 +147,33 @@ def restore(
     exchange: Exchange, entries: Iterable[Entry], fees: Mapping[str, Fees], now_ms: int
 ) -> Restored:
     """Do to a new exchange what the journal says was done to the last one."""
-    ids, count, last_start = Ids(), 0, None
-    for entry in entries:
-        count += 1
-        kind = entry["type"]
-        if kind == "start":
-            last_start = entry
-        elif kind in ("reserve", "stop"):
-            ids.take(entry)
-        elif kind == "deposit":
-            _restore_deposit(exchange, entry, fees)
-        elif kind == "order":
-            _restore_order(exchange, entry)
-        elif kind == "fill":
-            _restore_fill(exchange, entry)
-        elif kind in ("cancel", "expire"):
-            _restore_end(exchange, entry)
+    ids = Ids()
+    for count, entry in enumerate(entries, 1):
+        try:
+            _restore_entry(exchange, entry, fees, ids)
+        except (KeyError, TypeError, ValueError, ArithmeticError, Refusal) as error:
+            raise Unreachable(
+                f"line {count} of the exchange's journal makes no sense: {error!r}",
+                cure="restore the file from a backup, or move it away to start anew",
+            ) from error
     for symbol, last in ids.trades.items():
         if symbol in exchange.markets:
             exchange.markets[symbol].last_trade_id = last
-    return Restored(ids, count, last_start, _reopen(exchange, now_ms))
+    return Restored(ids, _reopen(exchange, now_ms))
+
+
+def _restore_entry(exchange: Exchange, entry: Entry, fees: Mapping[str, Fees], ids: Ids) -> None:
+    kind = entry["type"]
+    if kind in ("reserve", "stop"):
+        ids.take(entry)
+    elif kind == "deposit":
+        _restore_deposit(exchange, entry, fees)
+    elif kind == "order":
+        _restore_order(exchange, entry)
+    elif kind == "fill":
+        _restore_fill(exchange, entry)
+    elif kind in ("cancel", "expire"):
+        _restore_end(exchange, entry)
 
 
 def _restore_deposit(exchange: Exchange, entry: Entry, fees: Mapping[str, Fees]) -> None:

@@ -20,6 +20,10 @@ FILE: Final = "exchange-journal.jsonl"
 Entry = dict[str, Any]
 
 
+class JournalFailed(Unreachable):
+    """What happened could not be written down: the process must end before anybody is told."""
+
+
 class Journal:
     """Open for writing by one process at a time."""
 
@@ -62,8 +66,14 @@ class Journal:
         if not entries:
             return
         data = "".join(json.dumps(each, default=_plain) + "\n" for each in entries).encode()
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise JournalFailed(
+                f"cannot write {self.path}: {error.strerror}",
+                cure="make room on the disk, then start the exchange again: it goes on from there",
+            ) from error
 
     def close(self) -> None:
         os.close(self._fd)

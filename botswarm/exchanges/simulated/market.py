@@ -88,22 +88,27 @@ class SyntheticMarket:
         prices = {line.symbol: line.at(now_ms) for line in lines}
         return cls(Exchange([each.rules for each in listings], prices), lines)
 
-    def step(self, now_ms: int) -> list[Fact]:
+    def step(self, step_ms: int, now_ms: int | None = None) -> list[Fact]:
+        """What happens is told by ``step_ms``; it is said to happen ``now_ms``, maybe later."""
+        at_ms = step_ms if now_ms is None else now_ms
         facts: list[Fact] = []
         for symbol, line in self.lines.items():
             market = self.exchange.markets[symbol]
-            self._quote(market, line.at(now_ms), now_ms, facts)
-            self._take(market, line.key, now_ms, facts)
+            self._quote(market, line, step_ms, at_ms, facts)
+            self._take(market, line.key, step_ms, at_ms, facts)
         return facts
 
-    def _quote(self, market: Market, fair: Decimal, now_ms: int, facts: list[Fact]) -> None:
+    def _quote(
+        self, market: Market, line: PriceLine, step_ms: int, now_ms: int, facts: list[Fact]
+    ) -> None:
         symbol, grid = market.rules.symbol, self._grids[market.rules.symbol]
-        ladder = self._ladders[symbol]
+        ladder, fair = self._ladders[symbol], line.at(step_ms)
         bid, ask = step_down(fair - grid / 2, grid), step_up(fair + grid / 2, grid)
         wanted = [(Side.BUY, bid - n * grid) for n in range(LEVELS)]
         wanted += [(Side.SELL, ask + n * grid) for n in range(LEVELS)]
         # First away with what is out of place: else the maker would meet itself.
-        for place in [place for place in ladder if place not in set(wanted)]:
+        kept = set(wanted)
+        for place in [place for place in ladder if place not in kept]:
             order = ladder.pop(place)
             if order.status.is_open:
                 facts += self.exchange.cancel(order, now_ms)[1]
@@ -112,7 +117,7 @@ class SyntheticMarket:
             if order_there is not None and order_there.status.is_open:
                 continue
             side, price = place
-            roll = dice(self.lines[symbol].key, now_ms, 1000 + number)
+            roll = dice(line.key, step_ms, 1000 + number)
             worth = LEVEL_WORTH * Decimal(round(0.5 + roll + number % LEVELS / 5, 2))
             ladder[place], placed = self.exchange.place(
                 NewOrder(
@@ -129,12 +134,12 @@ class SyntheticMarket:
             )
             facts += placed
 
-    def _take(self, market: Market, key: int, now_ms: int, facts: list[Fact]) -> None:
+    def _take(self, market: Market, key: int, step_ms: int, now_ms: int, facts: list[Fact]) -> None:
         for number in range(3):
-            if dice(key, now_ms, number, 1) >= TAKERS_PER_STEP / (number + 1):
+            if dice(key, step_ms, number, 1) >= TAKERS_PER_STEP / (number + 1):
                 return
-            side = Side.BUY if dice(key, now_ms, number, 2) < 0.5 else Side.SELL
-            worth = 20.0 + TAKER_WORTH_MAX * dice(key, now_ms, number, 3) ** 4
+            side = Side.BUY if dice(key, step_ms, number, 2) < 0.5 else Side.SELL
+            worth = 20.0 + TAKER_WORTH_MAX * dice(key, step_ms, number, 3) ** 4
             quantity = step_down(Decimal(worth) / market.last_price, market.rules.lot_size)
             facts += self.exchange.place(
                 NewOrder(

@@ -147,7 +147,7 @@ class Operations:
             raise
         if (lag := self.service.faults.take_kind("query_lag")) is not None:
             order.visible_from_ms = now_ms + int(lag.seconds * 1000)
-        self.service.commit(facts)
+        self.service.commit(facts, now_ms)
         trades = self.exchange.markets[order.symbol].trades.get(ACCOUNT, [])
         own = [trade for trade in trades[-len(order.trade_ids) :] if trade.order_id == order.id]
         return wire.placed(order, own if order.trade_ids else [], response)
@@ -182,8 +182,9 @@ class Operations:
         return [self._cancel(order, generated_id()) for order in orders]
 
     def _cancel(self, order: VenueOrder, cancel_id: str) -> dict[str, object]:
-        _, facts = self.exchange.cancel(order, self.service.now_ms(), cancel_id=cancel_id)
-        self.service.commit(facts)
+        now_ms = self.service.now_ms()
+        _, facts = self.exchange.cancel(order, now_ms, cancel_id=cancel_id)
+        self.service.commit(facts, now_ms)
         return wire.cancelled(order, cancel_id)
 
     def query(self, parameters: Parameters) -> object:

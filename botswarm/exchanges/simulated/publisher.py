@@ -59,7 +59,9 @@ class Publisher:
             board.depth = {speed: DepthChanges(now_ms) for speed in (FAST_MS, SLOW_MS)}
 
     def publish(self, facts: Iterable[Fact], now_ms: int) -> None:
-        """Everything that is to be said at once."""
+        """Everything that is to be said at once of what happened at ``now_ms``."""
+        # First what is over: a trade belongs to the candle of its own time.
+        self.roll_candles(now_ms)
         parts: list[PublicTrade] = []
         previous: Traded | None = None
         for fact in facts:
@@ -203,7 +205,9 @@ def snapshot(board: Board, limit: int) -> dict[str, object]:
 
 def quote(board: Board) -> dict[str, object]:
     book = board.market.book
-    (bid, bid_quantity), (ask, ask_quantity) = book.bids.depth(1)[0], book.asks.depth(1)[0]
+    # Whoever takes a whole side leaves it empty until the market's next step.
+    (bid, bid_quantity), *_ = book.bids.depth(1) or [(ZERO, ZERO)]
+    (ask, ask_quantity), *_ = book.asks.depth(1) or [(ZERO, ZERO)]
     return {
         "s": board.market.rules.symbol,
         "b": wire.amount(bid),

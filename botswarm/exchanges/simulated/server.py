@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from botswarm.clock import SystemClock
 from botswarm.errors import Unreachable
@@ -26,7 +26,7 @@ from botswarm.exchanges.simulated.http import (
     read_request,
     split_parameters,
 )
-from botswarm.exchanges.simulated.journal import FILE, Journal
+from botswarm.exchanges.simulated.journal import FILE, Journal, JournalFailed
 from botswarm.exchanges.simulated.limits import (
     CONNECTION_WINDOW_MS,
     CONNECTIONS_PER_WINDOW,
@@ -56,6 +56,7 @@ class Server:
         self.gateway = Gateway(service, credentials)
         self._attempts: dict[str, Recent] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def on_connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -67,6 +68,8 @@ class Server:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, Closed):
             pass  # the client went away: there is nobody to tell
+        except JournalFailed as error:
+            self._fail(error)
         except Exception:
             _log.exception("a connection ended unexpectedly")
         finally:
@@ -162,8 +165,16 @@ class Server:
         finally:
             self.service.users.lines.discard(line)
 
+    def _fail(self, error: JournalFailed) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
     async def _answer(self, line: UserLine, peer: str, text: str) -> None:
-        answer, delivery = await self.gateway.ws_api(line, peer, text)
+        try:
+            answer, delivery = await self.gateway.ws_api(line, peer, text)
+        except JournalFailed as error:
+            self._fail(error)
+            return
         if delivery == "whole":
             line.socket.send(encode_frame(answer))
             return
@@ -236,16 +247,18 @@ async def _run(options: ExchangeOptions, journal: Journal) -> None:
     port = listener.getsockname()[1]
     record.write(options.state_dir, _card(port, credentials))
     _log.info("simulated exchange: http://%s:%d, scenario %s", HOST, port, options.scenario)
-    tasks = [asyncio.create_task(server.run_market()), asyncio.create_task(server.keep_lines())]
+    work = [asyncio.create_task(each) for each in (server.run_market(), server.keep_lines())]
     stopped = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+    endings: list[asyncio.Future[Any]] = [*work, stopped, server.failed]
+    done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
     listening.close()
-    for task in [*tasks, stopped]:
+    for task in [*work, stopped]:
         task.cancel()
+    # Whatever else ended is a failure: nothing more may be written or told after it.
+    for each in done - {stopped}:
+        each.result()
     await server.say_goodbye()
     _log.info("simulated exchange: stopped")
-    for task in done - {stopped}:
-        task.result()
 
 
 def _card(port: int, credentials: Credentials) -> ExchangeRecord:

@@ -119,9 +119,8 @@ class Service:
 
     # --- facts ----------------------------------------------------------------------------
 
-    def commit(self, facts: Sequence[Fact]) -> None:
-        """Written down first; then everybody who listens is told."""
-        now_ms = self.now_ms()
+    def commit(self, facts: Sequence[Fact], now_ms: int) -> None:
+        """What happened at ``now_ms``: written down first, then told to everybody who listens."""
         self.journal.write([*self._reservation(now_ms), *history.entries_of(facts)])
         for fact in facts:
             if isinstance(fact, Traded):
@@ -169,9 +168,7 @@ class Service:
         self.hub.is_silent = now_ms < self.silent_until_ms or any(
             line.feed_is_out(now_ms) for line in lines
         )
-        # Before the step's trades: they belong to what begins at this moment.
-        self.publisher.roll_candles(step_ms)
-        self.commit(self.market.step(step_ms))
+        self.commit(self.market.step(step_ms, now_ms), now_ms)
         self.publisher.show_depth(FAST_MS, now_ms)
         if is_new_second:
             self.publisher.show_depth(SLOW_MS, now_ms)
