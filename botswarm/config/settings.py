@@ -49,6 +49,8 @@ class Settings:
     limit_orders_per_minute_max: int
     limit_daily_loss_max: Decimal
     limit_signal_age_max_s: int
+    limit_data_age_max_s: int
+    strategies_dir: Path | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]
     log_file: Path | None

@@ -428,6 +428,19 @@ SETTINGS: tuple[Setting, ...] = (
         default=10,
     ),
     Setting(
+        name="limit_data_age_max_s",
+        kind=_whole_number(1, 3600, "seconds"),
+        help="No bot decides on prices older than this by the exchange's own clock.",
+        default=5,
+    ),
+    Setting(
+        name="strategies_dir",
+        kind=_path(_no_folder, "a folder"),
+        help="A folder of Python files with strategies of your own; workers read it at their "
+        "start.",
+        default_words="none: the built-in strategies and installed plugins",
+    ),
+    Setting(
         name="log_level",
         kind=_choice("debug", "info", "warning", "error", aliases={"warn": "warning"}),
         help="The least important log line that is still written.",

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
-from botswarm.domain.order import Order
+from botswarm.domain.order import Order, OrderState
 from botswarm.errors import NotFound, Refused
-from botswarm.ledger.models import AuditRow, BotRow, OrderEventRow, OrderRow, OutboxRow
+from botswarm.ledger.models import (
+    AuditRow,
+    BotRow,
+    OrderEventRow,
+    OrderRow,
+    OutboxRow,
+    PositionRow,
+)
 from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
-from botswarm.ledger.rows import row_of
+from botswarm.ledger.rows import order_of, row_of
 from botswarm.ledger.session import Database
 from botswarm.messages import PlaceOrder
 
@@ -46,6 +54,16 @@ class Bot:
     last_evaluation: Mapping[str, Any] | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """A bot with what it holds of its market and has under way there, at one moment."""
+
+    bot: Bot
+    position: Decimal
+    orders: Sequence[Order]
+    """Its own that are not at their end, sent or not, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +154,66 @@ class Bots:
         if state is not None:
             question = question.where(BotRow.state == state.value)
         return self._database.read(lambda session: [_bot(row) for row in session.scalars(question)])
+
+    def stands(self, venue: str, symbol: str) -> Sequence[Stand]:
+        """The running bots of a market, by name.
+
+        All of it from one snapshot: a fill booked between two of its questions would be counted
+        twice, or not at all.
+        """
+        running = (
+            select(BotRow)
+            .where(
+                BotRow.venue == venue,
+                BotRow.symbol == symbol,
+                BotRow.state == BotState.RUNNING.value,
+            )
+            .order_by(BotRow.name)
+        )
+        return self._database.read(lambda session: _stands(session, session.scalars(running).all()))
+
+    def stand(self, name: str) -> Stand:
+        """One bot's, whether it runs or not; raises NotFound."""
+        question = select(BotRow).where(BotRow.name == name)
+        found = self._database.read(
+            lambda session: _stands(session, session.scalars(question).all())
+        )
+        if not found:
+            raise self._unknown(name)
+        return found[0]
+
+    def delete(self, name: str, now: datetime, *, actor: str) -> None:
+        """Its orders, fills and entries stay: history outlives what it is about.
+
+        Raises NotFound, and Refused while it runs or an order of it is not at its end.
+        """
+
+        def work(session: Session) -> None:
+            row = session.get(BotRow, name, with_for_update=True)
+            if row is None:
+                raise self._unknown(name)
+            if row.state == BotState.RUNNING:
+                raise Refused(f"the bot {name} runs", cure=f"first: botswarm bot stop {name}")
+            if orders := _stands(session, [row])[0].orders:
+                raise Refused(
+                    f"{len(orders)} orders of {name} are not at their end",
+                    cure=f"wait for them: botswarm order list --bot {name}",
+                )
+            before = BotState(row.state)
+            session.delete(row)
+            session.add(
+                AuditRow(
+                    at=now,
+                    actor=actor,
+                    action="bot.delete",
+                    subject=f"bot:{name}",
+                    before={"state": before.value},
+                    after=None,
+                    reason="deleted",
+                )
+            )
+
+        self._database.write(work)
 
     def running_markets(self, venue: str) -> frozenset[str]:
         """The symbols in which bots run, however many."""
@@ -242,6 +320,30 @@ def _add_orders(session: Session, decisions: Sequence[Decision], now: datetime) 
     )
     session.flush()
     return doorbells
+
+
+def _stands(session: Session, rows: Sequence[BotRow]) -> list[Stand]:
+    names = [row.name for row in rows]
+    positions = {
+        (row.bot, row.venue, row.account, row.symbol): row.quantity
+        for row in session.scalars(select(PositionRow).where(PositionRow.bot.in_(names)))
+    }
+    orders: dict[str, list[Order]] = {}
+    under_way = or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value)
+    for row in session.scalars(
+        select(OrderRow)
+        .where(OrderRow.bot.in_(names), under_way)
+        .order_by(OrderRow.created_at, OrderRow.id)
+    ):
+        orders.setdefault(row.bot, []).append(order_of(row))
+    return [
+        Stand(
+            bot=_bot(row),
+            position=positions.get((row.name, row.venue, row.account, row.symbol), Decimal(0)),
+            orders=orders.get(row.name, []),
+        )
+        for row in rows
+    ]
 
 
 def _bot(row: BotRow) -> Bot:

@@ -98,8 +98,9 @@ def test_every_setting_is_read_by_something(setting: Setting) -> None:
     """An option that nothing reads is a defect."""
     sources = [
         path.read_text()
-        for path in (ROOT / "botswarm").rglob("*.py")
-        if "config" not in path.relative_to(ROOT / "botswarm").parts[0]
+        for top in ("botswarm", "workers")
+        for path in (ROOT / top).rglob("*.py")
+        if "config" not in path.relative_to(ROOT / top).parts[0]
     ]
     assert any(f"settings.{setting.name}" in source for source in sources)
 

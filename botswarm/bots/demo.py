@@ -1,0 +1,77 @@
+"""A dozen bots for the simulated market, set so that a person sees them trade within seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from botswarm.bots.registry import Registry
+from botswarm.bots.spec import BotSpec
+from botswarm.ledger.bots import Bot
+from botswarm.ledger.store import Ledger
+from botswarm.strategies.registry import Catalog
+
+SYMBOLS = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
+TIMEFRAME = "1s"
+ACTOR = "demo"
+
+# Name, strategy, budget and parameters; each in every market. Their open orders together stay
+# under the default limits, also when all of them buy at once.
+EVERYWHERE: Sequence[tuple[str, str, int, Mapping[str, object]]] = (
+    ("trend", "sma-cross", 250, {"fast": 5, "slow": 15}),
+    ("dip", "rsi-reversion", 250, {"length": 7, "enter_below": "42", "leave_above": "58"}),
+    ("grid", "grid", 300, {"levels": 5, "step_percent": "0.06"}),
+)
+VARIANTS: Sequence[tuple[str, str, str, int, Mapping[str, object]]] = (
+    (
+        "trend-slow",
+        "BTC-USDT",
+        "sma-cross",
+        400,
+        {"fast": 15, "slow": 60, "margin_percent": "0.01"},
+    ),
+    ("dip-deep", "ETH-USDT", "rsi-reversion", 400, {"length": 14, "enter_below": "30"}),
+    ("grid-wide", "SOL-USDT", "grid", 400, {"levels": 8, "step_percent": "0.25"}),
+)
+
+
+def specs(catalog: Catalog, *, venue: str, account: str) -> list[BotSpec]:
+    wanted = [
+        (f"{word}-{_base(symbol)}", symbol, strategy, budget, parameters)
+        for word, strategy, budget, parameters in EVERYWHERE
+        for symbol in SYMBOLS
+    ]
+    wanted += [
+        (f"{word}-{_base(symbol)}", symbol, strategy, budget, parameters)
+        for word, symbol, strategy, budget, parameters in VARIANTS
+    ]
+    return [
+        BotSpec.of(
+            catalog,
+            name=name,
+            strategy=strategy,
+            venue=venue,
+            symbol=symbol,
+            account=account,
+            timeframe=TIMEFRAME,
+            budget=budget,
+            parameters=parameters,
+        )
+        for name, symbol, strategy, budget, parameters in wanted
+    ]
+
+
+def seed(
+    ledger: Ledger, catalog: Catalog, now: datetime, *, venue: str, account: str
+) -> Sequence[Bot]:
+    """Create and start those that are not there yet; answers the new ones. Safe to run again."""
+    bots = Registry(ledger)
+    there = {bot.name for bot in bots.list()}
+    new = [each for each in specs(catalog, venue=venue, account=account) if each.name not in there]
+    for spec in new:
+        bots.create(spec, now, actor=ACTOR)
+    return [bots.start(spec.name, now, actor=ACTOR) for spec in new]
+
+
+def _base(symbol: str) -> str:
+    return symbol.partition("-")[0].lower()

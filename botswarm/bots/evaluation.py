@@ -1,0 +1,201 @@
+"""All bots of one market in one pass: each decides for itself, and fails for itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from botswarm.bots.spec import budget_of, parameters_of
+from botswarm.errors import BotswarmError
+from botswarm.ledger.bots import Bot, Decision, Stand
+from botswarm.strategies import evaluate as one
+from botswarm.strategies.api import Candles, Strategy
+from botswarm.strategies.evaluate import Market, Subject
+from botswarm.strategies.registry import Catalog
+
+logger = logging.getLogger(__name__)
+
+ERRORS_MAX = 5
+"""In a row; then the bot is paused with the last of them as the reason."""
+KEPT_ANEW_S = 30
+"""An evaluation that brings nothing new is written down this often, so that people see it live."""
+KEPT_BYTES_MAX = 16_384
+BROKEN = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    decisions: Sequence[Decision]
+    pauses: Mapping[str, str]
+    """Bots whose errors were too many, with the reason."""
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Holds what costs something to make: strategies by bot, as long as their rows say the same."""
+
+    catalog: Catalog
+    signal_life: timedelta
+    _made: dict[str, tuple[object, Strategy]] = field(default_factory=dict)
+
+    def needs(self, stands: Sequence[Stand]) -> dict[str, int]:
+        """How many candles of each timeframe these bots want to see."""
+        wanted: dict[str, int] = {}
+        for stand in stands:
+            try:
+                history = self._strategy(stand.bot).history
+            except Exception:
+                # It is asked again in its evaluation, where errors are counted.
+                logger.debug("no history known for %s", stand.bot.name, exc_info=True)
+                continue
+            wanted[stand.bot.timeframe] = max(wanted.get(stand.bot.timeframe, 0), history)
+        return wanted
+
+    def evaluate(
+        self,
+        stands: Sequence[Stand],
+        market: Market,
+        candles: Mapping[str, Candles],
+        now: datetime,
+    ) -> Pass:
+        decisions: list[Decision] = []
+        pauses: dict[str, str] = {}
+        cuts: dict[tuple[str, int], Candles] = {}
+        for stand in stands:
+            if market.sequence <= stand.bot.last_sequence:
+                continue  # another worker has decided on this or on something newer
+            try:
+                decision = self._decision(stand, market, candles, cuts, now)
+            except Exception as error:
+                # A stranger's code, and one bot's only: the others go on.
+                decision, count = _failed(stand, market, error, now)
+                name, words = stand.bot.name, _words(error)
+                if count >= ERRORS_MAX:
+                    pauses[name] = f"{count} evaluations in a row failed: {words}"
+                logger.warning("%s: %s", name, words, extra={"bot_id": name})
+            if not decision.is_empty:
+                decisions.append(decision)
+        return Pass(decisions=decisions, pauses=pauses)
+
+    def _decision(
+        self,
+        stand: Stand,
+        market: Market,
+        candles: Mapping[str, Candles],
+        cuts: dict[tuple[str, int], Candles],
+        now: datetime,
+    ) -> Decision:
+        bot, strategy = stand.bot, self._strategy(stand.bot)
+        subject = Subject(
+            bot=bot.name,
+            account=bot.account,
+            strategy=strategy,
+            budget=budget_of(bot),
+            position=stand.position,
+            orders=stand.orders,
+            memory=bot.memory,
+        )
+        shown = _cut(candles, cuts, bot.timeframe, strategy.history)
+        evaluation = one.evaluate(subject, market, shown, now, signal_life=self.signal_life)
+        record = one.record(evaluation, subject, market, now)
+        memory = evaluation.decision.memory if evaluation.decision else None
+        if memory == bot.memory:
+            memory = None
+        # Here, because what cannot be written would fail the commit, and with it all other bots.
+        _check_is_plain(memory, record)
+        has_news = bool(evaluation.orders) or memory is not None or _is_news(bot, record, now)
+        return Decision(
+            bot=bot.name,
+            sequence=market.sequence,
+            seen_sequence=bot.last_sequence,
+            orders=evaluation.orders,
+            memory=memory,
+            evaluation=record if has_news else None,
+        )
+
+    def _strategy(self, bot: Bot) -> Strategy:
+        said = (bot.strategy, bot.created_at, dict(bot.parameters))
+        known = self._made.get(bot.name)
+        if known is not None and known[0] == said:
+            return known[1]
+        made = self.catalog.make(bot.strategy, parameters_of(bot))
+        self._made[bot.name] = said, made
+        return made
+
+
+def _cut(
+    candles: Mapping[str, Candles],
+    cuts: dict[tuple[str, int], Candles],
+    timeframe: str,
+    history: int,
+) -> Candles | None:
+    """As many as the strategy asks for, whatever other bots want: its decisions are its own.
+
+    Bots that want the same many share them, and with them their indicators.
+    """
+    if timeframe not in candles:
+        return None
+    if (timeframe, history) not in cuts:
+        cuts[timeframe, history] = candles[timeframe].latest(history)
+    return cuts[timeframe, history]
+
+
+def _check_is_plain(memory: Mapping[str, Any] | None, record: Mapping[str, Any]) -> None:
+    """Raises TypeError or ValueError for what the ledger cannot keep, or not for long."""
+    for what, value in (("memory", memory), ("evaluation", record)):
+        length = len(json.dumps(value, allow_nan=False))
+        if length > KEPT_BYTES_MAX:
+            raise ValueError(f"its {what} takes {length} bytes, over {KEPT_BYTES_MAX}")
+
+
+def _is_news(bot: Bot, record: Mapping[str, Any], now: datetime) -> bool:
+    last = bot.last_evaluation
+    if last is None or _gist(last) != _gist(record):
+        return True
+    return (now - datetime.fromisoformat(last["at"])).total_seconds() >= KEPT_ANEW_S
+
+
+def _gist(record: Mapping[str, Any]) -> tuple[object, ...]:
+    """What makes two evaluations different to a person; numbers always differ."""
+    stopped = record.get("stopped")
+    return record.get("verdict"), stopped and stopped["gate"], record.get("errors")
+
+
+def _failed(stand: Stand, market: Market, error: Exception, now: datetime) -> tuple[Decision, int]:
+    """A decision to do nothing that counts the errors in a row, and how many there are now."""
+    count = _errors_before(stand.bot) + 1
+    record = {
+        "at": now.isoformat(),
+        "sequence": market.sequence,
+        "verdict": None,
+        "indicators": {},
+        "orders": [],
+        "errors": count,
+        "stopped": {"gate": BROKEN, "words": _words(error)},
+    }
+    decision = Decision(
+        bot=stand.bot.name,
+        sequence=market.sequence,
+        seen_sequence=stand.bot.last_sequence,
+        evaluation=record,
+    )
+    return decision, count
+
+
+def _errors_before(bot: Bot) -> int:
+    """Who starts a bot again after its errors gives it another chance: they count no more."""
+    last = bot.last_evaluation
+    if last is None:
+        return 0
+    was_touched = bot.updated_at is not None and bot.updated_at > datetime.fromisoformat(last["at"])
+    return 0 if was_touched else int(last.get("errors") or 0)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, BotswarmError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

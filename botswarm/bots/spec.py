@@ -1,0 +1,125 @@
+"""A bot as a person describes it: checked as a whole before the ledger hears of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from botswarm.domain.market import TIMEFRAMES_S
+from botswarm.errors import BotswarmError
+from botswarm.ledger.bots import Bot
+from botswarm.strategies.api import Strategy
+from botswarm.strategies.registry import Catalog
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+SYMBOL = r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}"
+BUDGET = "budget"
+"""Kept with the strategy's parameters, under this name; no strategy may use it for another."""
+BUDGET_DEFAULT = Decimal(200)
+BUDGET_MAX = Decimal(10**12)
+
+
+class BadSpec(BotswarmError):
+    """The description of a bot makes no sense; nothing was created."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotSpec:
+    name: str
+    strategy: str
+    venue: str
+    symbol: str
+    account: str
+    timeframe: str
+    budget: Decimal
+    """In the quote asset: the most its position and open orders may be worth."""
+    parameters: Mapping[str, Any]
+    """All of them, defaults included: a later version's defaults change no bot that exists."""
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        *,
+        name: str,
+        strategy: str,
+        venue: str,
+        symbol: str,
+        account: str,
+        timeframe: str | None = None,
+        budget: object = BUDGET_DEFAULT,
+        parameters: Mapping[str, object] | None = None,
+    ) -> BotSpec:
+        """Raises BadSpec, BadParameters, or NotFound for the strategy."""
+        made = catalog.make(strategy, parameters or {})
+        length = timeframe or made.timeframe
+        problems = []
+        if not re.fullmatch(NAME, name):
+            problems.append(f"{name!r} is no name: letters, digits, . _ and -, at most 63 of them")
+        if not re.fullmatch(SYMBOL, symbol):
+            problems.append(f"{symbol!r} is no market: write it like BTC-USDT")
+        if length not in TIMEFRAMES_S:
+            problems.append(f"{length!r} is no timeframe: it is one of {', '.join(TIMEFRAMES_S)}")
+        amount = _amount(budget)
+        if amount is None:
+            problems.append(f"the budget is {budget!s}, not an amount over 0 such as 250 or 99.5")
+        if amount is None or problems:
+            raise BadSpec("; ".join(problems), cure="see: botswarm bot create --help")
+        return cls(
+            name=name,
+            strategy=made.name,
+            venue=venue,
+            symbol=symbol,
+            account=account,
+            timeframe=length,
+            budget=amount,
+            parameters=plain_parameters(made),
+        )
+
+    def bot(self) -> Bot:
+        return Bot(
+            name=self.name,
+            strategy=self.strategy,
+            venue=self.venue,
+            symbol=self.symbol,
+            account=self.account,
+            timeframe=self.timeframe,
+            parameters={BUDGET: format(self.budget, "f"), **self.parameters},
+        )
+
+
+def plain_parameters(strategy: Strategy) -> dict[str, Any]:
+    values = {each.name: getattr(strategy, each.name) for each in strategy.parameters()}
+    return {
+        name: format(value, "f") if isinstance(value, Decimal) else value
+        for name, value in values.items()
+    }
+
+
+def budget_of(bot: Bot) -> Decimal:
+    """Raises BadSpec where something else wrote the bot's row."""
+    amount = _amount(bot.parameters.get(BUDGET))
+    if amount is None:
+        raise BadSpec(
+            f"the bot {bot.name} has no budget",
+            cure="delete it and create it again with --budget",
+        )
+    return amount
+
+
+def parameters_of(bot: Bot) -> dict[str, object]:
+    """Those of its strategy."""
+    return {name: value for name, value in bot.parameters.items() if name != BUDGET}
+
+
+def _amount(given: object) -> Decimal | None:
+    text = format(given, "f") if isinstance(given, Decimal) else str(given)
+    if not re.fullmatch(r"[0-9]{1,13}(\.[0-9]{1,18})?", text, re.ASCII):
+        return None
+    amount = Decimal(text)
+    return amount if 0 < amount <= BUDGET_MAX else None

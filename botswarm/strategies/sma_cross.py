@@ -1,0 +1,55 @@
+"""Follows the trend: in while the fast moving average is above the slow one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy, View, parameter
+
+
+class SmaCross(Strategy, name="sma-cross"):
+    """Holds its budget while the fast average of closing prices is above the slow one."""
+
+    fast: int = parameter(10, at_least=1, at_most=500, words="candles in the fast average")
+    slow: int = parameter(30, at_least=2, at_most=1000, words="candles in the slow average")
+    margin_percent: Decimal = parameter(
+        Decimal(0),
+        at_least=Decimal(0),
+        at_most=Decimal(10),
+        words="percent of the slow average by which the fast one must be above or below it; "
+        "in between all stays as it is",
+    )
+
+    def objection(self) -> str | None:
+        return None if self.fast < self.slow else f"fast {self.fast} is not under slow {self.slow}"
+
+    @property
+    def history(self) -> int:
+        return self.slow
+
+    def decide(self, view: View) -> Decision:
+        fast = float(view.candles.sma(self.fast)[-1])
+        slow = float(view.candles.sma(self.slow)[-1])
+        margin = slow * float(self.margin_percent) / 100
+        above = fast - slow
+        shown = {"fast": fast, "slow": slow, "above": above}
+        if abs(above) <= margin:
+            return Decision(
+                verdict="stays: the averages are too close to each other",
+                indicators=shown,
+                nearest=f"fast {fast:.8g} is {abs(above):.3g} from slow {slow:.8g}, "
+                f"needs more than {margin:.3g}",
+            )
+        if above > 0:
+            return Decision(
+                verdict="in: the fast average is above the slow one",
+                indicators=shown,
+                nearest=f"to leave: fast {fast:.8g} is {above:.3g} above slow {slow:.8g}",
+                target=ALL,
+            )
+        return Decision(
+            verdict="out: the fast average is below the slow one",
+            indicators=shown,
+            nearest=f"to enter: fast {fast:.8g} is {-above:.3g} below slow {slow:.8g}",
+            target=NOTHING,
+        )
