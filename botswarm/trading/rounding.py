@@ -17,11 +17,13 @@ def fit(order: Order, instrument: Instrument) -> Verdict:
     """Never more than was asked for, at no worse a price; else the reason why it cannot be."""
     if not instrument.is_trading:
         return Refused(order, f"{instrument.market} is not trading")
-    with localcontext(_EXACT):
-        rounded = _rounded(order, instrument)
-        if objection := _objection(rounded, instrument):
-            return Refused(order, objection)
-    return Approved(rounded)
+    try:
+        with localcontext(_EXACT):
+            rounded = _rounded(order, instrument)
+            objection = _objection(rounded, instrument)
+    except ArithmeticError as error:
+        return Refused(order, f"its numbers cannot be rounded exactly ({type(error).__name__})")
+    return Approved(rounded) if objection is None else Refused(order, objection)
 
 
 def _rounded(order: Order, instrument: Instrument) -> Order:
