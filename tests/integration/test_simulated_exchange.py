@@ -541,6 +541,17 @@ def test_a_clean_end_skips_no_trade_number() -> None:
         assert first["id"] == last + 1
 
 
+def test_a_scenario_goes_on_where_it_was_unless_another_is_asked_for() -> None:
+    with SimulatedExchangeServer(options=["--scenario", "trend"]) as server:
+        server.restart()
+        first, second = server.journal("start")
+        assert second["epoch"] == first["epoch"] < second["at"]
+        server.options = ["--scenario", "flash-crash"]
+        server.restart()
+        third = server.journal("start")[-1]
+        assert third["epoch"] == third["at"] > second["at"]
+
+
 def test_a_second_exchange_in_the_same_folder_or_on_the_same_port_is_refused(
     tmp_path: Path, exchange: SimulatedExchangeServer
 ) -> None:
@@ -596,10 +607,10 @@ serve(
 
 
 class HurriedExchange(SimulatedExchangeServer):
-    """Pings every fifth of a second and gives up after one; a line lives four."""
+    """Pings every 0.4 s and gives up after 1.2 s; a line lives 4 s."""
 
     def _launch(self) -> None:
-        times = ("0.2", "1.0", "4.0")
+        times = ("0.4", "1.2", "4.0")
         self._run([sys.executable, "-c", HURRIED, self.state_dir, str(self.port), *times])
 
 
@@ -619,12 +630,12 @@ def test_who_answers_pings_stays_until_the_lifetime_is_over_and_who_does_not_goe
             assert 3 < closed_after_s(line) < 6
         with stream(server, "/ws/btcusdt@trade") as line:
             line.pong = lambda payload="": None
-            assert 0.8 < closed_after_s(line) < 2.5
+            assert 1 < closed_after_s(line) < 3
         with stream(server, "/ws/btcusdt@trade") as line:
             answer = line.pong
             # Right in form, wrong in content: it keeps nothing alive.
             line.pong = lambda payload="": answer(b"something else")
-            assert 0.8 < closed_after_s(line) < 2.5
+            assert 1 < closed_after_s(line) < 3
 
 
 # --- when something is wrong ------------------------------------------------------------------

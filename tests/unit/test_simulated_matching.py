@@ -436,3 +436,20 @@ def test_an_order_whose_end_was_torn_off_the_journal_expires(floor: Floor) -> No
     assert [entry["type"] for entry in entries_of(restored.repairs)] == ["expire"]
     assert [order.account for order in exchange.open_orders("ann")] == ["ann"]
     assert exchange.open_orders("bob") == []
+
+
+def test_the_oldest_ended_orders_are_forgotten_and_open_ones_never(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botswarm.exchanges.simulated.exchange.ORDERS_KEPT", 5)
+    monkeypatch.setattr("botswarm.exchanges.simulated.exchange.TRADES_KEPT", 4)
+    resting, _ = floor.place("ann", Side.BUY, "1", "50", client_order_id="resting")
+    for number in range(10):
+        floor.place("bob", Side.SELL, "0.1", "60", client_order_id=f"ask-{number}")
+        floor.place("cyd", Side.BUY, "0.1", "60", client_order_id=f"bid-{number}")
+    assert len(floor.market.orders) == 5
+    assert floor.exchange.find("ann", "BTCUSDT", client_id="resting") is resting
+    assert floor.exchange.find("bob", "BTCUSDT", client_id="ask-0") is None
+    assert floor.exchange.find("bob", "BTCUSDT", client_id="ask-9") is not None
+    assert 4 <= len(floor.market.trades["bob"]) < 6
+    assert floor.market.trades["bob"][-1].trade_id == 10

@@ -23,6 +23,9 @@ from botswarm.exchanges.simulated.orders import (
 
 HOUSES: Final = ("house-maker", "house-taker")
 """The accounts of the synthetic market. They start with the rest of all the money there is."""
+ORDERS_KEPT: Final = 100_000
+TRADES_KEPT: Final = 200_000
+"""Of each market, for questions about the past; open orders are kept whatever their age."""
 MONEY_OF_ALL: Final = Decimal(1_000_000_000)
 """Of each asset: what every account and the exchange own together, now and for ever."""
 
@@ -104,6 +107,12 @@ class Market:
     trades: dict[str, list[OwnTrade]] = field(default_factory=dict)
     """Of customers, by account."""
 
+    def note_trade(self, account: str, trade: OwnTrade) -> None:
+        trades = self.trades.setdefault(account, [])
+        trades.append(trade)
+        if len(trades) >= TRADES_KEPT + TRADES_KEPT // 2:
+            del trades[:-TRADES_KEPT]  # a third at once: one at a time would move them all
+
 
 class Exchange:
     """Deterministic: the same calls in the same order give the same facts, to the last digit.
@@ -167,7 +176,7 @@ class Exchange:
             raise refusal.would_take()
         self._lock(order, market.rules, matching)
         order.id = self._next_id(order.account)
-        self._remember(market, order)
+        self.remember(market, order)
         facts: list[Fact] = [Opened(order=order, at_ms=now_ms)]
         if order.force is Force.FOK and matching.quantity < order.quantity:
             facts.append(self._end(market, order, Status.EXPIRED, now_ms, reason="FOK"))
@@ -252,9 +261,16 @@ class Exchange:
         self.accounts[order.account].lock(given(order, rules), amount)
         order.locked = amount
 
-    def _remember(self, market: Market, order: VenueOrder) -> None:
+    def remember(self, market: Market, order: VenueOrder) -> None:
+        """Make a new order findable, and forget the oldest that has ended."""
         if order.id < 0:
             return
+        if len(market.orders) >= ORDERS_KEPT:
+            old = next(each for each in market.orders.values() if not each.status.is_open)
+            del market.orders[old.id]
+            named = (old.account, old.client_order_id)
+            if market.newest_by_client_id.get(named) is old:
+                del market.newest_by_client_id[named]
         market.orders[order.id] = order
         market.open[order.id] = order
         market.newest_by_client_id[order.account, order.client_order_id] = order
@@ -356,7 +372,8 @@ class Exchange:
         order.trade_ids.append(market.last_trade_id)
         if not order.status.is_open:
             market.open.pop(order.id, None)
-        market.trades.setdefault(order.account, []).append(
+        market.note_trade(
+            order.account,
             OwnTrade(
                 symbol=market.rules.symbol,
                 trade_id=market.last_trade_id,
@@ -368,7 +385,7 @@ class Exchange:
                 commission_asset=share.commission_asset,
                 is_maker=share.is_maker,
                 at_ms=now_ms,
-            )
+            ),
         )
 
     def _end(

@@ -201,8 +201,7 @@ def _restore_order(exchange: Exchange, entry: Entry) -> None:
         updated_ms=entry["at"],
     )
     exchange.last_order_id = max(exchange.last_order_id, order.id)
-    market.orders[order.id] = market.open[order.id] = order
-    market.newest_by_client_id[order.account, order.client_order_id] = order
+    exchange.remember(market, order)
 
 
 def _restore_fill(exchange: Exchange, entry: Entry) -> None:
@@ -228,7 +227,8 @@ def _restore_fill(exchange: Exchange, entry: Entry) -> None:
     order.updated_ms = entry["at"]
     order.trade_ids.append(entry["trade_id"])
     _set_status(market, order, Status(entry["status"]))
-    market.trades.setdefault(order.account, []).append(
+    market.note_trade(
+        order.account,
         OwnTrade(
             symbol=order.symbol,
             trade_id=entry["trade_id"],
@@ -240,7 +240,7 @@ def _restore_fill(exchange: Exchange, entry: Entry) -> None:
             commission_asset=entry["commission_asset"],
             is_maker=entry["is_maker"],
             at_ms=entry["at"],
-        )
+        ),
     )
 
 

@@ -79,6 +79,21 @@ class Journal:
         os.close(self._fd)
 
 
+def last_start(path: Path) -> Entry | None:
+    """How the last exchange was started, without reading everything that came of it."""
+    try:
+        file = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    found = None
+    with file:
+        for line in file:
+            if line.startswith('{"type": "start"') and line.endswith("\n"):
+                found = line
+    entry: Entry | None = json.loads(found) if found else None
+    return entry
+
+
 def read(path: Path) -> Iterator[Entry]:
     """Every whole line, oldest first."""
     try:

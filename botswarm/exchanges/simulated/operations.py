@@ -221,7 +221,7 @@ class Operations:
         found = [
             trade
             for trade in market.trades.get(ACCOUNT, [])
-            if self._is_visible(market.orders[trade.order_id])
+            if self._is_visible(market.orders.get(trade.order_id))
             and (order_id is None or trade.order_id == order_id)
             and (first is None or trade.trade_id >= first)
             and (start is None or trade.at_ms >= start)
@@ -298,8 +298,9 @@ class Operations:
             )
         return self.exchange.find(ACCOUNT, symbol, order_id=order_id, client_id=client_id)
 
-    def _is_visible(self, order: VenueOrder) -> bool:
-        return order.visible_from_ms <= self.service.now_ms()
+    def _is_visible(self, order: VenueOrder | None) -> bool:
+        """One that was forgotten hides nothing: it ended long ago."""
+        return order is None or order.visible_from_ms <= self.service.now_ms()
 
 
 def _names(several: str) -> list[str]:

@@ -13,7 +13,7 @@ from botswarm.exchanges.simulated.accounts import Fees
 from botswarm.exchanges.simulated.candles import Candles
 from botswarm.exchanges.simulated.exchange import Fact, Traded, is_customer
 from botswarm.exchanges.simulated.faults import Faults
-from botswarm.exchanges.simulated.journal import Entry, Journal, read
+from botswarm.exchanges.simulated.journal import Entry, Journal, last_start, read
 from botswarm.exchanges.simulated.limits import OrderLimits
 from botswarm.exchanges.simulated.market import LISTINGS, STEP_MS, SyntheticMarket
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
@@ -40,8 +40,7 @@ class Service:
         self.silent_until_ms = 0
         self.last_step_ms = 0
         now_ms = self.now_ms()
-        entries = list(read(journal.path))
-        epoch_ms = self._epoch(entries, now_ms)
+        epoch_ms = self._epoch(now_ms)
         self.market = SyntheticMarket.of(
             LISTINGS,
             seed=options.seed,
@@ -52,7 +51,7 @@ class Service:
         self.exchange = self.market.exchange
         self.users = UserData(self.exchange, self.faults)
         self.publisher = self._publisher(now_ms)
-        self._open(entries, epoch_ms, now_ms)
+        self._open(epoch_ms, now_ms)
 
     def now_ms(self) -> int:
         """The exchange's own time, which may have been told to be wrong."""
@@ -60,16 +59,13 @@ class Service:
 
     # --- coming back ----------------------------------------------------------------------
 
-    def _epoch(self, entries: Sequence[Entry], now_ms: int) -> int:
+    def _epoch(self, now_ms: int) -> int:
         """The same scenario goes on where it was; another begins."""
-        for entry in reversed(entries):
-            if entry["type"] == "start":
-                same = (entry["scenario"], entry["seed"]) == (
-                    self.options.scenario,
-                    self.options.seed,
-                )
-                return int(entry["epoch"]) if same else now_ms
-        return now_ms
+        last = last_start(self.journal.path)
+        now = (self.options.scenario, self.options.seed)
+        if last is None or (last["scenario"], last["seed"]) != now:
+            return now_ms
+        return int(last["epoch"])
 
     def _publisher(self, now_ms: int) -> Publisher:
         candles = {
@@ -78,7 +74,8 @@ class Service:
         }
         return Publisher(self.exchange, candles, self.hub, now_ms)
 
-    def _open(self, entries: Sequence[Entry], epoch_ms: int, now_ms: int) -> None:
+    def _open(self, epoch_ms: int, now_ms: int) -> None:
+        entries = read(self.journal.path)
         restored = history.restore(self.exchange, entries, {ACCOUNT: self.fees}, now_ms)
         self.reserved = restored.ids
         for symbol, last in restored.ids.aggregates.items():
