@@ -426,9 +426,7 @@ apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
 
 def up(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
     ensure_venv(checkout, "run", wanted)
-    # One process needs no supervisor. More join it, through one, when they exist.
-    command = procfile(checkout.root)["broker"]
-    start(checkout, [*command, *arguments])
+    start(checkout, ["botswarm", "up", *arguments])
 
 
 def test(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
@@ -507,12 +505,6 @@ def clean(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) 
 def build_requirements(root: Path) -> list[str]:
     settings = tomllib.loads((root / "pyproject.toml").read_text())
     return [str(requirement) for requirement in settings["build-system"]["requires"]]
-
-
-def procfile(root: Path) -> dict[str, list[str]]:
-    lines = (root / "Procfile").read_text().splitlines()
-    pairs = (line.partition(":") for line in lines if line.strip() and not line.startswith("#"))
-    return {name.strip(): shlex.split(command) for name, _, command in pairs}
 
 
 def start(checkout: Checkout, command: list[str]) -> NoReturn:

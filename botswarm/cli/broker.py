@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from botswarm.cli import standby
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotInProduction
 from botswarm.cli.session import Answer, Session
@@ -43,8 +44,9 @@ def _flags(command: Callback) -> Callback:
 
 @broker.command("run")
 @_flags
+@standby.if_needed
 @click.pass_obj
-def run(session: Session, /, **given: str | None) -> None:
+def run(session: Session, /, if_needed: bool, **given: str | None) -> None:
     """Run the embedded broker until it is told to stop.
 
     It listens on 127.0.0.1 only, keeps its journal in the state folder and writes its address
@@ -54,8 +56,14 @@ def run(session: Session, /, **given: str | None) -> None:
         name: (_flag(name), value) for name, value in given.items()
     }
     flags["log_level"] = ("-v", "debug" if session.verbose else None)
+    if not if_needed:
+        refuse_in_production(session)
+    configuration = session.configuration(**flags)
+    settings = configuration.settings
+    if if_needed and (reason := standby.broker_elsewhere(configuration)):
+        standby.stand_by(settings, reason)
+        return
     refuse_in_production(session)
-    settings = session.settings(**flags)
 
     from botswarm import logs
     from botswarm.broker.options import BrokerOptions

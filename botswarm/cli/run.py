@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+from botswarm.cli import standby, up
 from botswarm.cli.command import Group
 from botswarm.cli.session import Session
 from botswarm.config.table import BY_NAME
@@ -38,8 +40,9 @@ def _exchange_flags(command: Callback) -> Callback:
 
 @run.command("exchange")
 @_exchange_flags
+@standby.if_needed
 @click.pass_obj
-def exchange(session: Session, /, **given: str | None) -> None:
+def exchange(session: Session, /, if_needed: bool, **given: str | None) -> None:
     """Run the simulated exchange: Binance's spot protocols and a market of its own.
 
     It listens on 127.0.0.1 only, keeps its journal in the state folder and writes its address
@@ -50,6 +53,9 @@ def exchange(session: Session, /, **given: str | None) -> None:
     }
     flags["log_level"] = ("-v", "debug" if session.verbose else None)
     settings = session.settings(**flags)
+    if if_needed and (reason := standby.exchange_elsewhere(settings)):
+        standby.stand_by(settings, reason)
+        return
 
     from botswarm import logs
     from botswarm.exchanges.simulated.limits import RateLimits
@@ -116,3 +122,11 @@ def beat(session: Session) -> None:
     from botswarm.cli import start
 
     start.celery(["beat", "--loglevel", session.settings().log_level], session.settings)
+
+
+@run.command("all")
+@up.options
+@click.pass_obj
+def run_all(session: Session, procfile: Path | None, no_demo: bool) -> None:
+    """Run the whole swarm in one container, until it is told to stop: the same as botswarm up."""
+    up.start(session, procfile, with_demo=not no_demo)

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import click
 
+from botswarm.cli import standby
 from botswarm.cli.command import Command
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
-from botswarm.errors import NotFound, TimedOut
+from botswarm.errors import NotFound, Refused, TimedOut
 
 if TYPE_CHECKING:
     from botswarm.config import Configuration
@@ -26,33 +27,42 @@ if TYPE_CHECKING:
 
 PROCFILE = Path("Procfile")
 DOWN_S = 150.0
+Callback = Callable[..., Any]
+
+
+def options(command: Callback) -> Callback:
+    command = click.option(
+        "--no-demo", is_flag=True, help="Put no demo bots into an empty ledger."
+    )(command)
+    return click.option(
+        "--procfile",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="What to run; else the Procfile of this folder, else the one that was installed.",
+    )(command)
 
 
 @click.command(cls=Command)
-@click.option(
-    "--procfile",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=PROCFILE,
-    show_default=True,
-    help="What to run.",
-)
-@click.option("--no-demo", is_flag=True, help="Put no demo bots into an empty ledger.")
+@options
 @click.pass_obj
-def up(session: Session, procfile: Path, no_demo: bool) -> None:
+def up(session: Session, procfile: Path | None, no_demo: bool) -> None:
     """Run the whole swarm in the foreground, until Ctrl-C.
 
     Starts what the Procfile lists, in order, and starts again what ends. Without a RabbitMQ URL
     it runs the embedded broker; without an exchange account the simulated exchange, and on an
-    empty ledger twelve demo bots. Ctrl-C stops in order: a worker that is finishing an order
+    empty ledger the demo's bots. Ctrl-C stops in order: a worker that is finishing an order
     is waited for.
     """
+    start(session, procfile, with_demo=not no_demo)
+
+
+def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
     from botswarm.supervisor import up as swarm
     from botswarm.supervisor.console import Console
 
     configuration = session.configuration()
-    plan = _plan(session, configuration, procfile, with_demo=not no_demo)
     settings = configuration.settings
     is_terminal = sys.stdout.isatty()
+    plan = _plan(session, configuration, procfile, with_demo=with_demo)
     began = time.monotonic()
     seen: set[str] = set()
 
@@ -69,36 +79,47 @@ def up(session: Session, procfile: Path, no_demo: bool) -> None:
         coloured=is_terminal and session.color is not False,
         on_event=on_event,
     )
+    for warning in session.warnings:
+        console.say("up", f"warning: {warning}")
     swarm.run(plan, console.say)
 
 
 def _plan(
-    session: Session, configuration: Configuration, procfile: Path, *, with_demo: bool
+    session: Session, configuration: Configuration, procfile: Path | None, *, with_demo: bool
 ) -> Plan:
     from botswarm.supervisor.plan import read_procfile
     from botswarm.supervisor.up import Plan
 
     settings = configuration.settings
-    skip: dict[str, str] = {}
-    if settings.broker_url is not None and not _is_embedded(configuration.origins["broker_url"]):
-        skip["broker"] = f"the broker is {settings.broker_url.masked}"
-    if settings.binance_api_key is not None:
-        skip["exchange"] = "an exchange account is configured"
+    found = {
+        "broker": standby.broker_elsewhere(configuration),
+        "exchange": standby.exchange_elsewhere(settings),
+    }
+    skip = {name: reason for name, reason in found.items() if reason is not None}
     return Plan(
         state_dir=settings.state_dir,
-        lines=read_procfile(procfile),
+        lines=read_procfile(procfile or _procfile()),
         skip=skip,
         environment=_environment(session, configuration),
         ready={
             "broker": _accepts(settings.state_dir, "broker"),
             "exchange": _accepts(settings.state_dir, "exchange"),
         },
+        names={
+            "broker": "broker     embedded, in " + str(settings.state_dir),
+            "exchange": f"exchange   simulated, scenario {settings.exchange_scenario}",
+            "release": f"ledger     {settings.database_url.masked}",
+        },
         seed=["botswarm", "bot", "demo"] if with_demo and "exchange" not in skip else None,
     )
 
 
-def _is_embedded(origin: str) -> bool:
-    return origin.startswith("embedded broker")
+def _procfile() -> Path:
+    if PROCFILE.exists():
+        return PROCFILE
+    import botswarm.supervisor
+
+    return Path(botswarm.supervisor.__file__).with_name(PROCFILE.name)
 
 
 def _environment(session: Session, configuration: Configuration) -> dict[str, str]:
@@ -109,6 +130,8 @@ def _environment(session: Session, configuration: Configuration) -> dict[str, st
     # The profile and the file that were named for us are named for them too.
     if session.profile is not None:
         environment["BOTSWARM_ENV"] = session.profile
+    # The console turns JSON into what the reader wants; what is text already it cannot.
+    environment["BOTSWARM_LOG_FORMAT"] = "json"
     if session.verbose:
         environment["BOTSWARM_LOG_LEVEL"] = "debug"
     elif configuration.origins["log_level"].startswith("default"):
@@ -161,14 +184,14 @@ def _card(state_dir: Path, part: str) -> tuple[str, int] | None:
 )
 @click.pass_obj
 def down(session: Session, timeout_s: float) -> Answer:
-    """Stop the swarm that runs on this state folder, in order, and wait for it."""
+    """Stop the swarm that runs on this machine, in order, and wait for it."""
     from botswarm.supervisor import record
 
     state_dir = session.settings().state_dir
     notes = record.read(state_dir)
     if notes is None:
         return Answer(data={"stopped": False}, text="No swarm runs here.")
-    os.kill(notes.pid, signal.SIGTERM)
+    _tell_to_stop(notes.pid)
     deadline = time.monotonic() + timeout_s
     while record.read(state_dir) is not None:
         if time.monotonic() > deadline:
@@ -180,10 +203,21 @@ def down(session: Session, timeout_s: float) -> Answer:
     return Answer(data={"stopped": True, "pid": notes.pid}, text="Stopped.")
 
 
+def _tell_to_stop(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended by itself
+    except PermissionError as error:
+        raise Refused(
+            f"the swarm (pid {pid}) belongs to another user", cure="stop it as that user"
+        ) from error
+
+
 @click.command(cls=Command)
 @click.pass_obj
 def ps(session: Session) -> Answer:
-    """List the processes of the swarm that runs on this state folder."""
+    """List the swarm's processes on this machine: those of this state folder."""
     from botswarm.supervisor import record
 
     state_dir = session.settings().state_dir

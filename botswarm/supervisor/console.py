@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 COLOURS: Final = (36, 33, 35, 32, 34, 96, 93, 95)
@@ -32,12 +32,12 @@ class Console:
 
     def say(self, name: str, line: str) -> None:
         record = _record_of(line)
-        if self._on_event is not None and "event" in record:
-            self._on_event(str(record["event"]), record)
         if self._as_json:
             self._print(json.dumps({"process": name, **record}, default=str))
         else:
             self._print(self._as_text(name, record))
+        if self._on_event is not None and "event" in record:
+            self._on_event(str(record["event"]), record)
 
     def _print(self, text: str) -> None:
         try:
@@ -48,7 +48,7 @@ class Console:
 
     def _as_text(self, name: str, record: Mapping[str, Any]) -> str:
         level = str(record.get("level", "info"))
-        at = str(record.get("time", ""))[11:19] or time.strftime("%H:%M:%S")
+        at = str(record.get("time", ""))[11:19]
         beside = " ".join(f"{key}={value}" for key, value in record.items() if key not in USUAL)
         words = str(record.get("message", ""))
         if level in LEVEL_COLOURS:
@@ -76,4 +76,5 @@ def _record_of(line: str) -> dict[str, Any]:
             record = None
         if isinstance(record, dict) and "message" in record:
             return record
-    return {"level": "info", "message": line}
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"time": now, "level": "info", "message": line}

@@ -19,7 +19,7 @@ FOUNDATIONS: Final = ("broker", "exchange")
 RELEASE: Final = "release"
 
 # How long a process may take to end by itself before it is killed. Workers get longer than any
-# task may run: a worker that is finishing an order is never killed.
+# order may take (90 s): a worker that is finishing one is never killed.
 GRACE_S: Final = 15.0
 WORKER_GRACE_S: Final = 120.0
 # In this order: first who makes work, then who does it, then what they stand on.
@@ -68,11 +68,11 @@ def read_procfile(path: Path) -> Sequence[Line]:
     lines: dict[str, Line] = {}
     problems = []
     for number, raw in enumerate(text.splitlines(), 1):
-        written = raw.partition("#")[0].strip()
-        if not written:
+        written = raw.strip()
+        if not written or written.startswith("#"):
             continue
         found = _LINE.fullmatch(written)
-        if found is None:
+        if found is None or not _is_command(found[2]):
             problems.append(Problem(f"{path}:{number} is no process", "write it as name: command"))
         elif found[1] in lines:
             problems.append(Problem(f"{path}:{number} names {found[1]} again", "choose a new name"))
@@ -83,6 +83,13 @@ def read_procfile(path: Path) -> Sequence[Line]:
     if problems:
         raise Misconfigured(*problems)
     return list(lines.values())
+
+
+def _is_command(text: str) -> bool:
+    try:
+        return bool(shlex.split(text))
+    except ValueError:  # a quotation mark without its second
+        return False
 
 
 def needed(lines: Sequence[Line], skip: Mapping[str, str]) -> Sequence[Line]:

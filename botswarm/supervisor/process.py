@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from botswarm.supervisor.plan import Line
@@ -19,15 +20,19 @@ BACKOFF_MAX_S: Final = 30.0
 # A process that ran so long was healthy: its next end starts the backoff anew.
 HEALTHY_S: Final = 30.0
 LINE_BYTES_MAX: Final = 256 * 1024
+LAST_LINES_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.1
+CANNOT_START: Final = 127  # what a shell answers for a command that is not there
 
 Say = Callable[[str, str], None]
 _PR_SET_PDEATHSIG: Final = 1
+_LIBC = ctypes.CDLL(None)
 
 
 def _die_with_parent() -> None:
     """Were we killed with SIGKILL, the children are asked to end as we would have asked them."""
-    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    with contextlib.suppress(AttributeError):  # only Linux has it
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
@@ -40,6 +45,9 @@ class Process:
         self._say = say
         self._child: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._orphans: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -52,27 +60,42 @@ class Process:
 
     async def run_once(self) -> int:
         """Start it, pass its lines on until it ends, and answer its exit code."""
-        self._child = child = await asyncio.create_subprocess_exec(
-            *self.line.words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            # Of a group of its own: Ctrl-C reaches us alone, and we stop in order.
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-            env=self._environment,
-            limit=LINE_BYTES_MAX,
-        )
+        self._idle.clear()
+        try:
+            child = await self._start()
+            if child is None:
+                return CANNOT_START
+            assert child.stdout is not None
+            listening = asyncio.create_task(self._listen(child.stdout))
+            code = await child.wait()
+            await self._look_after_orphans(child.pid)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listening, LAST_LINES_S)
+            return code
+        finally:
+            self._idle.set()
+
+    async def _start(self) -> asyncio.subprocess.Process | None:
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *self.line.words,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                # Of a group of its own: Ctrl-C reaches us alone, and we stop in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+                env=self._environment,
+                limit=LINE_BYTES_MAX,
+            )
+        except OSError as error:
+            self._say("up", f"{self.name} cannot be started: {self.line.command}: {error.strerror}")
+            return None
+        self._child = child
         self.state, self.started_at = "running", datetime.now(UTC)
-        assert child.stdout is not None
-        listening = asyncio.create_task(self._listen(child.stdout))
-        code = await child.wait()
-        # What it forked and left behind holds locks and sockets its successor needs, and our
-        # end of its pipe.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await listening
-        return code
+        if self._stopping.is_set():
+            self._terminate()  # told to stop while it was being started
+        return child
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         while True:
@@ -83,7 +106,24 @@ class Process:
                 continue
             if not raw:
                 return
-            self._say(self.name, raw.decode(errors="replace").rstrip())
+            if text := raw.decode(errors="replace").rstrip():
+                self._say(self.name, text)
+
+    async def _look_after_orphans(self, group: int) -> None:
+        """A worker that was killed leaves children, and one may be finishing an order.
+
+        They end by themselves when they are idle; their successor need not wait for the others.
+        """
+        if await _is_gone(group, within_s=1.0):
+            return
+        task = asyncio.create_task(self._end_orphans(group))
+        self._orphans.add(task)
+        task.add_done_callback(self._orphans.discard)
+
+    async def _end_orphans(self, group: int) -> None:
+        if not await _is_gone(group, within_s=self.line.grace_s):
+            self._say("up", f"what {self.name} left behind did not end: killing it")
+            _kill(group)
 
     async def keep(self) -> None:
         """Run it until told to stop; however it ends, it is started again, ever later."""
@@ -96,7 +136,7 @@ class Process:
             if time.monotonic() - began >= HEALTHY_S:
                 pause = BACKOFF_S
             self.state = "restarting"
-            self._say("up", f"{self.name} {_how_it_ended(code)}; starting it again in {pause:g} s")
+            self._say("up", f"{self.name} {how_it_ended(code)}; starting it again in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(pause * 2, BACKOFF_MAX_S)
@@ -106,24 +146,58 @@ class Process:
     async def stop(self) -> None:
         """Ask it to end; kill it only when its time to finish is long over."""
         self._stopping.set()
-        child = self._child
-        if child is None or child.returncode is not None:
-            return
-        self.state = "stopping"
-        with contextlib.suppress(ProcessLookupError):
-            child.terminate()
+        self._terminate()
         try:
-            await asyncio.wait_for(child.wait(), self.line.grace_s)
+            await asyncio.wait_for(self._idle.wait(), self.line.grace_s)
         except TimeoutError:
             self._say("up", f"{self.name} did not end within {self.line.grace_s:g} s: killing it")
+            if self.pid is not None:
+                _kill(self.pid)
+            await self._idle.wait()
+        await asyncio.gather(*self._orphans)
+
+    def _terminate(self) -> None:
+        if self.pid is not None and self._child is not None:
+            self.state = "stopping"
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+                self._child.terminate()
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     with contextlib.suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name}"
     return f"was ended by signal {-code}"
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+async def _is_gone(group: int, *, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while _lives(group):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(LOOK_EVERY_S)
+    return True
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of the group still runs; one that only waits to be reaped does not."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    stats = list(Path("/proc").glob("[0-9]*/stat"))
+    return not stats or any(_runs_in(group, stat) for stat in stats)
+
+
+def _runs_in(group: int, stat: Path) -> bool:
+    with contextlib.suppress(OSError):
+        # The second field is the program's name, in brackets, and may hold anything.
+        state, _, found = stat.read_text().rpartition(")")[2].split()[:3]
+        return int(found) == group and state != "Z"
+    return False

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from botswarm.errors import Unreachable
 
@@ -62,6 +64,21 @@ def _is_held(state_dir: Path) -> bool:
     return False
 
 
+def _lock(lock: IO[str], state_dir: Path) -> None:
+    for patience in range(10, -1, -1):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            # Somebody who only looks whether it is held, holds it for a moment.
+            if not patience:
+                raise Unreachable(
+                    f"a swarm already runs on {state_dir}",
+                    cure="look at it with botswarm ps, or stop it with botswarm down",
+                ) from error
+        time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def sole_supervisor(state_dir: Path) -> Iterator[None]:
     """One per state folder: two would start everything twice."""
@@ -74,13 +91,7 @@ def sole_supervisor(state_dir: Path) -> Iterator[None]:
             cure="choose another with BOTSWARM_STATE_DIR, or mend its permissions",
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Unreachable(
-                f"a swarm already runs on {state_dir}",
-                cure="look at it with botswarm ps, or stop it with botswarm down",
-            ) from error
+        _lock(lock, state_dir)
         try:
             yield
         finally:

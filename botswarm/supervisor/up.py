@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,11 @@ from typing import Final
 from botswarm.errors import BotswarmError, TimedOut, Unreachable
 from botswarm.supervisor import record
 from botswarm.supervisor.plan import FOUNDATIONS, RELEASE, STOP_STAGES, Line, needed
-from botswarm.supervisor.process import Process, Say
+from botswarm.supervisor.process import Process, Say, how_it_ended
 
 READY_S: Final = 60.0
+# A foundation that ends so often before it was ready will not come up by waiting.
+ENDS_AT_START_MAX: Final = 4
 NOTES_EVERY_S: Final = 1.0
 
 IsReady = Callable[[], bool]
@@ -34,6 +37,8 @@ class Plan:
     environment: Mapping[str, str]
     ready: Mapping[str, IsReady]
     """For each foundation: can the others begin?"""
+    names: Mapping[str, str]
+    """What to call a foundation or step when it is done, such as ``ledger    sqlite …``."""
     seed: Sequence[str] | None
     """A command that puts the demo's bots into an empty ledger."""
 
@@ -48,18 +53,26 @@ class Swarm:
         self._processes = [
             Process(line, plan.environment, say) for line in needed(plan.lines, plan.skip)
         ]
+        self._steps: list[Process] = []
         self._keepers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT; raises BotswarmError where the start fails."""
+        """Until SIGTERM, SIGINT or SIGHUP; raises BotswarmError where the start fails."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._told_to_stop)
         notes = asyncio.create_task(self._keep_notes())
+        starting = asyncio.create_task(self._start())
+        told = asyncio.create_task(self._stop.wait())
         try:
-            await self._start()
-            await self._stop.wait()
+            await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+            await told
         finally:
+            told.cancel()
+            starting.cancel()
+            await asyncio.gather(starting, told, return_exceptions=True)
             await self._stop_in_order()
             notes.cancel()
 
@@ -86,7 +99,7 @@ class Swarm:
             for step in steps:
                 group.create_task(step)
         if self._plan.seed and not self._stop.is_set():
-            await self._once("seed", Line("seed", " ".join(self._plan.seed)))
+            await self._once("seed", Line("seed", shlex.join(self._plan.seed)))
         if self._stop.is_set():
             return
         rest = [process for process in self._processes if process.name not in FOUNDATIONS]
@@ -99,21 +112,27 @@ class Swarm:
 
     async def _once(self, name: str, line: Line) -> None:
         step = Process(line, self._plan.environment, self._say)
-        code = await step.run_once()
+        self._steps.append(step)
+        # Shielded: told to stop, we end it by stopping it, not by forgetting it.
+        code = await asyncio.shield(asyncio.create_task(step.run_once()))
         if code != 0 and not self._stop.is_set():
             raise Unreachable(
-                f"{line.command!r} ended with exit code {code}",
-                cure="its own lines above say why",
+                f"{line.command!r} {how_it_ended(code)}", cure="its own lines above say why"
             )
-        self._tell(f"{name} done")
+        self._tell(self._plan.names.get(name, f"{name} done"))
 
     async def _wait_ready(self, process: Process) -> None:
         is_ready, deadline = self._plan.ready[process.name], time.monotonic() + READY_S
         while not self._stop.is_set():
             # It asks sockets and files: quick, but not to be waited for here.
             if process.pid is not None and await asyncio.to_thread(is_ready):
-                self._tell(f"{process.name} ready")
+                self._tell(self._plan.names.get(process.name, f"{process.name} ready"))
                 return
+            if process.restarts >= ENDS_AT_START_MAX:
+                raise Unreachable(
+                    f"{process.name} ended {process.restarts} times before it was ready",
+                    cure="its own lines above say why",
+                )
             if time.monotonic() > deadline:
                 raise TimedOut(
                     f"{process.name} was not ready after {READY_S:g} s",
@@ -125,6 +144,7 @@ class Swarm:
 
     async def _stop_in_order(self) -> None:
         self._tell("stopping")
+        await asyncio.gather(*(step.stop() for step in self._steps))
         for stage in range(len(STOP_STAGES)):
             here = [each for each in self._processes if each.line.stop_stage == stage]
             await asyncio.gather(*(process.stop() for process in here))

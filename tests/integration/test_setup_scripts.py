@@ -77,7 +77,6 @@ class Project:
             '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         )
         (root / "setup.cfg").write_text("")
-        (root / "Procfile").write_text("broker: botswarm broker run\n")
         for name in bootstrap.LOCK_FILES.values():
             (root / name).write_text("# nothing to install\n")
 
@@ -132,7 +131,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """One that has been set up; tests that share it leave it as they found it."""
     made = Project(tmp_path_factory.mktemp("ready") / "checkout")
     code, out, err = made.run("up", "--flag", PYTHON=REAL_PYTHON)
-    assert (code, out) == (0, "ran botswarm broker run --flag\n"), err
+    assert (code, out) == (0, "ran botswarm up --flag\n"), err
     yield made
     made.end()
 
@@ -217,7 +216,7 @@ def test_a_variable_python_that_does_not_run_is_named(tmp_path: Path) -> None:
 
 def test_a_second_run_installs_nothing_and_says_nothing(ready: Project) -> None:
     made = ready.checkout.stamp.stat().st_mtime_ns
-    assert ready.run("up") == (0, "ran botswarm broker run\n", "")
+    assert ready.run("up") == (0, "ran botswarm up\n", "")
     assert ready.checkout.stamp.stat().st_mtime_ns == made
 
 
@@ -251,7 +250,7 @@ def test_a_set_up_that_was_killed_is_begun_anew_when_its_pip_has_ended(project: 
     assert "another set-up is at work" in second.stderr.readline()
     (project.root / "hold").unlink()
     code, out, err = ended(second)
-    assert (code, out) == (0, "ran botswarm broker run\n"), err
+    assert (code, out) == (0, "ran botswarm up\n"), err
     assert "an earlier set-up was interrupted" in err
     assert not project.checkout.unfinished.exists()
     assert list(project.root.glob(".venv.removed-*")) == []

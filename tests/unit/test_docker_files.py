@@ -73,11 +73,15 @@ def test_the_image_hands_signals_on_and_reaps_children() -> None:
     assert "tini" in " ".join(rest for word, rest in last_stage() if word == "RUN")
 
 
-def test_the_image_runs_a_line_of_the_procfile_and_asks_it_how_it_is() -> None:
-    command = " ".join(re.findall(r'"([^"]+)"', argument("CMD")))
-    lines = (ROOT / "Procfile").read_text().splitlines()
-    assert command in [line.partition(": ")[2] for line in lines]
-    assert argument("HEALTHCHECK").endswith(" CMD botswarm broker status --json || exit 1")
+def test_the_image_runs_the_whole_swarm_and_asks_it_how_it_is() -> None:
+    assert argument("CMD") == '["botswarm", "run", "all"]'
+    assert argument("HEALTHCHECK").endswith(" CMD botswarm ps --json || exit 1")
+
+
+def test_the_image_is_built_with_the_procfile_that_the_package_links_to() -> None:
+    packaged = ROOT / "botswarm" / "supervisor" / "Procfile"
+    assert packaged.resolve() == ROOT / "Procfile"
+    assert "Procfile" in next(line for line in DOCKERFILE.splitlines() if "LICENSE" in line)
 
 
 def test_the_compose_file_has_the_three_servers_and_each_says_when_it_is_well() -> None:

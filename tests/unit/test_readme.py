@@ -91,7 +91,9 @@ def test_every_line_of_the_procfile_starts_a_command_that_exists() -> None:
         name, separator, command = line.partition(": ")
         assert separator, f"not a Procfile line: {line!r}"
         assert name.isalpha()
-        assert f"## `{command}`" in (ROOT / "docs" / "commands.md").read_text()
+        words = re.match(r"botswarm(?: [a-z]+)+", command)
+        assert words, f"none of our commands: {command!r}"
+        assert f"## `{words[0]}`" in (ROOT / "docs" / "commands.md").read_text()
 
 
 def test_the_licence_is_the_whole_apache_text() -> None:
