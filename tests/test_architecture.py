@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # are started and found, and nothing of how they work.
     "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
     "supervisor": {"errors"},
-    "bench": GROUND | {"broker", "testing"},
+    "bench": GROUND | {"broker", "testing", "queueing"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {

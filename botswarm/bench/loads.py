@@ -236,10 +236,10 @@ def _first_handshake(server: AmqpServer, began: float, troubles: list[BaseExcept
 
 def memory_mb(server: AmqpServer) -> float:
     """Proportional set size of the broker's process and all its descendants."""
-    return sum(_pss_mb(pid) for pid in _family(server.pid))
+    return sum(_pss_mb(pid) for pid in family(server.pid))
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

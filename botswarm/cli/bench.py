@@ -31,3 +31,22 @@ def broker(session: Session, quick: bool) -> Answer:
 
     figures = main(quick=quick, progress=progress)
     return Answer(data=figures, text=table(figures))
+
+
+@bench.command("tasks")
+@click.option("--quick", is_flag=True, help="Smaller loads, fewer rounds.")
+@click.pass_obj
+def tasks(session: Session, quick: bool) -> Answer:
+    """Measure our Celery app beside bare Celery with the same guarantees, on both brokers.
+
+    Both: quorum queue, late acks, confirmed publishes, two children with a task each. Ours also
+    caps, logs, counts and checks routes. docs/bench.md defines every figure.
+    """
+    from botswarm.bench.tasks import main, table
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    figures = main(quick=quick, progress=progress)
+    return Answer(data=figures, text=table(figures))

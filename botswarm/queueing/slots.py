@@ -36,14 +36,13 @@ class FileSlots:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._prefix = f"{folder}/"
 
     def take(self, queue: str, cap: int) -> object | None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         for number in random.sample(range(cap), cap):
             # Opened anew each time: a lock belongs to the opening, so two threads that shared
             # one would both be given the same slot.
-            path = self._folder / f"{queue}.{number}"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = self._open(f"{self._prefix}{queue}.{number}")
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -54,6 +53,14 @@ class FileSlots:
             else:
                 return descriptor
         return None
+
+    def _open(self, path: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return os.open(path, flags, 0o600)
 
     def give_back(self, slot: object) -> None:
         assert isinstance(slot, int)
