@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import amqp
 import psutil
 import pytest
+from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
 
 from botswarm.config import Secret
 from botswarm.domain.market import Candle, Trade
@@ -24,6 +28,7 @@ from botswarm.feed.errands import Keeper
 from botswarm.feed.publisher import Publisher
 from botswarm.feed.tracker import Tracker
 from botswarm.ledger import migrate
+from botswarm.ledger.bots import Bot, Bots, BotState
 from botswarm.ledger.candles import Candles
 from botswarm.ledger.session import Database
 from botswarm.market.book import MarketBook
@@ -31,6 +36,7 @@ from botswarm.market.consumer import Follower
 from botswarm.market.history import first_whole
 from botswarm.market.wire import EXCHANGE, Digest
 from botswarm.messages import EvaluateMarket
+from botswarm.queueing.table import declared
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import (
     AmqpServer,
@@ -351,6 +357,63 @@ def test_the_ledger_gets_the_past_and_every_minute_that_closes(
     database.close()
 
 
+def test_only_markets_with_running_bots_ring_and_bots_may_come_and_go(
+    tmp_path: Path, exchange: SimulatedExchangeServer
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    database = Database(Secret(url))
+    migrate.migrate(database, wait_s=0)
+    bots, now = Bots(database), datetime.now(UTC)
+    with EmbeddedBrokerServer() as server, publishing(server) as channel:
+        for queue in declared():
+            queue.bind(channel).declare()
+        bots.create(a_bot("one", "ETH-USDT"), now, actor="test")
+        bots.create(a_bot("lost", "NOPE-USDT"), now, actor="test")
+        with FeedProcess(exchange.state_dir, server.url(), database_url=url) as feed:
+            assert rung_until(channel, lambda rung: len(rung) >= 3) == {"ETH-USDT"}
+            assert feed.said("has no market NOPE-USDT")
+            bots.create(a_bot("two", "SOL-USDT"), now, actor="test")
+            assert "SOL-USDT" in rung_until(channel, lambda rung: "SOL-USDT" in rung)
+            bots.set_state("one", BotState.STOPPED, now, reason="enough", actor="test")
+            bots.set_state("two", BotState.STOPPED, now, reason="enough", actor="test")
+            wait_until(lambda: not rung_until(channel, lambda rung: False, 1.5), "silence", 15)
+    database.close()
+
+
+def rung_until(
+    channel: Any, condition: Callable[[list[str]], bool], timeout_s: float = 15
+) -> set[str]:
+    """The markets that rang since the last call, until the condition holds of them."""
+    rung: list[str] = []
+    deadline = time.monotonic() + timeout_s
+    while not condition(rung) and time.monotonic() < deadline:
+        message = channel.basic_get("strategy", no_ack=True)
+        if message is None:
+            time.sleep(0.02)
+            continue
+        assert message.headers["task"] == EvaluateMarket.task
+        assert message.properties["delivery_mode"] == 1
+        assert message.properties["expiration"] == "5000"
+        _, fields, _ = json.loads(message.body)
+        assert set(fields) == {"venue", "symbol", "sequence"}
+        assert abs(fields["sequence"] - wall_ms()) < 10_000
+        rung.append(fields["symbol"])
+    return set(rung)
+
+
+def a_bot(name: str, symbol: str) -> Bot:
+    return Bot(
+        name=name,
+        strategy="none",
+        venue="simulated",
+        symbol=symbol,
+        account="paper",
+        timeframe="1s",
+        parameters={},
+        state=BotState.RUNNING,
+    )
+
+
 def test_what_the_keeper_could_not_save_is_saved_later() -> None:
     wall = [0]
     tracker = Tracker("v", lambda: wall[0])
@@ -450,10 +513,9 @@ def trade_at(number: int, now: int, symbol: str = "A-B") -> Trade:
 
 
 @contextlib.contextmanager
-def publishing(broker: AmqpServer) -> Iterator[amqp.Channel]:
-    with amqp.Connection(
-        f"{broker.host}:{broker.port}", userid=broker.user, password=broker.password
-    ) as connection:
+def publishing(broker: AmqpServer) -> Iterator[Any]:
+    make: Any = Connection  # kombu's types are not all there
+    with make(broker.url()) as connection:
         channel = connection.channel()
         channel.confirm_select()
         yield channel
