@@ -17,6 +17,7 @@ from botswarm.errors import BotswarmError
 # The short help stands here so that the list of commands imports none of them.
 COMMANDS = {
     "bench": ("botswarm.cli.bench", "Measure how fast this machine runs the engine."),
+    "bot": ("botswarm.cli.bot", "Create bots, start and stop them, and ask them why."),
     "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),
     "completion": ("botswarm.cli.completion", "Print the completion script of a shell."),
     "config": ("botswarm.cli.config", "Show, check and describe the settings."),
@@ -29,6 +30,7 @@ COMMANDS = {
     "order": ("botswarm.cli.order", "List orders, and show one from decision to fill."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
+    "strategy": ("botswarm.cli.strategy", "List strategies and their parameters."),
     "task": ("botswarm.cli.task", "List the tasks there are, and run one from the shell."),
     "up": ("botswarm.cli.up", "Run the whole swarm on this machine."),
     "trading": ("botswarm.cli.trading", "See whether orders may be sent, halt and resume."),

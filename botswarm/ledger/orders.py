@@ -163,6 +163,18 @@ class Orders:
             lambda session: [_held(row) for row in session.scalars(question)]
         )
 
+    def fills(self, bot: str, *, limit: int = 50) -> Sequence[Fill]:
+        """The latest of a bot, newest first, at most LIST_MAX."""
+        question = (
+            select(FillRow)
+            .where(FillRow.bot == bot)
+            .order_by(FillRow.at.desc(), FillRow.id.desc())
+            .limit(min(limit, LIST_MAX))
+        )
+        return self._database.read(
+            lambda session: [fill_of(row) for row in session.scalars(question)]
+        )
+
     def _orders(self, question: Select[OrderRow]) -> Sequence[Order]:
         return self._database.read(
             lambda session: [order_of(row) for row in session.scalars(question)]
