@@ -39,6 +39,8 @@ def show(session: Session, origin: bool) -> Answer:
 def _shown(value: object) -> object:
     if isinstance(value, Secret):
         return value.masked
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value) if isinstance(value, Path) else value
 
 
