@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 NEVER_THERE = frozenset({OrderState.READY, OrderState.REFUSED, OrderState.STALE})
 
 
+class NotNow(errors.Unreachable):
+    """The venue cannot be reached, or the clocks are too far apart: nothing was sent."""
+
+
 def place(
     order_id: str, books: Books, venue: TradingVenue, limits: Limits, clock: Clock
 ) -> Order | None:
@@ -52,7 +56,7 @@ def place(
         case Approved(order=order):
             try:
                 return send(order, books, venue, clock)
-            except (errors.Unreachable, errors.Refused) as error:
+            except NotNow as error:
                 # Settling sends it once that is possible, while its signal is fresh.
                 logger.warning("not sent yet: %s", error, extra={"order_id": order.id})
                 return order
@@ -61,8 +65,8 @@ def place(
 def send(order: Order, books: Books, venue: TradingVenue, clock: Clock) -> Order | None:
     """Make one attempt at an APPROVED order; None when somebody else does, or did.
 
-    Raises errors.Unreachable or errors.Refused when it should not even be tried now: the order
-    stays APPROVED then, and is sent by a later round while its signal is fresh.
+    Raises NotNow when it should not even be tried: the order stays APPROVED then, and is sent by
+    a later round while its signal is fresh.
     """
     now = clock.now()
     if now >= order.signal_expires_at:
@@ -73,7 +77,10 @@ def send(order: Order, books: Books, venue: TradingVenue, clock: Clock) -> Order
     fitting = fit(order, instrument)
     if isinstance(fitting, Refused):
         return move(books, order, OrderState.REFUSED, now, reason=fitting.reason)
-    request = venue.sign(fitting.order, instrument, clock.now())
+    try:
+        request = venue.sign(fitting.order, instrument, clock.now())
+    except (errors.Unreachable, errors.Refused) as error:
+        raise NotNow(error.cause, cure=error.cure) from error
     # From this commit on the bytes may be at the venue; before it they cannot be.
     sending = books.begin_attempt(fitting.order, request, clock.now())
     if sending is None:

@@ -14,6 +14,7 @@ import pytest
 
 from botswarm.clock import SystemClock
 from botswarm.domain.order import Order, OrderState, Side, TimeInForce
+from botswarm.ledger.exchange_journal import verify_against
 from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.trading import executor
@@ -86,6 +87,8 @@ class Path:
             assert order.filled_quantity == filled[order.client_order_id], order
         ours = {entry["client_order_id"] for entry in taken if entry.get("account") == "paper"}
         assert not ours & set(counted), "orders at the exchange that the ledger does not know"
+        done = verify_against(self.ledger.database, self.server.journal_path)
+        assert done.is_clean, done.findings
 
 
 def patient(order: Order) -> Order:

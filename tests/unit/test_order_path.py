@@ -387,6 +387,22 @@ def test_an_order_stays_open_until_every_fill_the_venue_counts_is_booked() -> No
     made.check_the_end()
 
 
+def test_a_ledger_that_fails_after_the_send_is_not_taken_for_nothing_sent() -> None:
+    made = world(Fault.NONE, Fate.FILLS)
+    real_record = made.books.record
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise Unreachable("the ledger is gone")
+
+    made.books.record = fail  # type: ignore[method-assign]
+    with pytest.raises(Unreachable, match="the ledger is gone"):
+        made.place()
+    assert made.state() is OrderState.SENDING
+    made.books.record = real_record  # type: ignore[method-assign]
+    made.run([])
+    made.check_the_end()
+
+
 def test_an_order_for_another_venue_is_refused() -> None:
     made = World(dataclasses.replace(ORDER, account="somebody-elses"))
     made.place()

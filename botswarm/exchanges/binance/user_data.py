@@ -26,6 +26,7 @@ SILENCE_MAX_S = 65.0
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 30.0
+STABLE_AFTER_S = 30.0
 SUBSCRIBE = "userDataStream.subscribe.signature"
 
 
@@ -65,13 +66,15 @@ class UserData:
         """Until ``stop``. ``on_connected`` says: look at everything, you may have missed some."""
         failures = 0
         while not stop.is_set():
+            began = self._clock.monotonic()
             try:
                 connection = self._subscribed()
-                failures = 0
                 on_connected()
                 self._listen(connection, on_event, stop)
             except (OSError, websocket.WebSocketException, StreamEnded, ValueError) as error:
-                failures += 1
+                # One that is cut off again and again must not use up the address's connections.
+                is_stable = self._clock.monotonic() - began > STABLE_AFTER_S
+                failures = 1 if is_stable else failures + 1
                 pause = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
                 logger.warning("user data: %s; again in about %.1f s", _in_words(error), pause)
                 stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- it spreads load only
