@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kombu import pools
+
 from botswarm.bench import bare_worker, risk_tasks
 from botswarm.bench.loads import connected, family
 from botswarm.config import load
@@ -171,7 +173,16 @@ def _round(server: AmqpServer, side: Side, size: Size) -> Iterator[tuple[str, fl
             yield "round_trip_p50_ms", took[len(took) // 2]
             yield "round_trip_p99_ms", took[len(took) * 99 // 100]
         finally:
-            app.close()
+            _close(app)
+
+
+def _close(app: Any) -> None:
+    """Celery's own close leaves the connection that waits for results."""
+    if app.backend.result_consumer._connection is not None:
+        app.backend.result_consumer.stop()
+    app.close()
+    # The connections of all apps of one URL are one pool, which outlives the app.
+    pools.reset()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kombu import pools
+
 from botswarm.config import load
 from botswarm.queueing import App, make_app
 from botswarm.testing.servers import AmqpServer
@@ -196,3 +198,4 @@ class Swarm:
             process.end()
         if self._app is not None:
             self._app.close()
+            pools.reset()  # type: ignore[no-untyped-call]
