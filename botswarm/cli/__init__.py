@@ -31,6 +31,7 @@ COMMANDS = {
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
     "strategy": ("botswarm.cli.strategy", "List strategies and their parameters."),
+    "status": ("botswarm.cli.status", "Say on one screen how the swarm is."),
     "task": ("botswarm.cli.task", "List the tasks there are, and run one from the shell."),
     "up": ("botswarm.cli.up", "Run the whole swarm on this machine."),
     "trading": ("botswarm.cli.trading", "See whether orders may be sent, halt and resume."),

@@ -24,6 +24,7 @@ ERROR_CODES = {
     "BSW-3000": "a check failed",
     "BSW-3001": "the configuration is valid, but there are warnings and --strict was given",
     "BSW-3002": "the books do not balance, or something in them was changed",
+    "BSW-3003": "a part of the swarm is missing",
     "BSW-4000": "what was named does not exist",
     "BSW-4001": "the broker has no queue of that name",
     "BSW-5000": "a server, port or file that is needed cannot be used",
@@ -57,6 +58,10 @@ class WarningsFound(CheckFailed):
 
 class BooksWrong(CheckFailed):
     code = "BSW-3002"
+
+
+class PartsMissing(CheckFailed):
+    code = "BSW-3003"
 
 
 class QueueNotFound(NotFound):

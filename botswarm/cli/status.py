@@ -1,0 +1,308 @@
+"""One screen that says how the swarm is, also when parts of it are down."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from botswarm.cli import standby
+from botswarm.cli.command import Command
+from botswarm.cli.failures import PartsMissing
+from botswarm.cli.session import Answer, Session
+from botswarm.cli.table import in_columns
+from botswarm.clock import SystemClock
+from botswarm.config.table import QUEUES
+from botswarm.errors import BotswarmError
+
+if TYPE_CHECKING:
+    from botswarm.config import Configuration
+
+PATIENCE_S = 3.0
+DIGEST_S = 0.35
+"""Digests come four times a second while the market moves."""
+STALE_AFTER_S = 10.0
+
+# What feed and beat lead by, and where digests are. Written out because to import their rooms
+# would take longer than all the rest of this command; a test asks real ones.
+DIGESTS = ("ticks", "*.digest")
+BEAT_LEADER = "botswarm.beat.leader"
+FEED_LEADER = "botswarm.feed.{venue}.leader"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    part: str
+    state: str
+    """``ok``, ``idle`` (nothing is wrong and nothing goes on), ``warn`` or ``missing``."""
+    words: str
+
+
+@dataclass(slots=True)
+class View:
+    """What was found out."""
+
+    rows: list[Row] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def add(self, part: str, state: str, words: str, **facts: object) -> None:
+        self.rows.append(Row(part=part, state=state, words=words))
+        self.facts[part] = {"state": state, "words": words, **facts}
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def status(session: Session) -> Answer:
+    """Say on one screen how the swarm is: what runs, what waits, what trades.
+
+    It asks the supervisor's notes, the broker and the ledger, each by itself, so it answers when
+    some of them are down and says which. Exits with 3 when a part is missing.
+    """
+    configuration = session.configuration()
+    view, threads = View(), []
+    looks: list[Callable[[Configuration, View], None]] = [_processes, _broker, _ledger]
+    views = [View() for _ in looks]
+    for look, own in zip(looks, views, strict=True):
+        thread = threading.Thread(target=look, args=(configuration, own), daemon=True)
+        thread.start()
+        threads.append(thread)
+    deadline = time.monotonic() + PATIENCE_S
+    for look, thread, own in zip(looks, threads, views, strict=True):
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            view.add(look.__name__[1:], "missing", f"no answer within {PATIENCE_S:g} s")
+        else:
+            view.rows += own.rows
+            view.facts |= own.facts
+    missing = [row.part for row in view.rows if row.state == "missing"]
+    failure = None
+    if missing:
+        failure = PartsMissing(
+            f"missing: {', '.join(missing)}", cure="each row says what to do, or: botswarm doctor"
+        )
+    marks = {"ok": "ok", "idle": "-", "warn": "WARN", "missing": "MISSING"}
+    lines = [(row.part, marks[row.state], row.words) for row in view.rows]
+    return Answer(
+        data={"parts": view.facts, "missing": missing},
+        text=in_columns(["PART", "", "FOUND"], lines),
+        failure=failure,
+    )
+
+
+# --- processes ------------------------------------------------------------------------------
+
+
+def _processes(configuration: Configuration, view: View) -> None:
+    from botswarm.supervisor import record
+
+    notes = record.read(configuration.settings.state_dir)
+    if notes is None:
+        words = "no supervisor runs on this state folder; start one: botswarm up"
+        view.add("processes", "idle", words)
+        return
+    down = [f"{note.name} is {note.state}" for note in notes.processes if note.state != "running"]
+    restarts = sum(note.restarts for note in notes.processes)
+    up = len(notes.processes) - len(down)
+    words = f"{up} of {len(notes.processes)} run, {restarts} restarts, since {notes.started_at}"
+    state = "warn" if down else "ok"
+    view.add("processes", state, "; ".join([words, *down]), **asdict(notes))
+
+
+# --- broker, queues, feed and beat ------------------------------------------------------------
+
+
+def _broker(configuration: Configuration, view: View) -> None:
+    from botswarm.cli.amqp import channel
+
+    settings = configuration.settings
+    if settings.broker_url is None:
+        words = "none is configured, and none was started here; start one: botswarm up"
+        view.add("broker", "missing", words)
+        return
+    kind = "embedded" if standby.broker_elsewhere(configuration) is None else "RabbitMQ"
+    began = time.monotonic()
+    try:
+        with channel(settings.broker_url, start_hint="start it: botswarm up") as first:
+            answered_ms = round((time.monotonic() - began) * 1000)
+            where = settings.broker_url.masked
+            view.add(
+                "broker",
+                "ok",
+                f"{kind}, {where}, answers in {answered_ms} ms",
+                answered_ms=answered_ms,
+            )
+            ask = Asking(first.connection)
+            heard = ask.listen()
+            _queues(ask, view)
+            _feed(ask, view, settings, heard)
+            _beat(ask, view)
+    except BotswarmError as error:
+        view.add("broker", "missing", f"{error.cause}; {error.cure}")
+
+
+class Asking:
+    """Short questions to a broker over one connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._digests: list[Mapping[str, Any]] = []
+
+    def counts(self, queue: str) -> tuple[int, int] | None:
+        """Messages that wait and consumers; None where there is no such queue."""
+        from amqp.exceptions import NotFound
+
+        channel = self._connection.channel()
+        try:
+            answer = channel.queue_declare(queue, passive=True)
+        except NotFound:
+            return None  # its channel is closed by that
+        channel.close()
+        return answer.message_count, answer.consumer_count
+
+    def is_held(self, queue: str) -> bool:
+        """Whether somebody's connection owns this exclusive queue."""
+        from amqp.exceptions import NotFound, ResourceLocked
+
+        channel = self._connection.channel()
+        try:
+            channel.queue_declare(queue, passive=True)
+        except ResourceLocked:
+            return True
+        except NotFound:
+            return False
+        channel.close()
+        return True
+
+    def listen(self) -> bool:
+        """From now on digests are kept; False where no feed has ever made their exchange."""
+        from amqp.exceptions import NotFound
+
+        exchange, key = DIGESTS
+        channel = self._connection.channel()
+        try:
+            queue = channel.queue_declare("", exclusive=True, auto_delete=True).queue
+            channel.queue_bind(queue, exchange, key)
+        except NotFound:
+            return False
+        channel.basic_consume(queue, no_ack=True, callback=self._on_digest)
+        return True
+
+    def _on_digest(self, message: Any) -> None:
+        self._digests.append(json.loads(message.body))
+
+    def digest(self) -> Mapping[str, Any] | None:
+        deadline = time.monotonic() + DIGEST_S
+        while not self._digests and (left := deadline - time.monotonic()) > 0:
+            try:
+                self._connection.drain_events(timeout=left)
+            except TimeoutError:
+                break
+        return self._digests[-1] if self._digests else None
+
+
+def _queues(ask: Asking, view: View) -> None:
+    found: dict[str, object] = {}
+    unserved, dead, shown = [], {}, []
+    for name in QUEUES:
+        waiting, workers = ask.counts(name) or (0, 0)
+        letters = ask.counts(f"{name}.dead") or (0, 0)
+        found[name] = {"waiting": waiting, "workers": workers, "dead": letters[0]}
+        shown.append(f"{name} {waiting}")
+        if not workers:
+            unserved.append(name)
+        if letters[0]:
+            dead[name] = letters[0]
+    words = "waiting: " + ", ".join(shown)
+    if dead:
+        words += "; dead letters: " + ", ".join(f"{name} {many}" for name, many in dead.items())
+    if unserved:
+        words += f"; no worker listens to {', '.join(unserved)}: "
+        words += f"celery -A botswarm worker -Q {','.join(unserved)}"
+    view.add("queues", "missing" if unserved else "warn" if dead else "ok", words, queues=found)
+
+
+def _feed(ask: Asking, view: View, settings: Any, heard: bool) -> None:
+    venue = "simulated" if standby.exchange_elsewhere(settings) is None else "binance"
+    if not ask.is_held(FEED_LEADER.format(venue=venue)):
+        view.add("feed", "missing", f"no feed of {venue} leads; start one: botswarm run feed")
+        return
+    digest = ask.digest() if heard else None
+    if digest is None:
+        words = f"leads on {venue}; no market moved within {DIGEST_S:g} s"
+        view.add("feed", "warn", words, venue=venue, age_s=None)
+        return
+    newest = max((_newest_ms(market) for market in digest["markets"]), default=0)
+    age_s = round(max(0.0, time.time() - newest / 1000), 1)
+    words = f"leads on {venue}; {len(digest['markets'])} markets moved, the newest tick is "
+    state = "ok" if age_s < STALE_AFTER_S else "warn"
+    view.add("feed", state, f"{words}{age_s} s old", venue=venue, age_s=age_s)
+
+
+def _newest_ms(market: Mapping[str, Any]) -> int:
+    ticks = [market.get("trade"), market.get("quote")]
+    return max((int(tick["exchange_ms"]) for tick in ticks if tick), default=0)
+
+
+def _beat(ask: Asking, view: View) -> None:
+    if ask.is_held(BEAT_LEADER):
+        view.add("beat", "ok", "leads")
+    else:
+        view.add("beat", "missing", "none leads; start one: celery -A botswarm beat")
+
+
+# --- ledger ---------------------------------------------------------------------------------
+
+
+def _ledger(configuration: Configuration, view: View) -> None:
+    from botswarm.ledger import glance
+
+    url, now = configuration.settings.database_url, SystemClock().now()
+    began = time.monotonic()
+    try:
+        found = glance.look(url, now)
+    except BotswarmError as error:
+        view.add("ledger", "missing", f"{error.cause}; {error.cure}")
+        return
+    answered_ms = round((time.monotonic() - began) * 1000)
+    words = f"{url.masked}, answers in {answered_ms} ms"
+    view.add("ledger", "ok", words, answered_ms=answered_ms)
+    state, reason = found.trading.get("swarm", ("halted", "the ledger does not say"))
+    others = {scope: said[0] for scope, said in found.trading.items() if scope != "swarm"}
+    others = {scope: said for scope, said in others.items() if said != "active"}
+    words = state if state == "active" else f"{state}: {reason}; botswarm trading resume"
+    words += "".join(f"; {scope} {said}" for scope, said in others.items())
+    is_free = state == "active" and not others
+    view.add("trading", "ok" if is_free else "warn", words, swarm=state, others=others)
+    words = _counted(found.bots) or "none; create one: botswarm bot create"
+    view.add("bots", "ok" if found.bots.get("running") else "idle", words, by_state=found.bots)
+    _orders(found, now, view)
+
+
+def _orders(found: Any, now: datetime, view: View) -> None:
+    words = f"last hour: {_counted(found.orders_recent) or 'none'}"
+    words += f"; open: {_counted(found.orders_open) or 'none'}"
+    if found.last_fill_at is not None:
+        age_s = max(0, round((now.astimezone(UTC) - found.last_fill_at).total_seconds()))
+        words += f"; last fill {age_s} s ago"
+    if found.doorbells_waiting:
+        words += f"; {found.doorbells_waiting} doorbells not rung"
+    doubt = found.orders_open.get("unknown", 0)
+    view.add(
+        "orders",
+        "warn" if doubt else "ok" if found.orders_recent else "idle",
+        words,
+        open=found.orders_open,
+        recent=found.orders_recent,
+        last_fill_at=found.last_fill_at,
+        doorbells_waiting=found.doorbells_waiting,
+    )
+
+
+def _counted(by_state: Mapping[str, int]) -> str:
+    return ", ".join(f"{many} {state}" for state, many in sorted(by_state.items()))
