@@ -6,10 +6,12 @@ import functools
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery import signals
+from celery import current_app, signals
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
@@ -76,14 +78,33 @@ def place(order_id: str) -> str | None:
 def settle_orders(order_id: str | None = None) -> dict[str, Any] | None:
     """Harmless at any time, and in any number at once; the next one is never far."""
     try:
-        at = desk()
-        done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
+        with the_only_round(order_id) as is_mine:
+            if not is_mine:
+                return None
+            at = desk()
+            done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
     except BotswarmError as error:
         logger.error("nothing was settled: %s; %s", error, error.cure)
         return None
     for failure in done.failures:
         logger.warning("not answered: %s", failure)
     return {"open": done.open, "in_doubt": done.in_doubt, "moved": done.moved}
+
+
+@contextmanager
+def the_only_round(order_id: str | None) -> Iterator[bool]:
+    """Whether to go on: rounds over everything go one at a time, in the whole swarm.
+
+    A venue that answers slowly makes a round last many times as long as the pause between two;
+    without this they would soon hold every child, and no order could be placed.
+    """
+    slots = current_app.slots
+    slot = slots.take("settle-orders", 1) if order_id is None else None
+    try:
+        yield order_id is not None or slot is not None
+    finally:
+        if slot is not None:
+            slots.give_back(slot)
 
 
 # --- the venue's own doorbell ---------------------------------------------------------------------

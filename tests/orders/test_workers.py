@@ -139,3 +139,21 @@ def test_an_order_waits_for_an_exchange_that_is_not_there_yet(room: Room) -> Non
     send(room.swarm.app, PlaceOrder(order_id=order.id))
     room.wait_for(order, S.FILLED)
     assert room.swarm.length("orders.dead") == 0
+
+
+def test_rounds_that_last_long_leave_room_for_orders(room: Room) -> None:
+    room.swarm.worker("orders")
+    doubtful = [an_order(), an_order()]
+    room.exchange.arm("drop_reply", times=2)
+    for order in doubtful:
+        room.place(order)
+        room.wait_for(order, S.UNKNOWN)
+    room.exchange.arm("slow", on="query", seconds=8, times=4)
+    for _ in range(12):
+        send(room.swarm.app, SettleOrders())
+    time.sleep(1)
+    order = a_market_order()
+    began = time.monotonic()
+    room.place(order)
+    room.wait_for(order, S.FILLED, timeout_s=6)
+    assert time.monotonic() - began < 6, "every child was waiting for the venue"
