@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "clock", "config", "logs", "metrics"}
+GROUND = {"errors", "clock", "cards", "config", "logs", "metrics"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
+    "cards": set(),
     "metrics": set(),
     "messages": set(),
     "config": {"errors"},
@@ -23,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What makes Celery fit to move money; it knows messages and schedules, and nothing of trading.
     "queueing": GROUND | {"messages", "schedule"},
     "domain": {"errors"},
-    "broker": {"errors", "clock", "config", "logs"},
+    "broker": {"errors", "clock", "cards", "config", "logs"},
     "strategies": {"errors", "domain"},
     "risk": {"errors", "domain"},
     "exchanges": GROUND | {"domain"},
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It starts the embedded broker as a process of its own, so it needs to know how brokers
     # are started and found, and nothing of how they work.
     "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
-    "supervisor": {"errors"},
+    "supervisor": {"errors", "cards"},
     "bench": GROUND | {"broker", "testing", "queueing"},
 }
 ROOMS = set(MAY_IMPORT)

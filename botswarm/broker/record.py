@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from botswarm import cards
 from botswarm.errors import Unreachable
 
 FILE = "broker.json"
@@ -39,15 +38,7 @@ class BrokerRecord:
 
 
 def read(state_dir: Path) -> BrokerRecord | None:
-    """The last broker's record, whether or not it still runs; None where there was none."""
-    try:
-        text = (state_dir / FILE).read_text()
-    except FileNotFoundError:
-        return None
-    try:
-        return BrokerRecord(**json.loads(text))
-    except (ValueError, TypeError):
-        return None  # half-written by an older version: the next start writes it anew
+    return cards.read(state_dir / FILE, BrokerRecord)
 
 
 def addresses(state_dir: Path) -> dict[str, str] | None:
@@ -65,9 +56,4 @@ def addresses(state_dir: Path) -> dict[str, str] | None:
 
 
 def write(state_dir: Path, record: BrokerRecord) -> None:
-    """Replace the record in one step, readable by its owner only."""
-    temporary = state_dir / f"{FILE}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(record), file, indent=1)
-    temporary.replace(state_dir / FILE)
+    cards.write(state_dir / FILE, record)

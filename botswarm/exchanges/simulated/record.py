@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from botswarm import cards
 
 FILE = "exchange.json"
 
@@ -29,21 +29,8 @@ class ExchangeRecord:
 
 
 def read(state_dir: Path) -> ExchangeRecord | None:
-    """The last exchange's record, whether or not it still runs; None where there was none."""
-    try:
-        text = (state_dir / FILE).read_text()
-    except FileNotFoundError:
-        return None
-    try:
-        return ExchangeRecord(**json.loads(text))
-    except (ValueError, TypeError):
-        return None  # half-written by an older version: the next start writes it anew
+    return cards.read(state_dir / FILE, ExchangeRecord)
 
 
 def write(state_dir: Path, record: ExchangeRecord) -> None:
-    """Replace the record in one step, readable by its owner only."""
-    temporary = state_dir / f"{FILE}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(record), file, indent=1)
-    temporary.replace(state_dir / FILE)
+    cards.write(state_dir / FILE, record)
