@@ -68,7 +68,8 @@ class Tracker:
         self._waiting_candles = 0
         self._unsaved: deque[Candle] = deque(maxlen=CANDLES_KEPT_MAX)
         self._sequence = 0
-        self._has_news = False
+        self._news: dict[str, _Market] = {}
+        """Those with something to publish: of a thousand markets few move within a moment."""
         self._lag_ms: int | None = None
         """The least time between the venue's stamp and our receiving it: clocks and the way."""
 
@@ -82,6 +83,7 @@ class Tracker:
                 self._markets[symbol] = _Market(symbol, CandleBuilder(self.venue, symbol))
             for symbol in set(self._markets) - set(symbols):
                 gone = self._markets.pop(symbol)
+                self._news.pop(symbol, None)
                 self._waiting_trades -= len(gone.trades)
                 self._waiting_candles -= len(gone.candles) + len(gone.tick_candles)
         return new
@@ -105,7 +107,7 @@ class Tracker:
                     self._put_trade(market, tick)
                 elif isinstance(tick, Quote):
                     self._put_quote(market, tick)
-            self._has_news = True
+                self._news[market.symbol] = market
             self._arrived.notify()
 
     def _put_trade(self, market: _Market, trade: Trade) -> None:
@@ -160,6 +162,7 @@ class Tracker:
         if not candles:
             return
         market.changed = True
+        self._news[market.symbol] = market
         self.counts.candles += len(candles)
         self._unsaved.extend(candles)
         room = CANDLES_KEPT_MAX - self._waiting_candles
@@ -191,7 +194,7 @@ class Tracker:
             market.recovered += found
             market.lost = []
             self.counts.recovered_trades += len(found)
-            self._has_news = True
+            self._news[symbol] = market
             self._arrived.notify()
 
     # --- candles ------------------------------------------------------------------------------
@@ -224,7 +227,6 @@ class Tracker:
             market = self._markets.get(symbol)
             if market is not None:
                 self._close(market, market.builder.fill(timeframe, candles))
-                self._has_news = True
                 self._arrived.notify()
 
     def keep(self, candles: Sequence[Candle]) -> None:
@@ -243,13 +245,13 @@ class Tracker:
     def wait(self, timeout_s: float) -> None:
         """Until something waits to be published, at most so long."""
         with self._arrived:
-            self._arrived.wait_for(lambda: self._has_news, timeout_s)
+            self._arrived.wait_for(lambda: self._news, timeout_s)
 
     def take_batches(self) -> list[Batch]:
         batches = []
         with self._lock:
-            self._has_news = False
-            for market in self._markets.values():
+            news, self._news = self._news, {}
+            for market in news.values():
                 batches += self._trade_batches(market)
                 if market.quote_waiting and market.quote is not None:
                     batches.append(self._batch(market, "quote", (market.quote,)))
