@@ -98,6 +98,33 @@ def create_bot(
     )
 
 
+@bot.command("demo")
+@click.option("--if-empty", is_flag=True, help="Do nothing where there are bots already.")
+@click.pass_obj
+def seed_demo(session: Session, if_empty: bool) -> Answer:
+    """Create and start the demo's bots, on the simulated exchange only; safe to run again."""
+    from botswarm.bots import demo
+    from botswarm.errors import Refused
+    from botswarm.exchanges import registry as venues
+    from botswarm.strategies.registry import load
+
+    settings = session.settings()
+    if venues.venue_name(settings) != venues.SIMULATED:
+        raise Refused(
+            "the demo's bots are for the simulated exchange, and an account is configured",
+            cure="create your own: botswarm bot create",
+        )
+    ledger = _ledger(session)
+    if if_empty and ledger.bots.list():
+        return Answer(data=[], text="There are bots already.")
+    made = demo.seed(
+        ledger, load(settings.strategies_dir), _now(), venue=venues.SIMULATED, account=venues.PAPER
+    )
+    strategies = len({each.strategy for each in made})
+    text = f"{len(made)} demo bots on {strategies} strategies run." if made else "All run already."
+    return Answer(data=[each.name for each in made], text=text, next=["botswarm bot list"])
+
+
 @bot.command("list")
 @click.option("--state", help="Only bots in this state: created, running, paused or stopped.")
 @click.pass_obj

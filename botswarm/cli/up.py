@@ -108,9 +108,12 @@ def _plan(
         names={
             "broker": "broker     embedded, in " + str(settings.state_dir),
             "exchange": f"exchange   simulated, scenario {settings.exchange_scenario}",
+            "seed": "swarm      botswarm bot list shows its bots",
             "release": f"ledger     {settings.database_url.masked}",
         },
-        seed=["botswarm", "bot", "demo"] if with_demo and "exchange" not in skip else None,
+        seed=["botswarm", "bot", "demo", "--if-empty", "--quiet"]
+        if with_demo and "exchange" not in skip
+        else None,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -16,6 +17,7 @@ from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.errors import NotFound
 from botswarm.ledger import booking, halts
+from botswarm.ledger.columns import plain
 from botswarm.ledger.fold import ZERO, Assets
 from botswarm.ledger.models import (
     AccountRow,
@@ -32,6 +34,9 @@ from botswarm.ledger.session import Database, insert_new
 Judge = Callable[[Order, Exposure], Verdict]
 MINUTE = timedelta(minutes=1)
 UNKNOWN_ACCOUNT = ""
+Told = tuple[str, dict[str, Any]]
+
+log = logging.getLogger(__name__)
 
 
 class FrozenRequest(Protocol):
@@ -195,8 +200,10 @@ class LedgerBooks:
         ours is external there. Without it nobody knows whose an external fill is.
         """
         whose = UNKNOWN_ACCOUNT if account is None else account
+        told: list[Told] = []
 
         def work(session: Session) -> int:
+            told.clear()  # a transaction may be run again
             rows = booking.rows_of(session, fills, now, whose)
             new = booking.unbooked(session, rows)
             if not new:
@@ -207,9 +214,14 @@ class LedgerBooks:
             new = booking.unbooked(session, rows)
             if new:
                 booking.book(session, new, now)
+                told.extend(_told(session, new))
             return len(new)
 
-        return self._database.write(work) if fills else 0
+        count = self._database.write(work) if fills else 0
+        # Only now: what is said of money is true.
+        for words, about in told:
+            log.info(words, extra={"event": "fill", **about})
+        return count
 
     def last_trade_id(self, venue: str, account: str, symbol: str) -> int | None:
         """After which trade to ask for fills, so that none of an unsettled order is passed over.
@@ -258,6 +270,23 @@ class LedgerBooks:
         return self._database.read(
             lambda session: [(order_of(row), until) for row, until in session.execute(question)]
         )
+
+
+def _told(session: Session, rows: Sequence[FillRow]) -> list[Told]:
+    """New fills of bots in words: who, what, at which price, and why."""
+    done = {Side.BUY.value: "bought", Side.SELL.value: "sold"}
+    told = []
+    for row in rows:
+        order = session.get(OrderRow, row.order_id) if row.order_id else None
+        if order is None:
+            continue
+        words = f"{row.bot} {done[row.side]} {plain(row.quantity)} {row.symbol} at "
+        words += plain(row.price)
+        if verdict := (order.evaluation or {}).get("verdict"):
+            # It begins with what to do, which the fill says already: "in: the fast average …".
+            words += f" because {verdict.partition(': ')[2] or verdict}"
+        told.append((words, {"bot_id": row.bot, "order_id": order.id, "trade_id": row.trade_id}))
+    return told
 
 
 def _decide(session: Session, row: OrderRow, judge: Judge, now: datetime) -> Verdict:
