@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -518,3 +519,34 @@ def test_no_other_than_our_own_ids_are_taken_for_ours() -> None:
     for theirs in ("", "web_123", "x" * 32, ORDER.client_order_id.upper() + "A", "0" * 31):
         assert Order.id_of(theirs) is None
     assert re.fullmatch("[a-zA-Z0-9-_]{1,36}", ORDER.client_order_id)
+
+
+class CutOff(user_data.UserData):
+    """Its subscription is taken and its connection cut at once, again and again."""
+
+    connected = 0
+
+    def _subscribed(self) -> Any:
+        self.connected += 1
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        connection = websocket.WebSocket()
+        connection.sock = ours
+        return connection
+
+
+def test_a_stream_that_is_cut_off_at_once_is_asked_for_ever_more_slowly() -> None:
+    stream = CutOff(url="ws://127.0.0.1", key=KEY, secret=SECRET, clock=SystemClock())
+    stop, rung = threading.Event(), []
+    listener = threading.Thread(
+        target=stream.run, args=(lambda _: None, lambda: rung.append(1), stop)
+    )
+    listener.start()
+    time.sleep(2.5)
+    stop.set()
+    listener.join(timeout=5)
+    assert not listener.is_alive()
+    # 300 connections in five minutes are the venue's budget, for everything at this address.
+    assert 2 <= stream.connected <= 5
+    # Each time something may have been missed.
+    assert len(rung) == stream.connected
