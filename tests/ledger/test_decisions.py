@@ -60,15 +60,22 @@ def test_a_decision_on_an_older_view_is_void(
 
 
 def test_of_workers_that_decide_at_once_one_is_heard(ledger: Ledger, bot: Bot) -> None:
-    barrier = threading.Barrier(10)
+    workers, rounds = 4, 15
+    barrier = threading.Barrier(workers)
 
-    def start(number: int) -> bool:
-        barrier.wait()
-        return ledger.bots.decide(decision(100 + number), NOW)
+    def start(number: int) -> list[bool]:
+        heard = []
+        for round_ in range(rounds):
+            seen = ledger.bots.get("alpha").last_sequence
+            barrier.wait()
+            heard.append(ledger.bots.decide(decision(100 * (round_ + 1) + number, seen), NOW))
+            barrier.wait()
+        return heard
 
-    with ThreadPoolExecutor(10) as pool:
-        assert sorted(pool.map(start, range(10))) == [False] * 9 + [True]
-    assert len(ledger.orders.list()) == 1
+    with ThreadPoolExecutor(workers) as pool:
+        heard = list(pool.map(start, range(workers)))
+    assert [sum(each) for each in zip(*heard, strict=True)] == [1] * rounds
+    assert len(ledger.orders.list()) == rounds
 
 
 def test_overtaken_bots_do_not_take_the_others_with_them(ledger: Ledger, bot: Bot) -> None:

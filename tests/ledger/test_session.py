@@ -128,6 +128,24 @@ def test_deadlocked_writers_are_run_again_whole(ledger: Ledger) -> None:
     assert len(tries) == (2 if ledger.database.is_sqlite else 3)
 
 
+def test_sqlite_writers_wait_for_each_other_instead_of_starting_over(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    migrate.migrate(ledger.database)
+    ledger.bots.create(a_bot(last_sequence=0), NOW, actor="test")
+    tries: list[int] = []
+
+    def work(session: Session) -> None:
+        tries.append(1)
+        seen = session.execute(text("SELECT last_sequence FROM bots")).scalar_one()
+        time.sleep(0.01)  # long enough for the others to come in between, if they could
+        session.execute(text("UPDATE bots SET last_sequence = :next"), {"next": seen + 1})
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(ledger.database.write, work) for _ in range(12)]:
+            done.result(timeout=30)
+    assert (ledger.bots.get("alpha").last_sequence, len(tries)) == (12, 12)
+
+
 def test_a_ledger_that_stays_locked_is_given_up_and_says_so(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState, Side
 from botswarm.errors import BotswarmError, NotFound
+from botswarm.ledger import chain
 from botswarm.ledger.exchange_journal import verify_against
+from botswarm.ledger.models import EntryRow, FillRow
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
 from botswarm.ledger.verify import Verification, verify
@@ -95,6 +99,27 @@ def test_a_changed_row_is_named(
         ledger.books.book([a_fill(history[0], 50, side=Side.SELL)], NOW)
     tamper(ledger.database, statement)
     assert (check, subject) in found(verify(ledger.database))
+
+
+def test_a_forger_who_also_mends_the_entrys_hash_is_caught_by_the_next_entry(
+    ledger: Ledger, history: list[Order]
+) -> None:
+    def work(session: Session) -> tuple[str, str]:
+        entry, fill = session.get_one(EntryRow, 3), session.get_one(FillRow, 3)
+        fill.booked_at = NOW + timedelta(days=1)
+        forged = chain.digest(entry.previous_hash, 3, fill, chain.postings_of(fill))
+        session.rollback()
+        return forged, entry.hash
+
+    forged, honest = ledger.database.read(work)
+    assert forged != honest
+    tamper(
+        ledger.database,
+        "UPDATE fills SET booked_at = '2026-03-05 12:00:00.000000' WHERE id = 3",
+        "UPDATE entries SET hash = :hash WHERE sequence = 3",
+        hash=forged,
+    )
+    assert found(verify(ledger.database)) == {("chain", "entry 4")}
 
 
 def test_two_rows_that_changed_places_are_both_named(ledger: Ledger, history: list[Order]) -> None:
