@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 from typing import Any
 
@@ -42,6 +44,22 @@ class Worker(CeleryWorker):  # type: ignore[misc]
             self.concurrency = max(1, sum(self.app.caps[name] for name in queues))
         limits = ", ".join(f"{name} {self.app.caps[name]}" for name in queues)
         logger.info("pool %s of %d; at most: %s", self.pool_cls, self.concurrency, limits)
+
+    def wait_for_soft_shutdown(self) -> None:
+        """Called at SIGQUIT and the second Ctrl-C: whoever has not ended after it is ended."""
+        super().wait_for_soft_shutdown()
+        self._kill_children()
+
+    def terminate(self, in_sighandler: bool = False) -> None:
+        self._kill_children()
+        super().terminate(in_sighandler)
+
+    def _kill_children(self) -> None:
+        """Celery's own way is SIGTERM, which they ignore, and then to wait for them for ever."""
+        inner = getattr(self.pool, "_pool", None)
+        for process in list(getattr(inner, "_pool", None) or ()):
+            with contextlib.suppress(ProcessLookupError, AttributeError):
+                os.kill(process.pid, signal.SIGKILL)
 
     def _stray_pool(self, queues: list[str]) -> str | None:
         """The pool somebody asked for, where it is not one these queues can use."""

@@ -165,6 +165,19 @@ def test_sigterm_to_the_whole_group_lets_the_running_task_finish_once(swarm: Swa
     assert swarm.count("start", 1) == 1
 
 
+def test_sigquit_ends_the_worker_and_the_task_goes_back(swarm: Swarm) -> None:
+    worker = swarm.worker("orders", "worker.soft_shutdown_timeout=1")
+    swarm.send("nap", number=1, seconds=60)
+    until(lambda: swarm.count("start"), "the nap to begin")
+    worker.popen.send_signal(signal.SIGQUIT)
+    # After the soft shutdown, in which a task that ends soon may still end.
+    worker.popen.wait(15)
+    assert swarm.count("end") == 0
+    until(lambda: swarm.ready("orders") == 1, "the task to be back in its queue")
+    child = swarm.events()[0].pid
+    until(lambda: not Path(f"/proc/{child}").exists(), "the child to be gone", 5)
+
+
 # --- dead letters --------------------------------------------------------------------------------
 
 
