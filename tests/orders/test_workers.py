@@ -15,6 +15,7 @@ import pytest
 from botswarm.domain.order import Order, OrderState
 from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.ledger import migrate
+from botswarm.ledger.exchange_journal import verify_against
 from botswarm.ledger.store import Ledger
 from botswarm.messages import PlaceOrder, SettleOrders, send
 from botswarm.testing.exchange import SimulatedExchangeServer
@@ -157,3 +158,39 @@ def test_rounds_that_last_long_leave_room_for_orders(room: Room) -> None:
     room.place(order)
     room.wait_for(order, S.FILLED, timeout_s=6)
     assert time.monotonic() - began < 6, "every child was waiting for the venue"
+
+
+def test_workers_killed_again_and_again_under_load_lose_and_double_nothing(room: Room) -> None:
+    for limit in ("OPEN", "POSITION"):
+        room.swarm.settings[f"BOTSWARM_LIMIT_{limit}_NOTIONAL_MAX"] = "1000000"
+    orders: list[Order] = []
+    for number in range(4):
+        room.swarm.worker("orders")
+        for _ in range(12):
+            # Some of the answers take long enough to be cut off by the kill.
+            if len(orders) % 3 == 0:
+                room.exchange.arm("slow", seconds=0.2 * number + 0.1)
+            make = a_market_order if len(orders) % 2 else an_order
+            orders.append(make(quantity=Decimal("0.001")))
+            room.place(orders[-1])
+            time.sleep(0.05)
+        room.swarm.processes[-1].signal_group(signal.SIGKILL)
+    room.swarm.worker("orders")
+
+    def is_certain() -> bool:
+        send(room.swarm.app, SettleOrders())
+        for order in orders:
+            # What the sweeper does: ring again for rows that nobody looked at.
+            if room.state(order) in (S.READY, S.APPROVED):
+                send(room.swarm.app, PlaceOrder(order_id=order.id))
+        time.sleep(0.2)
+        doubtful = {S.READY, S.APPROVED, S.SENDING, S.UNKNOWN}
+        return not any(room.state(order) in doubtful for order in orders)
+
+    until(is_certain, "every order to be known", 60)
+    for order in orders:
+        nothing_there = room.state(order) in (S.STALE, S.REFUSED, S.REJECTED)
+        assert room.accepted(order) == (0 if nothing_there else 1), order
+    assert sum(room.accepted(order) for order in orders) > len(orders) / 2
+    done = verify_against(room.ledger.database, room.exchange.journal_path)
+    assert done.is_clean, done.findings
