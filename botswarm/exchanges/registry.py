@@ -15,7 +15,9 @@ from botswarm.exchanges.simulated import record
 SIMULATED, PAPER = "simulated", "paper"
 BINANCE, SPOT = "binance", "spot"
 # Real money is not traded yet: these hosts move play money only.
-PLAY_MONEY = (".binance.vision", "demo-api.binance.com", "demo-ws-api.binance.com")
+TESTNET = ".binance.vision"
+DEMO = ("demo-api.binance.com", "demo-ws-api.binance.com")
+HERE = ("127.0.0.1", "::1", "localhost")
 
 
 def trading_venue(settings: Settings, clock: Clock) -> BinanceTrading:
@@ -85,8 +87,7 @@ def _card(settings: Settings) -> record.ExchangeRecord:
 
 def _refuse_real_money(url: str) -> None:
     host = urlsplit(url).hostname or ""
-    is_here = host in ("127.0.0.1", "::1", "localhost")
-    if not is_here and not host.endswith(PLAY_MONEY):
+    if host not in (*HERE, *DEMO) and not host.endswith(TESTNET):
         raise Refused(
             f"{host} trades real money, and that cannot be armed yet",
             cure="use the testnet, demo mode or the simulated exchange",

@@ -1,0 +1,73 @@
+"""Orders go to play money only, and to the venue that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from botswarm.clock import SystemClock
+from botswarm.config import load
+from botswarm.config.settings import Settings
+from botswarm.errors import Refused, Unreachable
+from botswarm.exchanges import registry
+from botswarm.exchanges.simulated import record
+
+KEYS = {"BOTSWARM_BINANCE_API_KEY": "some-key", "BOTSWARM_BINANCE_API_SECRET": "some-secret"}
+
+
+def settings(folder: Path, **environ: str) -> Settings:
+    return load(environ={"BOTSWARM_STATE_DIR": str(folder), **environ}, folder=folder).settings
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.binance.com",
+        "https://api1.binance.com",
+        "https://api.binance.us",
+        "https://evil-binance.vision",
+        "https://binance.vision.example.com",
+        "https://demo-api.binance.com.example.com",
+        "https://xdemo-api.binance.com",
+    ],
+)
+def test_a_venue_of_real_money_is_refused(tmp_path: Path, url: str) -> None:
+    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
+    with pytest.raises(Refused, match="cannot be armed yet"):
+        registry.trading_venue(given, SystemClock())
+
+
+def test_the_stream_of_real_money_is_refused_too(tmp_path: Path) -> None:
+    url = "wss://ws-api.binance.com:443/ws-api/v3"
+    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_WS_API_URL=url)
+    with pytest.raises(Refused, match="cannot be armed yet"):
+        registry.user_data(given, SystemClock())
+
+
+@pytest.mark.parametrize(
+    "url", ["https://testnet.binance.vision", "https://demo-api.binance.com", "http://127.0.0.1:80"]
+)
+def test_a_key_chooses_binance_where_money_is_play_money(tmp_path: Path, url: str) -> None:
+    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
+    venue = registry.trading_venue(given, SystemClock())
+    assert (venue.name, venue.account) == ("binance", "spot")
+
+
+def test_without_a_key_orders_go_to_the_simulated_exchange(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="no exchange was started"):
+        registry.trading_venue(settings(tmp_path), SystemClock())
+    card = record.ExchangeRecord(
+        host="127.0.0.1",
+        port=9,
+        rest_url="http://127.0.0.1:9",
+        stream_url="ws://127.0.0.1:9",
+        ws_api_url="ws://127.0.0.1:9/ws-api/v3",
+        api_key="key",
+        api_secret="secret",
+        pid=1,
+        started_at="2026-01-01T00:00:00+00:00",
+    )
+    record.write(tmp_path, card)
+    venue = registry.trading_venue(settings(tmp_path), SystemClock())
+    assert (venue.name, venue.account) == ("simulated", "paper")
