@@ -156,8 +156,17 @@ class Swarm:
     # --- notes ----------------------------------------------------------------------------
 
     async def _keep_notes(self) -> None:
+        said = ""
         while True:
-            record.write(self._plan.state_dir, self._notes())
+            trouble = ""
+            try:
+                record.write(self._plan.state_dir, self._notes())
+            except OSError as error:
+                # A full disk must not cost the swarm its supervisor.
+                trouble = f"botswarm ps knows nothing: {error.strerror}"
+            if trouble and trouble != said:
+                self._tell(trouble)
+            said = trouble
             await asyncio.sleep(NOTES_EVERY_S)
 
     def _notes(self) -> record.Notes:
