@@ -90,11 +90,12 @@ class Feed:
                     logger.info("%s", self.health())
                 stop.wait(LOOK_EVERY_S)
         finally:
+            logger.info("stopping; %s", self.health())
             for stream in self._streams.values():
                 stream.stop()
             for part in parts:
                 part.stop()
-            logger.info("stopped; %s", self.health())
+            logger.info("stopped")
 
     def health(self) -> str:
         counts, up = self.tracker.counts, sum(each.is_up for each in self._streams.values())

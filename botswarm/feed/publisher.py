@@ -34,6 +34,8 @@ HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
+STAND_BY_S = 1.0
+"""Between two tries for the lead; brokers log each one."""
 LAST_WORDS_S = 2.0
 UNCONFIRMED_MAX = 1000
 """Messages on their way; beyond it ticks wait, and are conflated if they must."""
@@ -119,7 +121,7 @@ class Publisher:
                 self._tracker.stand_by(self._wall_ms() - OVERLAP_MS)
                 self._left_over = []
                 connection.heartbeat_tick()
-                self._stop.wait(RETRY_S)
+                self._stop.wait(STAND_BY_S)
 
     def _takes_the_lead(self, channel: Any) -> bool:
         try:

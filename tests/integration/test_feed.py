@@ -113,8 +113,13 @@ def assert_every_trade_was_published(data: BinanceMarketData, reader: Reader) ->
                 assert told == true[trade_id]
 
 
+@pytest.mark.parametrize("mishap", ["disconnect_streams", "shutdown"])
 def test_every_trade_of_the_exchange_is_published_also_over_a_lost_connection(
-    exchange: SimulatedExchangeServer, data: BinanceMarketData, feed: FeedProcess, reader: Reader
+    mishap: str,
+    exchange: SimulatedExchangeServer,
+    data: BinanceMarketData,
+    feed: FeedProcess,
+    reader: Reader,
 ) -> None:
     def everywhere(count: int) -> bool:
         return all(len(reader.trades.get(symbol, ())) >= count for symbol in SYMBOLS)
@@ -123,7 +128,7 @@ def test_every_trade_of_the_exchange_is_published_also_over_a_lost_connection(
     before = {symbol: max(reader.trades[symbol]) for symbol in SYMBOLS}
     # Longer than the market is ever quiet, so that something is really missed.
     exchange.arm("feed_outage", seconds=1.5)
-    exchange.arm("disconnect_streams")
+    exchange.arm(mishap)
     assert reader.read_until(lambda: any(batch.is_recovered for batch in reader.batches), 20)
     reader.read_until(lambda: False, 1.5)
     assert_every_trade_was_published(data, reader)
@@ -251,7 +256,8 @@ def test_a_feed_that_is_told_to_stop_ends_at_once(feed: FeedProcess) -> None:
     began = time.monotonic()
     feed.stop()
     assert time.monotonic() - began < 3
-    assert feed.said("stopped; feed simulated")
+    assert feed.said("stopping; feed simulated leads")
+    assert feed.said('"stopped"')
     assert not feed.said("Traceback")
 
 
