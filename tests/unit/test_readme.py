@@ -25,7 +25,8 @@ def inline_code(text: str) -> list[str]:
 def botswarm_commands() -> list[str]:
     """The words and options after the program's name, in blocks and in sentences alike."""
     code = [*COMMAND_LINES, *inline_code(README), *inline_code(CHANGES)]
-    command = re.compile(r"(?<![\w/])(?:\.venv/bin/)?botswarm((?: --?[a-z-]+| [a-z]+)+)")
+    # Not what follows "celery -A": those are Celery's own commands.
+    command = re.compile(r"(?<![\w/])(?<!-A )(?:\.venv/bin/)?botswarm((?: --?[a-z-]+| [a-z]+)+)")
     return sorted({found for text in code for found in command.findall(text)})
 
 
