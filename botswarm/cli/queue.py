@@ -43,8 +43,9 @@ class QueueRow:
 
 @queue.command("list")
 @click.argument("names", nargs=-1)
+@click.option("--all", "all_queues", is_flag=True, help="Celery's empty queues for delays, too.")
 @click.pass_obj
-def list_queues(session: Session, names: tuple[str, ...]) -> Answer:
+def list_queues(session: Session, names: tuple[str, ...], all_queues: bool) -> Answer:
     """Print the queues, or the NAMES among them, with what waits in them.
 
     Without a management API a broker cannot list its queues: then give their names.
@@ -55,6 +56,8 @@ def list_queues(session: Session, names: tuple[str, ...]) -> Answer:
     if management_url is not None:
         try:
             rows = _from_management(management_url, vhost_of(url), names)
+            if not names and not all_queues:
+                rows = [row for row in rows if not _is_an_empty_delay(row)]
         except ManagementUnreachable as error:
             if not names:
                 raise
@@ -71,6 +74,11 @@ def list_queues(session: Session, names: tuple[str, ...]) -> Answer:
     table = in_columns(heads, [tuple(asdict(row).values()) for row in rows])
     text = table if rows else f"There are no queues in the vhost {vhost_of(url)}."
     return Answer(data=[asdict(row) for row in rows], text=text, warnings=warnings)
+
+
+def _is_an_empty_delay(row: QueueRow) -> bool:
+    """Celery makes 28 of these in each vhost; they say something only when a task waits there."""
+    return row.name.startswith("celery_delayed_") and not (row.ready or row.unacked)
 
 
 def _from_management(url: Secret, vhost: str, names: Sequence[str]) -> list[QueueRow]:
