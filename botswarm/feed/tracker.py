@@ -15,6 +15,7 @@ TRADES_KEPT_MAX = 50_000
 """Of all markets together, while the broker takes none; about 20 MB."""
 CANDLES_KEPT_MAX = 100_000
 BATCH_MAX = 500
+LAG_PERIOD_MS = 30_000
 RENUMBERED_AFTER_MS = 5000
 """An old number this much later is no repetition: the venue has begun to count anew."""
 
@@ -32,6 +33,28 @@ class Counts:
     conflated_quotes: int = 0
     dropped_candles: int = 0
     late: int = 0
+
+
+class _Lag:
+    """The least time from the venue's stamp to our receiving it: clocks that differ, and the way.
+
+    Of the last minute only: either clock may be set.
+    """
+
+    def __init__(self) -> None:
+        self._now: int | None = None
+        self._before: int | None = None
+        self._since_ms = 0
+        self.least_ms: int | None = None
+
+    def note(self, trade: Trade) -> None:
+        lag_ms = trade.received_ms - trade.exchange_ms
+        if self._now is None or abs(trade.received_ms - self._since_ms) > LAG_PERIOD_MS:
+            self._before, self._now = self._now, lag_ms
+            self._since_ms = trade.received_ms
+        elif lag_ms < self._now:
+            self._now = lag_ms
+        self.least_ms = self._now if self._before is None else min(self._now, self._before)
 
 
 @dataclass(slots=True)
@@ -70,8 +93,7 @@ class Tracker:
         self._sequence = 0
         self._news: dict[str, _Market] = {}
         """Those with something to publish: of a thousand markets few move within a moment."""
-        self._lag_ms: int | None = None
-        """The least time between the venue's stamp and our receiving it: clocks and the way."""
+        self._lag = _Lag()
 
     # --- which markets ------------------------------------------------------------------------
 
@@ -127,8 +149,7 @@ class Tracker:
         market.trade = trade
         market.changed = market.is_followed = True
         self.counts.trades += 1
-        lag_ms = trade.received_ms - trade.exchange_ms
-        self._lag_ms = lag_ms if self._lag_ms is None else min(self._lag_ms, lag_ms)
+        self._lag.note(trade)
         late = market.builder.late
         self._close(market, market.builder.add(trade, after_gap=missed > 0))
         self.counts.late += market.builder.late - late
@@ -202,9 +223,9 @@ class Tracker:
     def advance(self) -> None:
         """Close by the clock the candles of markets that are quiet."""
         with self._lock:
-            if self._lag_ms is None:
+            if self._lag.least_ms is None:
                 return
-            venue_now_ms = self._wall_ms() - self._lag_ms
+            venue_now_ms = self._wall_ms() - self._lag.least_ms
             for market in self._markets.values():
                 if market.is_followed:
                     self._close(market, market.builder.advance(venue_now_ms))
@@ -213,7 +234,7 @@ class Tracker:
         """(symbol, timeframe, how many of the latest) that only the venue can tell us."""
         wanted = []
         with self._lock:
-            venue_now_ms = self._wall_ms() - (self._lag_ms or 0)
+            venue_now_ms = self._wall_ms() - (self._lag.least_ms or 0)
             for market in self._markets.values():
                 for timeframe, holes in market.builder.holes.items():
                     length_ms = TIMEFRAMES_S[timeframe] * 1000

@@ -49,6 +49,8 @@ class _History:
     loading: threading.Lock = field(default_factory=threading.Lock)
     may_load_at: float = 0.0
     """By the monotonic clock."""
+    loaded: int = 0
+    """So many were asked for and what there was came: a young market has no more."""
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ class MarketBook:
             short = [
                 (timeframe, found)
                 for timeframe, found in zip(wanted, histories, strict=True)
-                if _wants_more(found.line, history, market.exchange_ms)
+                if _wants_more(found, history, market.exchange_ms)
                 and found.may_load_at <= self._monotonic()
             ]
         for timeframe, found in short:
@@ -136,12 +138,13 @@ class MarketBook:
                 return  # another thread has just done it
             try:
                 candles = self._load_history(venue, symbol, timeframe, history)
+                found.loaded = max(found.loaded, history)
             except BotswarmError as error:
                 logger.warning("no history of %s:%s %s: %s", venue, symbol, timeframe, error)
                 candles = ()
-            found.may_load_at = self._monotonic() + RELOAD_PAUSE_S
             with self._changed:
                 found.line.add(candles)
+            found.may_load_at = self._monotonic() + RELOAD_PAUSE_S
 
 
 def _apply(market: _Market, news: MarketDigest) -> None:
@@ -169,8 +172,9 @@ def _history(market: _Market, timeframe: str, history: int) -> _History:
     return found
 
 
-def _wants_more(line: Line, history: int, exchange_ms: int) -> bool:
-    return len(line) < history or _is_gapped(line, history, exchange_ms)
+def _wants_more(found: _History, history: int, exchange_ms: int) -> bool:
+    is_short = len(found.line) < history and found.loaded < history
+    return is_short or _is_gapped(found.line, history, exchange_ms)
 
 
 def _is_gapped(line: Line, history: int, exchange_ms: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -195,6 +196,22 @@ def test_quiet_markets_close_their_candles_by_the_venue_s_clock(
     wall.ms += 1
     tracker.advance()
     assert [each.open_ms for each in digest(tracker).markets[0].candles] == [START + 1000]
+
+
+def test_a_clock_that_was_set_closes_no_candle_early_for_more_than_a_minute(
+    tracker: Tracker, wall: Wall
+) -> None:
+    # Our clock is ten seconds behind at first, then it is set right; the market is lively.
+    for number in range(1, 1000):
+        exchange_ms = number * 100
+        offset_ms = -10_000 if exchange_ms < 10_000 else 0
+        wall.ms = START + exchange_ms + offset_ms + 5
+        told = trade(number, exchange_ms)
+        tracker.put([replace(told, received_ms=wall.ms)])
+        tracker.advance()
+        if exchange_ms == 80_000:
+            late = tracker.counts.late
+    assert tracker.counts.late == late
 
 
 def test_while_no_connection_carries_a_market_silence_closes_nothing(

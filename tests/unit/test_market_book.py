@@ -144,11 +144,18 @@ def test_a_candle_that_does_not_come_is_a_gap_once_its_time_is_over() -> None:
 
 
 def test_a_young_market_shows_what_there_is() -> None:
-    book = MarketBook(Past([candle(8), candle(9)]))
+    monotonic = Monotonic()
+    past = Past([candle(8), candle(9)])
+    book = MarketBook(past, monotonic=monotonic)
     book.apply(digest(1, 10_500))
     view = _view(book)
     assert len(view.candles["1s"]) == 2
     assert not view.is_gapped
+    monotonic.now += 1000
+    _view(book)
+    assert past.asked == 1  # there is no more, so nobody asks again
+    assert len(_view(book, 6).candles["1s"]) == 2
+    assert past.asked == 2
 
 
 def test_without_any_history_a_market_is_gapped_and_no_error() -> None:
