@@ -90,7 +90,6 @@ def _market(at: Desk, view: MarketView, wanted: int) -> Market:
         trade=view.trade,
         quote=view.quote,
         exchange_ms=view.exchange_ms,
-        is_gapped=view.is_gapped,
         wanted_sequence=wanted,
         data_age_max_s=at.data_age_max_s,
     )

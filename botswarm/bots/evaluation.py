@@ -94,6 +94,7 @@ class Evaluator:
             bot=bot.name,
             account=bot.account,
             strategy=strategy,
+            timeframe=bot.timeframe,
             budget=budget_of(bot),
             position=stand.position,
             orders=stand.orders,

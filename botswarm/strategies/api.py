@@ -89,8 +89,8 @@ class Parameter:
 
 
 def parameter(
-    default: Any,
     *,
+    default: Any,
     words: str,
     at_least: int | Decimal | None = None,
     at_most: int | Decimal | None = None,

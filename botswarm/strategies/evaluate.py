@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from botswarm.domain.instrument import Instrument, step_down
-from botswarm.domain.market import Quote, Trade
+from botswarm.domain.market import TIMEFRAMES_S, Quote, Trade
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.strategies.api import (
     Candles,
@@ -33,6 +33,8 @@ TOLERANCE = Decimal("0.05")
 ORDERS_MAX = 50
 """Of one evaluation; a strategy that wants more is broken."""
 AHEAD_MAX_MS = 5000
+CLOSING_TIME_MS = 3000
+"""How long after its end a candle may take to arrive before it counts as missing."""
 ZERO = Decimal(0)
 # More digits than any product of the amounts that the ledger can keep.
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -55,7 +57,6 @@ class Market:
     trade: Trade | None
     quote: Quote | None
     exchange_ms: int
-    is_gapped: bool
     wanted_sequence: int = 0
     """What was rung for: a market that has not got there yet is not decided on."""
     data_age_max_s: float = 5.0
@@ -68,6 +69,7 @@ class Subject:
     bot: str
     account: str
     strategy: Strategy
+    timeframe: str
     budget: Decimal
     position: Decimal = ZERO
     orders: Sequence[Order] = ()
@@ -92,7 +94,7 @@ def evaluate(
 ) -> Evaluation:
     """Whatever the strategy raises goes through: the caller knows how to count it."""
     trade, quote = market.trade, market.quote
-    stop = objection(market, now) or _too_short(subject.strategy, market, candles)
+    stop = objection(market, now) or _unfit(candles, subject, market)
     if stop is not None or trade is None or quote is None or candles is None:
         return Evaluation(decision=None, stopped=stop)
     view = View(
@@ -140,8 +142,6 @@ def objection(market: Market, now: datetime) -> Stop | None:
     if market.quote.is_crossed or market.quote.bid <= 0:
         words = f"bid {market.quote.bid:f} and ask {market.quote.ask:f} make no market"
         return Stop(gate="crossed", words=words)
-    if market.is_gapped:
-        return Stop(gate="gapped", words="candles are missing, and being asked for")
     if not market.instrument.is_trading:
         return Stop(gate="not trading", words=f"{market.instrument.market} is not trading")
     return None
@@ -152,12 +152,22 @@ def data_age_ms(market: Market, now: datetime) -> int:
     return int(now.timestamp() * 1000) - market.exchange_ms
 
 
-def _too_short(strategy: Strategy, market: Market, candles: Candles | None) -> Stop | None:
-    has = 0 if candles is None else len(candles)
-    if has >= strategy.history:
+def _unfit(candles: Candles | None, subject: Subject, market: Market) -> Stop | None:
+    """What is wrong with a bot's own history; a hole further back is not its concern."""
+    has, wants = 0 if candles is None else len(candles), subject.strategy.history
+    if candles is None or has < wants:
+        words = f"{has} of the {wants} closed candles it needs are known"
+        return Stop(gate="history", words=words)
+    if has == 0:
         return None
-    words = f"{has} of the {strategy.history} closed candles it needs are known"
-    return Stop(gate="history", words=words)
+    length_ms = TIMEFRAMES_S[subject.timeframe] * 1000
+    first, last = int(candles.open_ms[0]), int(candles.open_ms[-1])
+    # They rise without repeating, so as many as fit between first and last are all there are.
+    if last - first != (has - 1) * length_ms:
+        return Stop(gate="gapped", words="candles are missing between those that are known")
+    if market.exchange_ms >= last + 2 * length_ms + CLOSING_TIME_MS:
+        return Stop(gate="gapped", words="the latest closed candles are missing")
+    return None
 
 
 # --- how much -------------------------------------------------------------------------------------
@@ -210,7 +220,7 @@ def _towards(
     difference = wanted - coming
     if difference == 0 or (wanted > 0 and abs(difference) <= wanted * TOLERANCE):
         return None, short
-    if wanted > 0 and abs(difference) * quote.bid < instrument.notional_min:
+    if wanted > 0 and coming > 0 and abs(difference) * quote.bid < instrument.notional_min:
         return None, short
     side = Side.BUY if difference > 0 else Side.SELL
     if side is Side.SELL and _is_dust(subject.position, instrument, quote):

@@ -21,9 +21,9 @@ class Grid(Strategy, name="grid"):
     order that was refused or lost is simply wished for again.
     """
 
-    levels: int = parameter(5, at_least=1, at_most=50, words="how many levels to buy on")
+    levels: int = parameter(default=5, at_least=1, at_most=50, words="how many levels to buy on")
     step_percent: Decimal = parameter(
-        Decimal("0.2"),
+        default=Decimal("0.2"),
         at_least=Decimal("0.01"),
         at_most=Decimal(20),
         words="percent of the first price between two levels; less than two fees earns nothing",

@@ -10,12 +10,18 @@ from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy, View, para
 class RsiReversion(Strategy, name="rsi-reversion"):
     """Buys its budget when the RSI falls under one bound, sells when it rises over another."""
 
-    length: int = parameter(14, at_least=2, at_most=500, words="candles in the RSI")
+    length: int = parameter(default=14, at_least=2, at_most=500, words="candles in the RSI")
     enter_below: Decimal = parameter(
-        Decimal(30), at_least=Decimal(1), at_most=Decimal(99), words="RSI under which it buys"
+        default=Decimal(30),
+        at_least=Decimal(1),
+        at_most=Decimal(99),
+        words="RSI under which it buys",
     )
     leave_above: Decimal = parameter(
-        Decimal(60), at_least=Decimal(1), at_most=Decimal(99), words="RSI over which it sells"
+        default=Decimal(60),
+        at_least=Decimal(1),
+        at_most=Decimal(99),
+        words="RSI over which it sells",
     )
 
     def objection(self) -> str | None:

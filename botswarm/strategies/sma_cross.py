@@ -10,10 +10,10 @@ from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy, View, para
 class SmaCross(Strategy, name="sma-cross"):
     """Holds its budget while the fast average of closing prices is above the slow one."""
 
-    fast: int = parameter(10, at_least=1, at_most=500, words="candles in the fast average")
-    slow: int = parameter(30, at_least=2, at_most=1000, words="candles in the slow average")
+    fast: int = parameter(default=10, at_least=1, at_most=500, words="candles in the fast average")
+    slow: int = parameter(default=30, at_least=2, at_most=1000, words="candles in the slow average")
     margin_percent: Decimal = parameter(
-        Decimal(0),
+        default=Decimal(0),
         at_least=Decimal(0),
         at_most=Decimal(10),
         words="percent of the slow average by which the fast one must be above or below it; "

@@ -1,0 +1,311 @@
+"""Many bots in one pass: what is committed, what is not, and whose failure is whose."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from botswarm.bots.evaluation import ERRORS_MAX, KEPT_ANEW_S, Evaluator
+from botswarm.bots.registry import Registry
+from botswarm.bots.spec import BotSpec
+from botswarm.domain.fill import Fill
+from botswarm.domain.order import OrderState, Side
+from botswarm.domain.permission import Approved
+from botswarm.ledger.bots import BotState, Decided
+from botswarm.ledger.store import Ledger
+from botswarm.strategies.api import ALL, NOTHING, Candles, Decision, Strategy, View, parameter
+from botswarm.strategies.evaluate import Market
+from botswarm.strategies.registry import BUILT_IN, Catalog, Found
+from tests.strategies.values import NOW, SYMBOL, VENUE, a_market, some_candles
+
+LIFE = timedelta(seconds=10)
+
+
+class Told(Strategy):
+    """Does what its parameter says."""
+
+    what: str = parameter(default="hold", words="what to do when asked")
+
+    @property
+    def history(self) -> int:
+        return 2
+
+    def decide(self, view: View) -> Decision:
+        count = int(view.memory.get("count", 0)) + 1
+        match self.what:
+            case "raise":
+                raise ZeroDivisionError("a bug in a plugin")
+            case "leave":
+                return Decision(verdict="out", indicators={}, target=NOTHING)
+            case "count":
+                return Decision(verdict="counts", indicators={}, memory={"count": count})
+            case "object":
+                return Decision(verdict="odd", indicators={}, memory={"x": object()})
+            case "fat":
+                return Decision(verdict="fat", indicators={}, memory={"x": "x" * 20_000})
+            case "number":
+                return Decision(verdict=str(count), indicators={"x": view.candles})  # type: ignore[dict-item]
+            case _:
+                return Decision(verdict="in", indicators={"count": count}, target=ALL)
+
+
+KINDS: list[type[Strategy]] = [*BUILT_IN, Told]
+CATALOG = Catalog(
+    found={each.name: Found(strategy=each, source="test") for each in KINDS}, broken={}
+)
+
+
+def a_bot(ledger: Ledger, name: str, what: str = "hold") -> None:
+    spec = BotSpec.of(
+        CATALOG,
+        name=name,
+        strategy="told",
+        venue=VENUE,
+        symbol=SYMBOL,
+        account="paper",
+        budget=1000,
+        parameters={"what": what},
+    )
+    bots = Registry(ledger)
+    bots.create(spec, NOW - timedelta(minutes=1), actor="test")
+    bots.start(name, NOW - timedelta(minutes=1), actor="test")
+
+
+def a_pass(
+    ledger: Ledger,
+    market: Market | None = None,
+    now: datetime = NOW,
+    candles: Mapping[str, Candles] | None = None,
+) -> tuple[Decided, Mapping[str, str]]:
+    evaluator = Evaluator(CATALOG, LIFE)
+    stands = ledger.bots.stands(VENUE, SYMBOL)
+    shown = {"1m": some_candles([100.0, 100.0])} if candles is None else candles
+    done = evaluator.evaluate(stands, market or a_market(), shown, now)
+    return ledger.bots.decide_many(done.decisions, now), done.pauses
+
+
+def last(ledger: Ledger, name: str) -> Mapping[str, Any]:
+    evaluation = ledger.bots.get(name).last_evaluation
+    assert evaluation is not None
+    return evaluation
+
+
+def test_a_decision_becomes_a_ready_order_with_its_reasons_and_its_doorbell(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "alpha")
+    decided, _ = a_pass(ledger)
+    (order,) = ledger.orders.list(bot="alpha")
+    assert order.state is OrderState.READY
+    assert (order.side, order.quantity) == (Side.BUY, Decimal(10))
+    story = ledger.orders.story(order.id)
+    assert story.evaluation is not None
+    assert story.evaluation["verdict"] == "in"
+    assert [bell.kwargs for bell in decided.doorbells] == [{"order_id": order.id}]
+    assert last(ledger, "alpha")["orders"][0]["id"] == order.id
+
+
+def test_the_same_sequence_is_not_decided_twice(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    a_pass(ledger)
+    again, _ = a_pass(ledger)
+    assert again.doorbells == ()
+    assert len(ledger.orders.list(bot="alpha")) == 1
+
+
+def test_what_is_ready_counts_in_the_next_evaluation(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    a_pass(ledger)
+    a_pass(ledger, a_market(sequence=8))
+    assert len(ledger.orders.list(bot="alpha")) == 1
+
+
+def test_workers_that_race_on_one_sequence_write_once(ledger: Ledger) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        a_bot(ledger, name)
+    evaluator = Evaluator(CATALOG, LIFE)
+    start = threading.Barrier(4)
+    answers: list[Decided] = []
+
+    def race(sequence: int) -> None:
+        stands = ledger.bots.stands(VENUE, SYMBOL)
+        shown = {"1m": some_candles([100.0, 100.0])}
+        done = evaluator.evaluate(stands, a_market(sequence=sequence), shown, NOW)
+        start.wait()
+        answers.append(ledger.bots.decide_many(done.decisions, NOW))
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in (7, 7, 8, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    assert sorted(bot for each in answers for bot in each.bots) == ["alpha", "beta", "gamma"]
+    assert len(ledger.orders.list(limit=100)) == 3
+    assert len(ledger.outbox.pending()) == 3
+
+
+def test_an_unchanged_evaluation_writes_nothing_until_it_is_time_to_be_seen_alive(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "alpha", "leave")
+    a_pass(ledger)
+    first = ledger.bots.get("alpha")
+    a_pass(ledger, a_market(sequence=8), NOW + timedelta(seconds=1))
+    assert ledger.bots.get("alpha") == first
+    later = NOW + timedelta(seconds=KEPT_ANEW_S)
+    moved = a_market(sequence=9, exchange_ms=int(later.timestamp() * 1000))
+    a_pass(ledger, moved, later)
+    assert last(ledger, "alpha")["sequence"] == 9
+
+
+def test_a_bot_that_stops_acting_says_so_at_once(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha", "leave")
+    a_pass(ledger)
+    a_pass(ledger, a_market(sequence=8, wanted_sequence=9), NOW + timedelta(seconds=1))
+    assert last(ledger, "alpha")["stopped"]["gate"] == "behind"
+
+
+def test_memory_reaches_the_next_evaluation(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha", "count")
+    for sequence in (7, 8, 9):
+        a_pass(ledger, a_market(sequence=sequence))
+    assert ledger.bots.get("alpha").memory == {"count": 3}
+
+
+@pytest.mark.parametrize("what", ["raise", "object", "fat", "number"])
+def test_a_bot_that_fails_leaves_the_others_and_is_paused_in_the_end(
+    ledger: Ledger, what: str
+) -> None:
+    a_bot(ledger, "bad", what)
+    a_bot(ledger, "good", "count")
+    for sequence in range(1, ERRORS_MAX + 1):
+        _, pauses = a_pass(ledger, a_market(sequence=sequence))
+        assert ledger.bots.get("good").memory == {"count": sequence}
+        assert last(ledger, "bad")["errors"] == sequence
+        assert last(ledger, "bad")["stopped"]["gate"] == "error"
+        assert bool(pauses) == (sequence == ERRORS_MAX)
+    assert list(pauses) == ["bad"]
+    assert pauses["bad"].startswith(f"{ERRORS_MAX} evaluations in a row failed: ")
+    assert ledger.orders.list(bot="bad") == []
+
+
+def test_who_starts_a_failed_bot_again_gives_it_all_its_chances_back(ledger: Ledger) -> None:
+    a_bot(ledger, "bad", "raise")
+    for sequence in range(1, ERRORS_MAX + 1):
+        a_pass(ledger, a_market(sequence=sequence))
+    bots = Registry(ledger)
+    bots.pause("bad", NOW + timedelta(seconds=1), actor="test", reason="errors")
+    bots.start("bad", NOW + timedelta(seconds=2), actor="test")
+    _, pauses = a_pass(ledger, a_market(sequence=20), NOW + timedelta(seconds=3))
+    assert pauses == {}
+    assert last(ledger, "bad")["errors"] == 1
+
+
+def test_one_good_evaluation_forgives_the_errors_before(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha", "leave")
+    for sequence in (1, 2):
+        broken = {"1m": "no candles"}
+        a_pass(ledger, a_market(sequence=sequence), candles=broken)  # type: ignore[arg-type]
+    assert last(ledger, "alpha")["errors"] == 2
+    a_pass(ledger, a_market(sequence=3))
+    assert last(ledger, "alpha").get("errors") is None
+
+
+def test_a_strategy_that_is_not_there_disables_its_own_bots_only(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha", "count")
+    a_bot(ledger, "orphan")
+    without = Catalog(found=CATALOG.found, broken={"mine.py": "SyntaxError"})
+    evaluator = Evaluator(without, LIFE)
+    stands = [
+        replace(each, bot=replace(each.bot, strategy="mine")) if each.bot.name == "orphan" else each
+        for each in ledger.bots.stands(VENUE, SYMBOL)
+    ]
+    assert evaluator.needs(stands) == {"1m": 2}
+    done = evaluator.evaluate(stands, a_market(), {"1m": some_candles([1.0, 1.0])}, NOW)
+    ledger.bots.decide_many(done.decisions, NOW)
+    words = last(ledger, "orphan")["stopped"]["words"]
+    assert words == "there is no strategy 'mine'; mine.py could not be loaded: SyntaxError"
+    assert ledger.bots.get("alpha").memory == {"count": 1}
+
+
+def test_bots_that_do_not_run_are_not_asked(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    Registry(ledger).stop("alpha", NOW, actor="test")
+    decided, _ = a_pass(ledger)
+    assert decided.bots == frozenset()
+    assert ledger.orders.list() == []
+
+
+def test_a_position_and_the_order_that_made_it_are_never_both_counted(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    a_pass(ledger)
+    (order,) = ledger.orders.list(bot="alpha")
+    ledger.books.judge(order.id, lambda order, _: Approved(order), NOW)
+    (stand,) = ledger.bots.stands(VENUE, SYMBOL)
+    assert [each.id for each in stand.orders] == [order.id]
+    assert stand.position == 0
+    fill = Fill(
+        venue=VENUE,
+        symbol=SYMBOL,
+        trade_id=1,
+        client_order_id=order.client_order_id,
+        side=Side.BUY,
+        price=Decimal(100),
+        quantity=Decimal(4),
+        commission=Decimal(0),
+        commission_asset="USDT",
+        at=NOW,
+    )
+    ledger.books.book([fill], NOW)
+    (stand,) = ledger.bots.stands(VENUE, SYMBOL)
+    assert stand.position == 4
+    assert stand.orders[0].open_quantity == 6
+    assert stand.bot.state is BotState.RUNNING
+
+
+def test_bots_share_an_indicator_and_never_each_others_history(ledger: Ledger) -> None:
+    seen: dict[str, Candles] = {}
+
+    class Looks(Strategy):
+        """Remembers what it was shown, for the test only."""
+
+        me: str = parameter(default="a", words="its name")
+        length: int = parameter(default=2, words="how many candles")
+
+        @property
+        def history(self) -> int:
+            return self.length
+
+        def decide(self, view: View) -> Decision:
+            seen[self.me] = view.candles
+            view.candles.rsi(2)
+            return Decision(verdict="looked", indicators={})
+
+    catalog = Catalog(found={"looks": Found(strategy=Looks, source="test")}, broken={})
+    for name, length in (("a", 3), ("b", 3), ("c", 5)):
+        spec = BotSpec.of(
+            catalog,
+            name=name,
+            strategy="looks",
+            venue=VENUE,
+            symbol=SYMBOL,
+            account="paper",
+            parameters={"me": name, "length": length},
+        )
+        Registry(ledger).create(spec, NOW, actor="test")
+        Registry(ledger).start(name, NOW, actor="test")
+    evaluator = Evaluator(catalog, LIFE)
+    stands = ledger.bots.stands(VENUE, SYMBOL)
+    assert evaluator.needs(stands) == {"1m": 5}
+    shown = {"1m": some_candles([1.0, 2.0, 3.0, 4.0, 5.0])}
+    evaluator.evaluate(stands, a_market(), shown, NOW)
+    assert seen["a"] is seen["b"]
+    assert seen["a"].close.tolist() == [3.0, 4.0, 5.0]
+    assert seen["c"].close.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]

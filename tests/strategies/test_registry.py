@@ -1,0 +1,146 @@
+"""Built-in strategies, plugins and files: what is found, and what a broken one does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from botswarm.errors import NotFound
+from botswarm.strategies import registry
+from botswarm.strategies.api import Strategy
+from botswarm.strategies.grid import Grid
+from botswarm.strategies.registry import BadParameters, load
+from botswarm.strategies.sma_cross import SmaCross
+from tests.strategies.values import a_view
+
+TEN_LINES = '''
+from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy, View, parameter
+
+
+class BelowAverage(Strategy):
+    """Holds while the price is below its average."""
+
+    length: int = parameter(default=20, at_least=2, at_most=500, words="candles in the average")
+
+    @property
+    def history(self) -> int:
+        return self.length
+
+    def decide(self, view: View) -> Decision:
+        average = view.candles.sma(self.length)[-1]
+        below = view.price < average
+        return Decision(
+            verdict="below" if below else "above",
+            indicators={"average": average},
+            target=ALL if below else NOTHING,
+        )
+'''
+
+
+def test_the_built_in_strategies_are_there() -> None:
+    catalog = load()
+    assert set(catalog.found) >= {"sma-cross", "rsi-reversion", "grid"}
+    assert catalog.broken == {}
+
+
+def test_a_file_of_a_few_lines_is_a_strategy(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    catalog = load(tmp_path)
+    made = catalog.make("below-average", {"length": "3"})
+    assert made.history == 3
+    decision = made.decide(a_view([101.0, 101.0, 101.0], price=100))
+    assert decision.verdict == "below"
+    assert catalog.found["below-average"].source == str(tmp_path / "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("this is no Python", "SyntaxError"),
+        ("import a_module_that_is_not_there", "ModuleNotFoundError"),
+        ("raise RuntimeError('just so')", "RuntimeError: just so"),
+        ("x = 1", "defines no Strategy"),
+        (TEN_LINES.replace("class BelowAverage(Strategy)", "class Grid(Strategy)"), "'grid'"),
+    ],
+)
+def test_a_broken_file_is_named_and_the_others_live(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    catalog = load(tmp_path)
+    assert list(catalog.broken) == [str(tmp_path / "broken.py")]
+    assert reason in catalog.broken[str(tmp_path / "broken.py")]
+    assert "below-average" in catalog.found
+    assert catalog.found["grid"].strategy is Grid
+    with pytest.raises(NotFound, match="broken"):
+        catalog.get("lost")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert list(load(tmp_path / "none").broken) == [str(tmp_path / "none")]
+
+
+def test_installed_plugins_are_found_and_broken_ones_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "plugin-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        f"[{registry.GROUP}]\nbelow = plugin_of_a_test:BelowAverage\nlost = nowhere_at_all:Lost\n"
+    )
+    (tmp_path / "plugin_of_a_test.py").write_text(TEN_LINES)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.metadata.version("plugin") == "1.0"
+    catalog = load()
+    assert catalog.found["below-average"].source == "plugin"
+    assert "nowhere_at_all" in catalog.broken["plugin"]
+
+
+def test_an_unknown_strategy_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(NotFound) as caught:
+        load().get("sma-cros")
+    assert caught.value.cure == "did you mean sma-cross?"
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"fast": 0}, "fast is 0, not a whole number from 1 to 500"),
+        ({"fast": "501"}, "fast is '501'"),
+        ({"fast": "2.5"}, "fast is '2.5'"),
+        ({"fast": "NaN"}, "fast is 'NaN'"),
+        ({"fast": True}, "fast is True"),
+        ({"fast": None}, "fast is None"),
+        ({"margin_percent": "-1"}, "margin_percent is '-1', not a number from 0 to 10"),
+        ({"fasst": 3}, "no parameter 'fasst' (did you mean fast?)"),
+        ({"fast": 30, "slow": 30}, "fast 30 is not under slow 30"),
+        ({"fast": 0, "slow": "x"}, "slow is 'x'"),
+    ],
+)
+def test_parameters_out_of_bounds_are_refused_by_name(
+    given: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(BadParameters) as caught:
+        load().make("sma-cross", given)
+    assert complaint in caught.value.cause
+    assert caught.value.exit_code == 2
+
+
+def test_parameters_are_read_from_text_exactly() -> None:
+    made = load().make("sma-cross", {"fast": "7", "margin_percent": "0.1"})
+    assert made == SmaCross(fast=7, margin_percent=Decimal("0.1"))
+
+
+def test_a_strategy_can_be_neither_changed_nor_made_without_its_methods() -> None:
+    strategy = SmaCross()
+    with pytest.raises(AttributeError):
+        strategy.fast = 3  # type: ignore[misc]
+
+    class Half(Strategy):
+        """Forgot to decide."""
+
+    with pytest.raises(TypeError):
+        Half()  # type: ignore[abstract]
