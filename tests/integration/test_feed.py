@@ -288,6 +288,41 @@ def test_a_feed_survives_the_loss_of_its_broker_and_loses_no_candle(
         assert feed.running
 
 
+def test_a_feed_follows_an_exchange_that_was_killed_and_came_back() -> None:
+    with (
+        SimulatedExchangeServer() as venue,
+        EmbeddedBrokerServer() as server,
+        FeedProcess(venue.state_dir, server.url()) as feed,
+        contextlib.closing(Reader(server.url(), "simulated.digest")) as reader,
+    ):
+        assert reader.read_until(lambda: bool(candles_in(reader)), 15)
+        venue.kill()
+        reader.read_until(lambda: False, 2)
+        told = len(reader.digests)
+        venue.start()
+        back_ms = wall_ms()
+
+        def is_whole_again() -> bool:
+            latest = {
+                market.symbol: market
+                for digest in reader.digests[told:]
+                for market in digest.markets
+            }
+            return len(latest) == len(SYMBOLS) and all(
+                market.trade is not None
+                and market.trade.exchange_ms > back_ms
+                and not market.is_gapped
+                for market in latest.values()
+            )
+
+        assert reader.read_until(is_whole_again, 20)
+        assert feed.running
+        opened = sorted(
+            candle.open_ms for candle in candles_in(reader) if candle.symbol == "BTC-USDT"
+        )
+        assert opened == list(range(opened[0], opened[-1] + 1, 1000))
+
+
 def candles_in(reader: Reader) -> list[Candle]:
     return [
         candle
