@@ -1,7 +1,7 @@
 # Wrappers for those who have make; the scripts do the work and need only sh and Python.
 # Arguments go in args: make test args="tests/unit -k config"
 
-.PHONY: up test bench lock clean chaos fuzz
+.PHONY: up test bench lock clean chaos chaos-swarm fuzz
 
 bootstrap = sh scripts/with-python scripts/bootstrap.py
 
@@ -10,6 +10,7 @@ test: ; @scripts/test $(args)
 bench: ; @scripts/bench $(args)
 # Campaigns of many minutes, kept out of make test.
 chaos: ; @$(bootstrap) run python -m tests.campaign.kill_broker --rounds 200 $(args)
+chaos-swarm: ; @$(bootstrap) run python -m tests.campaign.kill_swarm --rounds 50 $(args)
 fuzz: ; @$(bootstrap) run python -m tests.campaign.mutate_frames --frames 1000000 $(args)
 
 lock: ; @scripts/lock $(args)

@@ -20,9 +20,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 PATIENCE_S = 40.0
 # What would lead the swarm elsewhere than into its folder.
-MISLEADING = tuple(
-    "BOTSWARM_ DATABASE_URL REDIS CLOUDAMQP RABBITMQ AMQP BROKER_URL CELERY LOG_ INSTANCE_ID".split()
-)
+MISLEADING = ("BOTSWARM_", "DATABASE_URL", "REDIS", "CLOUDAMQP", "RABBITMQ", "AMQP", "BROKER_URL")
+UNWANTED = (*MISLEADING, "CELERY", "LOG_", "INSTANCE_ID")
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -71,9 +70,7 @@ class Swarm:
 
     @property
     def environment(self) -> dict[str, str]:
-        plain = {
-            name: value for name, value in os.environ.items() if not name.startswith(MISLEADING)
-        }
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)}
         # A checkout is imported from wherever the test stands.
         return {**plain, "PYTHONPATH": str(ROOT), **self.settings}
 
