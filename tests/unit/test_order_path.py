@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import sys
 import threading
 from collections.abc import Iterator
@@ -82,11 +83,15 @@ class Life:
 
     def __enter__(self) -> Life:
         self._before = sys.gettrace()
+        self._context = decimal.getcontext()
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
+        # Whoever dies on the last line of a `with` never leaves it; a process takes its decimal
+        # context to the grave, this one lives on.
+        decimal.setcontext(self._context)
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         if "/botswarm/trading/" not in frame.f_code.co_filename:
