@@ -45,13 +45,16 @@ class FeedProcess(Server):
 class Reader:
     """A queue of one's own on the ticks exchange, as anybody may have one."""
 
-    def __init__(self, url: str, key: str = "#") -> None:
+    def __init__(self, url: str, key: str = "#", *, name: str = "") -> None:
+        """With a name the queue outlives its broker, and the next reader of that name goes on."""
         make: Any = Connection  # kombu's types are not all there
         self._connection = make(url)
         self._connection.connect()
         channel = self._connection.channel()
         channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
-        queue = channel.queue_declare("", exclusive=True).queue
+        queue = channel.queue_declare(
+            name, exclusive=not name, durable=bool(name), auto_delete=False
+        ).queue
         channel.queue_bind(queue, EXCHANGE, key)
         channel.basic_consume(queue, no_ack=True, callback=self._take)
         self.digests: list[Digest] = []

@@ -265,14 +265,14 @@ def test_a_feed_survives_the_loss_of_its_broker_and_loses_no_candle(
     exchange: SimulatedExchangeServer,
 ) -> None:
     with EmbeddedBrokerServer() as server, FeedProcess(exchange.state_dir, server.url()) as feed:
-        reader = Reader(server.url(), "simulated.digest")
+        reader = Reader(server.url(), "simulated.digest", name="watch")
         assert reader.read_until(lambda: bool(candles_in(reader)), 10)
         before = candles_in(reader)
         server.kill()
         reader.close()
         time.sleep(2.5)
         server.start()
-        again = Reader(server.url(), "simulated.digest")
+        again = Reader(server.url(), "simulated.digest", name="watch")
         assert again.read_until(lambda: len(candles_in(again)) >= 6, 15)
         again.close()
         opened = sorted(
