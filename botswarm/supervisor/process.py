@@ -20,7 +20,7 @@ BACKOFF_MAX_S: Final = 30.0
 # A process that ran so long was healthy: its next end starts the backoff anew.
 HEALTHY_S: Final = 30.0
 LINE_BYTES_MAX: Final = 256 * 1024
-LAST_LINES_S: Final = 5.0
+LAST_LINES_S: Final = 0.5
 LOOK_EVERY_S: Final = 0.1
 CANNOT_START: Final = 127  # what a shell answers for a command that is not there
 
@@ -47,7 +47,7 @@ class Process:
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._orphans: set[asyncio.Task[None]] = set()
+        self._at_work: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -62,31 +62,35 @@ class Process:
         """Start it, pass its lines on until it ends, and answer its exit code."""
         self._idle.clear()
         try:
-            child = await self._start()
+            # A pipe of our own: that of asyncio makes the child last until its orphans end.
+            ear, mouth = os.pipe()
+            try:
+                child = await self._start(mouth)
+            finally:
+                os.close(mouth)
+            listening = asyncio.create_task(self._listen(ear))
             if child is None:
                 return CANNOT_START
-            assert child.stdout is not None
-            listening = asyncio.create_task(self._listen(child.stdout))
             code = await child.wait()
             await self._look_after_orphans(child.pid)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(listening, LAST_LINES_S)
+            # Orphans hold its pipe: what they still say is passed on, and not waited for.
+            await asyncio.wait({listening}, timeout=LAST_LINES_S)
+            self._background(listening)
             return code
         finally:
             self._idle.set()
 
-    async def _start(self) -> asyncio.subprocess.Process | None:
+    async def _start(self, mouth: int) -> asyncio.subprocess.Process | None:
         try:
             child = await asyncio.create_subprocess_exec(
                 *self.line.words,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=mouth,
+                stderr=mouth,
                 # Of a group of its own: Ctrl-C reaches us alone, and we stop in order.
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
                 env=self._environment,
-                limit=LINE_BYTES_MAX,
             )
         except OSError as error:
             self._say("up", f"{self.name} cannot be started: {self.line.command}: {error.strerror}")
@@ -97,7 +101,17 @@ class Process:
             self._terminate()  # told to stop while it was being started
         return child
 
-    async def _listen(self, stream: asyncio.StreamReader) -> None:
+    async def _listen(self, ear: int) -> None:
+        stream = asyncio.StreamReader(limit=LINE_BYTES_MAX)
+        way, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(ear, "rb", 0)
+        )
+        try:
+            await self._pass_on(stream)
+        finally:
+            way.close()
+
+    async def _pass_on(self, stream: asyncio.StreamReader) -> None:
         while True:
             try:
                 raw = await stream.readline()
@@ -116,9 +130,11 @@ class Process:
         """
         if await _is_gone(group, within_s=1.0):
             return
-        task = asyncio.create_task(self._end_orphans(group))
-        self._orphans.add(task)
-        task.add_done_callback(self._orphans.discard)
+        self._background(asyncio.create_task(self._end_orphans(group)))
+
+    def _background(self, task: asyncio.Task[None]) -> None:
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
 
     async def _end_orphans(self, group: int) -> None:
         if not await _is_gone(group, within_s=self.line.grace_s):
@@ -154,7 +170,8 @@ class Process:
             if self.pid is not None:
                 _kill(self.pid)
             await self._idle.wait()
-        await asyncio.gather(*self._orphans)
+        if self._at_work:
+            await asyncio.wait(self._at_work, timeout=self.line.grace_s)
 
     def _terminate(self) -> None:
         if self.pid is not None and self._child is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from botswarm import cards
 from botswarm.errors import Unreachable
 
 FILE = "up.json"
@@ -36,9 +36,7 @@ class Notes:
 
 
 def write(state_dir: Path, notes: Notes) -> None:
-    temporary = state_dir / f"{FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(notes), indent=1))
-    temporary.replace(state_dir / FILE)
+    cards.write(state_dir / FILE, notes)
 
 
 def read(state_dir: Path) -> Notes | None:
