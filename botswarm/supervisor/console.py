@@ -11,8 +11,11 @@ COLOURS: Final = (36, 33, 35, 32, 34, 96, 93, 95)
 LEVEL_COLOURS: Final = {"warning": 33, "error": 31, "critical": 31}
 # Of every line's fields; the others are worth showing beside the message.
 USUAL: Final = frozenset(
-    {"time", "level", "logger", "message", "instance_id", "pid", "traceback", "event"}
+    {"time", "level", "logger", "message", "instance_id", "pid", "traceback", "event", "task_id"}
 )
+# What Celery says of its own doings; a person who watches a swarm trade needs it only when it is
+# a warning. Machines get it all.
+CHATTER: Final = "celery.worker."
 
 
 class Console:
@@ -34,7 +37,7 @@ class Console:
         record = _record_of(line)
         if self._as_json:
             self._print(json.dumps({"process": name, **record}, default=str))
-        else:
+        elif not _is_chatter(record):
             self._print(self._as_text(name, record))
         if self._on_event is not None and "event" in record:
             self._on_event(str(record["event"]), record)
@@ -49,7 +52,8 @@ class Console:
     def _as_text(self, name: str, record: Mapping[str, Any]) -> str:
         level = str(record.get("level", "info"))
         at = str(record.get("time", ""))[11:19]
-        beside = " ".join(f"{key}={value}" for key, value in record.items() if key not in USUAL)
+        known = USUAL if "event" not in record else record.keys()  # an event says it all in words
+        beside = " ".join(f"{key}={value}" for key, value in record.items() if key not in known)
         words = str(record.get("message", ""))
         if level in LEVEL_COLOURS:
             words = self._paint(f"{level}: {words}", LEVEL_COLOURS[level])
@@ -65,6 +69,10 @@ class Console:
 
     def _paint(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured else text
+
+
+def _is_chatter(record: Mapping[str, Any]) -> bool:
+    return str(record.get("logger", "")).startswith(CHATTER) and record.get("level") == "info"
 
 
 def _record_of(line: str) -> dict[str, Any]:

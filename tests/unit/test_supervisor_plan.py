@@ -115,6 +115,17 @@ def test_an_event_is_told_after_its_line_was_shown() -> None:
     assert [(event, "hello" in before) for event, before in told] == [("fill", True)]
 
 
+def test_people_are_spared_what_celery_says_of_itself_but_not_its_warnings() -> None:
+    chatter = {**RECORD, "logger": "celery.worker.consumer.connection"}
+    assert shown([json.dumps(chatter)]) == ""
+    assert "hello" in shown([json.dumps({**chatter, "level": "warning"})])
+    assert "hello" in shown([json.dumps(chatter)], as_json=True)
+
+
+def test_an_event_is_shown_in_its_own_words_alone() -> None:
+    assert shown([json.dumps({**RECORD, "event": "fill", "trade_id": 7})]).endswith("| hello\n")
+
+
 def test_a_reader_that_left_does_not_stop_the_swarm() -> None:
     stream = io.StringIO()
     stream.close()
