@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import signals
 
+from botswarm.bots.brakes import brakes
 from botswarm.bots.evaluation import Evaluator
 from botswarm.bots.registry import Registry
 from botswarm.clock import Clock, SystemClock
@@ -70,7 +71,9 @@ def evaluate_market(venue: str, symbol: str, sequence: int) -> dict[str, Any] | 
         return None
     market = _market(at, view, sequence)
     now = at.clock.now()
-    done = at.evaluator.evaluate(stands, market, _candles(view), now)
+    done = at.evaluator.evaluate(
+        stands, market, _candles(view), now, brakes=lambda bots: brakes(at.ledger, bots, now)
+    )
     decided = at.ledger.bots.decide_many(done.decisions, now)
     # Committed: from here on whatever fails is rung again by the sweep.
     at.ledger.outbox.ring(decided.doorbells, ring, now)
@@ -107,7 +110,12 @@ def _of(series: Series) -> Candles:
 def _pause(at: Desk, pauses: Mapping[str, str]) -> None:
     bots = Registry(at.ledger)
     for name, reason in pauses.items():
-        bots.pause(name, at.clock.now(), actor="strategy worker", reason=reason)
+        try:
+            bots.pause(name, at.clock.now(), actor="strategy worker", reason=reason)
+            logger.error("%s is paused: %s", name, reason, extra={"bot_id": name})
+        except BotswarmError as error:
+            # Stopped or deleted by somebody meanwhile; else the next failure asks again.
+            logger.warning("%s is not paused: %s", name, error, extra={"bot_id": name})
 
 
 # --- what a process evaluates with ----------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from botswarm.errors import BotswarmError
 from botswarm.ledger.bots import Bot, Decision, Stand
 from botswarm.strategies import evaluate as one
 from botswarm.strategies.api import Candles, Strategy
-from botswarm.strategies.evaluate import Market, Subject
+from botswarm.strategies.evaluate import Evaluation, Market, Stop, Subject
 from botswarm.strategies.registry import Catalog
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,17 @@ class Pass:
     decisions: Sequence[Decision]
     pauses: Mapping[str, str]
     """Bots whose errors were too many, with the reason."""
+
+
+Brakes = Callable[[Sequence[Bot]], Mapping[str, Stop]]
+"""Of bots that want to order: those that must not, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    stand: Stand
+    subject: Subject
+    evaluation: Evaluation
 
 
 @dataclass(slots=True)
@@ -61,34 +72,49 @@ class Evaluator:
         market: Market,
         candles: Mapping[str, Candles],
         now: datetime,
+        *,
+        brakes: Brakes = lambda _: {},
     ) -> Pass:
-        decisions: list[Decision] = []
+        """``brakes`` is asked once, about the bots that want to order."""
+        done: dict[str, Decision] = {}
+        found: list[_Found] = []
         pauses: dict[str, str] = {}
         cuts: dict[tuple[str, int], Candles] = {}
+
+        def failed(stand: Stand, error: Exception) -> None:
+            name, words = stand.bot.name, _words(error)
+            done[name], count = _failed(stand, market, error, now)
+            if count >= ERRORS_MAX:
+                pauses[name] = f"{count} evaluations in a row failed: {words}"
+            logger.warning("%s: %s", name, words, extra={"bot_id": name})
+
         for stand in stands:
             if market.sequence <= stand.bot.last_sequence:
                 continue  # another worker has decided on this or on something newer
             try:
-                decision = self._decision(stand, market, candles, cuts, now)
+                found.append(self._look(stand, market, candles, cuts, now))
             except Exception as error:
                 # A stranger's code, and one bot's only: the others go on.
-                decision, count = _failed(stand, market, error, now)
-                name, words = stand.bot.name, _words(error)
-                if count >= ERRORS_MAX:
-                    pauses[name] = f"{count} evaluations in a row failed: {words}"
-                logger.warning("%s: %s", name, words, extra={"bot_id": name})
-            if not decision.is_empty:
-                decisions.append(decision)
+                failed(stand, error)
+        stops = brakes([each.stand.bot for each in found if each.evaluation.orders])
+        for each in found:
+            try:
+                name = each.stand.bot.name
+                done[name] = _decision(each, stops.get(name), market, now)
+            except Exception as error:
+                # What it wants to remember or to say cannot be written down.
+                failed(each.stand, error)
+        decisions = [each for each in done.values() if not each.is_empty]
         return Pass(decisions=decisions, pauses=pauses)
 
-    def _decision(
+    def _look(
         self,
         stand: Stand,
         market: Market,
         candles: Mapping[str, Candles],
         cuts: dict[tuple[str, int], Candles],
         now: datetime,
-    ) -> Decision:
+    ) -> _Found:
         bot, strategy = stand.bot, self._strategy(stand.bot)
         subject = Subject(
             bot=bot.name,
@@ -102,21 +128,7 @@ class Evaluator:
         )
         shown = _cut(candles, cuts, bot.timeframe, strategy.history)
         evaluation = one.evaluate(subject, market, shown, now, signal_life=self.signal_life)
-        record = one.record(evaluation, subject, market, now)
-        memory = evaluation.decision.memory if evaluation.decision else None
-        if memory == bot.memory:
-            memory = None
-        # Here, because what cannot be written would fail the commit, and with it all other bots.
-        _check_is_plain(memory, record)
-        has_news = bool(evaluation.orders) or memory is not None or _is_news(bot, record, now)
-        return Decision(
-            bot=bot.name,
-            sequence=market.sequence,
-            seen_sequence=bot.last_sequence,
-            orders=evaluation.orders,
-            memory=memory,
-            evaluation=record if has_news else None,
-        )
+        return _Found(stand, subject, evaluation)
 
     def _strategy(self, bot: Bot) -> Strategy:
         said = (bot.strategy, bot.created_at, dict(bot.parameters))
@@ -126,6 +138,27 @@ class Evaluator:
         made = self.catalog.make(bot.strategy, parameters_of(bot))
         self._made[bot.name] = said, made
         return made
+
+
+def _decision(found: _Found, stop: Stop | None, market: Market, now: datetime) -> Decision:
+    bot, evaluation = found.stand.bot, found.evaluation
+    if stop is not None:
+        evaluation = replace(evaluation, orders=(), stopped=stop)
+    record = one.record(evaluation, found.subject, market, now)
+    memory = evaluation.decision.memory if evaluation.decision else None
+    if memory == bot.memory:
+        memory = None
+    # Here, because what cannot be written would fail the commit, and with it all other bots.
+    _check_is_plain(memory, record)
+    has_news = bool(evaluation.orders) or memory is not None or _is_news(bot, record, now)
+    return Decision(
+        bot=bot.name,
+        sequence=market.sequence,
+        seen_sequence=bot.last_sequence,
+        orders=evaluation.orders,
+        memory=memory,
+        evaluation=record if has_news else None,
+    )
 
 
 def _cut(

@@ -269,7 +269,7 @@ def _in_words(found: Explanation) -> str:
     rows: list[tuple[str, object]] = [
         ("bot", f"{told.strategy} on {told.venue}:{told.symbol}, {told.timeframe} candles"),
         ("state", f"{told.state}: {told.reason}" if told.reason else told.state.value),
-        ("holds", f"{_plain(stand.position)} {base}, {len(stand.orders)} orders open, budget "
+        ("holds", f"{_plain(stand.position)} {base}, open orders: {len(stand.orders)}, budget "
          f"{told.parameters.get('budget')} {quote}"),
     ]  # fmt: skip
     rows += _evaluation_rows(found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Select, or_, select
@@ -21,6 +22,8 @@ from botswarm.ledger.session import Database
 from botswarm.messages import PlaceOrder
 
 LIST_MAX = 1_000
+LOOKED_BACK = 60
+CAME_TO_NOTHING = frozenset({OrderState.REFUSED, OrderState.STALE, OrderState.REJECTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,18 @@ class Held:
     """What the quantity held was paid for it, at average cost."""
     realised: Decimal
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setback:
+    """A bot's latest orders came to nothing."""
+
+    count: int
+    """How many of its latest decisions to order did, in a row."""
+    at: datetime
+    """When the latest was decided."""
+    state: OrderState
+    reason: str | None
 
 
 class Orders:
@@ -163,6 +178,15 @@ class Orders:
             lambda session: [_held(row) for row in session.scalars(question)]
         )
 
+    def setbacks(self, bots: Sequence[str]) -> dict[str, Setback]:
+        """Of those whose latest decided orders were refused, were rejected or grew stale."""
+
+        def work(session: Session) -> dict[str, Setback]:
+            found = {bot: _setback(session, bot) for bot in bots}
+            return {bot: setback for bot, setback in found.items() if setback is not None}
+
+        return self._database.read(work)
+
     def fills(self, bot: str, *, limit: int = 50) -> Sequence[Fill]:
         """The latest of a bot, newest first, at most LIST_MAX."""
         question = (
@@ -179,6 +203,27 @@ class Orders:
         return self._database.read(
             lambda session: [order_of(row) for row in session.scalars(question)]
         )
+
+
+def _setback(session: Session, bot: str) -> Setback | None:
+    question = (
+        select(OrderRow.created_at, OrderRow.state, OrderRow.reason)
+        .where(OrderRow.bot == bot, OrderRow.state != OrderState.READY.value)
+        .order_by(OrderRow.created_at.desc(), OrderRow.id)
+        .limit(LOOKED_BACK)
+    )
+    # One decision may make many orders; that some of them passed does not make the others pass.
+    decisions: dict[datetime, tuple[OrderState, str | None] | None] = {}
+    for created_at, state, reason in session.execute(question):
+        decisions.setdefault(created_at, None)
+        if OrderState(state) in CAME_TO_NOTHING:
+            decisions[created_at] = OrderState(state), reason
+    row = list(takewhile(lambda pair: pair[1] is not None, decisions.items()))
+    if not row:
+        return None
+    at, what = row[0]
+    assert what is not None
+    return Setback(count=len(row), at=at, state=what[0], reason=what[1])
 
 
 def _found(session: Session, order_id: str) -> OrderRow:

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from botswarm.bots.brakes import brakes
 from botswarm.bots.evaluation import ERRORS_MAX, KEPT_ANEW_S, Evaluator
 from botswarm.bots.registry import Registry
 from botswarm.bots.spec import BotSpec
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import OrderState, Side
-from botswarm.domain.permission import Approved
+from botswarm.domain.permission import Approved, Refused, TradingState
 from botswarm.ledger.bots import BotState, Decided
+from botswarm.ledger.halts import SWARM, account_scope, bot_scope, market_scope
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.api import ALL, NOTHING, Candles, Decision, Strategy, View, parameter
 from botswarm.strategies.evaluate import Market
@@ -86,7 +88,9 @@ def a_pass(
     evaluator = Evaluator(CATALOG, LIFE)
     stands = ledger.bots.stands(VENUE, SYMBOL)
     shown = {"1m": some_candles([100.0, 100.0])} if candles is None else candles
-    done = evaluator.evaluate(stands, market or a_market(), shown, now)
+    done = evaluator.evaluate(
+        stands, market or a_market(), shown, now, brakes=lambda bots: brakes(ledger, bots, now)
+    )
     return ledger.bots.decide_many(done.decisions, now), done.pauses
 
 
@@ -233,6 +237,54 @@ def test_a_strategy_that_is_not_there_disables_its_own_bots_only(ledger: Ledger)
     words = last(ledger, "orphan")["stopped"]["words"]
     assert words == "there is no strategy 'mine'; mine.py could not be loaded: SyntaxError"
     assert ledger.bots.get("alpha").memory == {"count": 1}
+
+
+def test_a_bot_whose_orders_are_refused_tries_again_ever_more_seldom(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    tried: list[int] = []
+    for second in range(200):
+        now = NOW + timedelta(seconds=second)
+        at_ms = int(now.timestamp() * 1000)
+        shown = {"1m": Candles(**_shifted(second))}
+        decided, _ = a_pass(ledger, a_market(sequence=second, exchange_ms=at_ms), now, shown)
+        for bell in decided.doorbells:
+            tried.append(second)
+            ledger.books.judge(bell.kwargs["order_id"], lambda each, _: Refused(each, "no"), now)
+    assert tried == [0, 2, 6, 14, 30, 62, 122, 182]
+    assert last(ledger, "alpha")["stopped"]["gate"] == "setback"
+    assert "its last order was refused: no" in last(ledger, "alpha")["stopped"]["words"]
+
+
+def _shifted(seconds: int) -> dict[str, Any]:
+    candles = some_candles([100.0, 100.0])
+    names = ("open_ms", "open", "high", "low", "close", "volume")
+    moved = {name: getattr(candles, name) for name in names}
+    return moved | {"open_ms": candles.open_ms + 1000 * seconds}
+
+
+def test_a_bot_orders_nothing_while_trading_is_halted_and_at_once_thereafter(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "alpha")
+    scopes = [SWARM, account_scope(VENUE, "paper"), market_scope(VENUE, SYMBOL)]
+    for number, scope in enumerate([*scopes, bot_scope("alpha")]):
+        _say(ledger, scope, TradingState.HALTED)
+        now = NOW + number * timedelta(seconds=KEPT_ANEW_S)
+        at_ms = int(now.timestamp() * 1000)
+        shown = {"1m": Candles(**_shifted(number * KEPT_ANEW_S))}
+        a_pass(ledger, a_market(sequence=number, exchange_ms=at_ms), now, shown)
+        assert last(ledger, "alpha")["stopped"] == {
+            "gate": "halted",
+            "words": f"trading of {scope} is halted: a drill",
+        }
+        assert ledger.orders.list() == []
+        _say(ledger, scope, TradingState.ACTIVE)
+    a_pass(ledger, a_market(sequence=50))
+    assert len(ledger.orders.list()) == 1
+
+
+def _say(ledger: Ledger, scope: str, state: TradingState) -> None:
+    ledger.halts.set(scope, state, reason="a drill", actor="test", now=NOW, is_human=True)
 
 
 def test_bots_that_do_not_run_are_not_asked(ledger: Ledger) -> None:

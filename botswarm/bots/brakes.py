@@ -1,0 +1,58 @@
+"""What keeps a bot from ordering although it wants to: a halt, or orders that came to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from botswarm.domain.permission import TradingState
+from botswarm.ledger.bots import Bot
+from botswarm.ledger.halts import SWARM, Halt, account_scope, bot_scope, market_scope
+from botswarm.ledger.orders import Setback
+from botswarm.ledger.store import Ledger
+from botswarm.strategies.evaluate import Stop
+
+PAUSE_MAX_S = 60
+"""A bot whose orders are refused tries again after 2, 4, 8 … and at most so many seconds."""
+
+
+def brakes(ledger: Ledger, bots: Sequence[Bot], now: datetime) -> Mapping[str, Stop]:
+    """By name: why some of these bots must not order now.
+
+    The gate would refuse them all the same, again and again, and each refusal is a row.
+    """
+    if not bots:
+        return {}
+    halts = {halt.scope: halt for halt in ledger.halts.all()}
+    setbacks = ledger.orders.setbacks([bot.name for bot in bots])
+    stops = {bot.name: _halted(bot, halts) or _pausing(setbacks.get(bot.name), now) for bot in bots}
+    return {name: stop for name, stop in stops.items() if stop is not None}
+
+
+def _halted(bot: Bot, halts: Mapping[str, Halt]) -> Stop | None:
+    if SWARM not in halts:
+        return Stop(gate="halted", words="the swarm's trading state is not known")
+    for scope in (
+        SWARM,
+        account_scope(bot.venue, bot.account),
+        market_scope(bot.venue, bot.symbol),
+        bot_scope(bot.name),
+    ):
+        halt = halts.get(scope)
+        if halt is not None and halt.state is TradingState.HALTED:
+            return Stop(gate="halted", words=f"trading of {scope} is halted: {halt.reason}")
+    return None
+
+
+def _pausing(setback: Setback | None, now: datetime) -> Stop | None:
+    if setback is None:
+        return None
+    # The exponent is bounded, or the sum would grow without end while a person sleeps.
+    pause = timedelta(seconds=min(2 ** min(setback.count, 10), PAUSE_MAX_S))
+    if now >= setback.at + pause:
+        return None
+    words = (
+        f"its last order was {setback.state}: {setback.reason}; "
+        f"it tries again {pause.total_seconds():.0f} s after that"
+    )
+    return Stop(gate="setback", words=words)
