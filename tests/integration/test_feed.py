@@ -66,10 +66,18 @@ def exchange() -> Iterator[SimulatedExchangeServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def feed(broker: AmqpServer, exchange: SimulatedExchangeServer) -> Iterator[FeedProcess]:
+    """For tests that leave it running."""
     with FeedProcess(exchange.state_dir, broker.url()) as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def elsewhere(broker: AmqpServer) -> str:
+    """A vhost of the same broker where no feed leads yet."""
+    broker.add_vhost("elsewhere")
+    return broker.url("elsewhere")
 
 
 @pytest.fixture
@@ -229,19 +237,19 @@ def test_a_follower_comes_back_when_its_broker_does() -> None:
 
 
 def test_a_second_feed_stands_by_and_takes_over_when_the_first_is_killed(
-    broker: AmqpServer,
-    exchange: SimulatedExchangeServer,
-    data: BinanceMarketData,
-    reader: Reader,
-    feed: FeedProcess,
+    elsewhere: str, exchange: SimulatedExchangeServer, data: BinanceMarketData
 ) -> None:
-    wait_until(lambda: feed.said("leading"), "the first feed to lead", 10)
-    with FeedProcess(exchange.state_dir, broker.url()) as second:
-        wait_until(lambda: second.said("standing by"), "the second feed to stand by", 10)
+    with (
+        FeedProcess(exchange.state_dir, elsewhere) as first,
+        FeedProcess(exchange.state_dir, elsewhere) as second,
+        contextlib.closing(Reader(elsewhere)) as reader,
+    ):
+        assert first.said("leading")
+        assert second.said("standing by")
         reader.read_until(lambda: False, 2)
         assert reader.repeated == 0  # two feeds, and every trade once
         sequence = reader.digests[-1].markets[0].sequence
-        feed.kill()
+        first.kill()
         killed = time.monotonic()
         assert reader.read_until(lambda: second.said("leading"), 5)
         assert time.monotonic() - killed < 3
@@ -250,15 +258,12 @@ def test_a_second_feed_stands_by_and_takes_over_when_the_first_is_killed(
         assert reader.digests[-1].markets[0].sequence > sequence
         reader.read_until(lambda: False, 0.5)
         assert_every_trade_was_published(data, reader)
-
-
-def test_a_feed_that_is_told_to_stop_ends_at_once(feed: FeedProcess) -> None:
-    began = time.monotonic()
-    feed.stop()
-    assert time.monotonic() - began < 3
-    assert feed.said("stopping; feed simulated leads")
-    assert feed.said('"stopped"')
-    assert not feed.said("Traceback")
+        began = time.monotonic()
+        second.stop()
+        assert time.monotonic() - began < 3
+        assert second.said("stopping; feed simulated leads")
+        assert second.said('"stopped"')
+        assert not second.said("Traceback")
 
 
 def test_a_feed_survives_the_loss_of_its_broker_and_loses_no_candle(
