@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from botswarm.cli import botswarm
+from botswarm.strategies.registry import load
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,7 +30,7 @@ def botswarm_commands() -> list[str]:
     """The words and options after the program's name, in blocks and in sentences alike."""
     code = [*COMMAND_LINES, *inline_code(README), *inline_code(CHANGES)]
     # Not what follows "celery -A": those are Celery's own commands.
-    command = re.compile(r"(?<![\w/])(?<!-A )(?:\.venv/bin/)?botswarm((?: --?[a-z-]+| [a-z]+)+)")
+    command = re.compile(r"(?<![\w/])(?<!-A )(?:\.venv/bin/)?botswarm((?: [^\s`|]+)+)")
     return sorted({found for text in code for found in command.findall(text)})
 
 
@@ -40,7 +44,8 @@ def test_the_readme_shows_the_two_commands() -> None:
 
 
 def test_every_line_of_a_shell_block_starts_a_program_that_is_known() -> None:
-    starts = re.compile(r"(?:[A-Z_]+=\S+ )?(make|\.venv/bin/botswarm|celery -A yourproject) ?")
+    programs = r"make|\.venv/bin/botswarm|\.venv/bin/celery -A botswarm|celery -A yourproject"
+    starts = re.compile(rf"(?:[A-Z_]+=\S+ )?({programs}) ?")
     assert [line for line in COMMAND_LINES if not starts.match(line)] == []
 
 
@@ -58,20 +63,38 @@ def test_every_script_that_is_named_can_be_run() -> None:
 
 @pytest.mark.parametrize("command", botswarm_commands())
 def test_every_botswarm_command_that_is_named_parses(command: str) -> None:
-    words = command.split()
-    nouns = [word for word in words if not word.startswith("-")]
+    path, rest = _found(command.split())
     answer = subprocess.run(
-        [sys.executable, "-m", "botswarm", *nouns, "--help"],
+        [sys.executable, "-m", "botswarm", *path, "--help"],
         capture_output=True,
         text=True,
         cwd=ROOT,
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    assert "Usage: botswarm " + " ".join(nouns) in answer.stdout
-    for option in words:
-        if option.startswith("-"):
-            assert option in answer.stdout.split(), f"{command} has no option {option}"
+    assert "Usage: botswarm " + " ".join(path) in answer.stdout
+    for word in rest:
+        if word.startswith("--"):
+            assert word in answer.stdout.split(), f"{command} has no option {word}"
+
+
+def _found(words: list[str]) -> tuple[list[str], list[str]]:
+    """Nouns and verb of a command line, and what follows them."""
+    here: click.Command | None = botswarm
+    path: list[str] = []
+    while isinstance(here, click.Group) and words and not words[0].startswith("-"):
+        here = here.get_command(click.Context(here), words[0])
+        assert here is not None, f"botswarm {' '.join(path)} has no command {words[0]}"
+        path, words = [*path, words[0]], words[1:]
+    return path, words
+
+
+def test_the_strategy_that_is_shown_is_a_whole_one(tmp_path: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    catalog = load(tmp_path)
+    assert catalog.broken == {}
+    assert catalog.found["breakout"].source == str(tmp_path / "mine.py")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
