@@ -193,6 +193,7 @@ def _wishes(
         if not (wish.quantity.is_finite() and price.is_finite() and price > 0):
             return [], Stop(gate="no number", words=f"it wants {wish.quantity} at {price}")
         most = room / price if wish.side is Side.BUY else free
+        most = min(most, instrument.quantity_max)
         quantity = step_down(max(ZERO, min(wish.quantity, most)), instrument.lot_size)
         limit_price = _stepped(wish, instrument)
         refusal = _too_small(wish, quantity, price, most, instrument)
@@ -203,7 +204,6 @@ def _wishes(
             room -= quantity * price
         else:
             free -= quantity
-        quantity = min(quantity, instrument.quantity_max)
         granted.append(Wish(side=wish.side, quantity=quantity, limit_price=limit_price))
     return granted, stopped
 

@@ -228,6 +228,12 @@ def test_an_order_under_the_markets_minimum_is_not_sent_and_explained() -> None:
     assert "5 USDT or more" in found.stopped.words
 
 
+def test_an_order_over_the_markets_maximum_is_cut_to_it() -> None:
+    small = a_market(instrument=replace(BTC, quantity_max=Decimal(3)))
+    (order,) = decided(wants(ALL), small).orders
+    assert order.quantity == Decimal(3)
+
+
 def test_wishes_share_the_budget_in_their_order() -> None:
     wishes = [Wish(side=Side.BUY, quantity=Decimal(6), limit_price=Decimal("99.999"))] * 3
     orders = decided(wants(orders=wishes)).orders
