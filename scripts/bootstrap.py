@@ -435,7 +435,9 @@ def test(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -
     refuse_foreign_files(checkout)
     ensure_servers(checkout, server_places, way_to_root)
     ensure_venv(checkout, "dev", wanted)
-    steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest"]]
+    # Most tests wait for servers most of the time: two processes share what there is of cores.
+    tests = ["pytest", "-n", "2", "--dist", "loadfile"]
+    steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], tests]
     if arguments:
         say("pytest alone runs, with the arguments given; ruff and mypy run without any")
         steps = [["pytest", *arguments]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,9 +43,22 @@ def broker_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def broker(broker_name: str) -> Iterator[AmqpServer]:
-    with START[broker_name]() as server:
-        yield server
+def start_once() -> Iterator[Callable[[str], AmqpServer]]:
+    """Both brokers stay up to the end: tests may go to and fro between them."""
+    running: dict[str, AmqpServer] = {}
+    with ExitStack() as servers:
+
+        def start(name: str) -> AmqpServer:
+            if name not in running:
+                running[name] = servers.enter_context(START[name]())
+            return running[name]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def broker(broker_name: str, start_once: Callable[[str], AmqpServer]) -> AmqpServer:
+    return start_once(broker_name)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +113,6 @@ def channel(client: Client) -> Channel:
 class _Tally:
     cases: dict[str, set[str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    case_of: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 _tally = _Tally()
@@ -110,13 +123,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         broker = parameters.get("broker_name")
         if broker is not None:
-            _tally.case_of[item.nodeid] = (broker, item.nodeid.replace(broker, "", 1))
+            # On the report itself: where tests run in several processes, only that comes home.
+            item.user_properties.append(("broker", broker))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.nodeid not in _tally.case_of:
+    broker = dict(report.user_properties).get("broker")
+    if not isinstance(broker, str):
         return
-    broker, case = _tally.case_of[report.nodeid]
+    case = report.nodeid.replace(broker, "", 1)
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         _tally.skipped[report.nodeid] = reason
