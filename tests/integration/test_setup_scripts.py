@@ -414,7 +414,7 @@ def test_all_checks_run_and_the_first_failure_gives_the_exit_code(ready: Project
     assert code == 3
     assert [line for line in err.splitlines() if "FAILED" in line] == [
         "botswarm: FAILED: mypy (exit 3)",
-        "botswarm: FAILED: pytest (exit 5)",
+        "botswarm: FAILED: pytest -n 2 --dist loadfile (exit 5)",
     ]
 
 
