@@ -144,20 +144,21 @@ def _decision(found: _Found, stop: Stop | None, market: Market, now: datetime) -
     bot, evaluation = found.stand.bot, found.evaluation
     if stop is not None:
         evaluation = replace(evaluation, orders=(), stopped=stop)
-    record = one.record(evaluation, found.subject, market, now)
     memory = evaluation.decision.memory if evaluation.decision else None
     if memory == bot.memory:
         memory = None
+    record = None
+    if evaluation.orders or memory is not None or _is_news(bot, evaluation, now):
+        record = one.record(evaluation, found.subject, market, now)
     # Here, because what cannot be written would fail the commit, and with it all other bots.
     _check_is_plain(memory, record)
-    has_news = bool(evaluation.orders) or memory is not None or _is_news(bot, record, now)
     return Decision(
         bot=bot.name,
         sequence=market.sequence,
         seen_sequence=bot.last_sequence,
         orders=evaluation.orders,
         memory=memory,
-        evaluation=record if has_news else None,
+        evaluation=record,
     )
 
 
@@ -178,25 +179,25 @@ def _cut(
     return cuts[timeframe, history]
 
 
-def _check_is_plain(memory: Mapping[str, Any] | None, record: Mapping[str, Any]) -> None:
+def _check_is_plain(*values: Mapping[str, Any] | None) -> None:
     """Raises TypeError or ValueError for what the ledger cannot keep, or not for long."""
-    for what, value in (("memory", memory), ("evaluation", record)):
-        length = len(json.dumps(value, allow_nan=False))
+    for value in values:
+        length = 0 if value is None else len(json.dumps(value, allow_nan=False))
         if length > KEPT_BYTES_MAX:
-            raise ValueError(f"its {what} takes {length} bytes, over {KEPT_BYTES_MAX}")
+            words = f"what it wants to be kept takes {length} bytes, over {KEPT_BYTES_MAX}"
+            raise ValueError(words)
 
 
-def _is_news(bot: Bot, record: Mapping[str, Any], now: datetime) -> bool:
+def _is_news(bot: Bot, evaluation: Evaluation, now: datetime) -> bool:
+    """Another verdict or gate, or the same for so long that people may think the bot dead."""
     last = bot.last_evaluation
-    if last is None or _gist(last) != _gist(record):
+    if last is None or last.get("errors"):
+        return True
+    gate = last["stopped"] and last["stopped"]["gate"]
+    verdict = evaluation.decision and evaluation.decision.verdict
+    if (verdict, evaluation.stopped and evaluation.stopped.gate) != (last["verdict"], gate):
         return True
     return (now - datetime.fromisoformat(last["at"])).total_seconds() >= KEPT_ANEW_S
-
-
-def _gist(record: Mapping[str, Any]) -> tuple[object, ...]:
-    """What makes two evaluations different to a person; numbers always differ."""
-    stopped = record.get("stopped")
-    return record.get("verdict"), stopped and stopped["gate"], record.get("errors")
 
 
 def _failed(stand: Stand, market: Market, error: Exception, now: datetime) -> tuple[Decision, int]:
