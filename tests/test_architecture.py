@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "risk": {"errors", "domain"},
     "exchanges": GROUND | {"domain"},
     "market": GROUND | {"domain"},
+    # What Redis shows; who decides or books anything must not be able to see it (docs/ticks.md).
+    "live": GROUND | {"domain", "market"},
     # A doorbell is committed with the row it speaks of, so the ledger knows the messages.
     "ledger": GROUND | {"messages", "domain"},
-    "feed": GROUND | {"messages", "domain", "exchanges", "market"},
+    "feed": GROUND | {"messages", "domain", "exchanges", "market", "live"},
     "bots": GROUND | {"domain", "strategies", "ledger"},
     "trading": GROUND | {"domain", "exchanges", "risk"},
     "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
@@ -46,7 +50,8 @@ ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {
     "cli": ROOMS,
     "web": ROOMS - {"testing", "bench"},
-    "workers": ROOMS - {"testing", "bench"},
+    # A worker knows the market from its own book; the feed would lead it to the live prices.
+    "workers": ROOMS - {"testing", "bench", "live", "feed"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -139,3 +144,41 @@ def test_no_road_leads_from_a_backtest_to_the_books() -> None:
 
 def test_nothing_but_the_command_line_imports_the_bench() -> None:
     assert [room for room, allowed in MAY_IMPORT.items() if "bench" in allowed] == ["cli"]
+
+
+def test_nothing_that_decides_or_books_an_order_can_see_redis() -> None:
+    ways = {room: reached_from(room) | MAY_IMPORT[room] for room in MAY_IMPORT}
+    assert {room for room, reached in ways.items() if "live" in reached} == {
+        *("feed", "cli", "web", "__main__"),
+    }
+
+
+def test_only_live_prices_and_the_doctor_speak_to_redis() -> None:
+    def names(node: ast.AST) -> list[str]:
+        if isinstance(node, ast.Import):
+            return [alias.name for alias in node.names]
+        return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+    speaking = {
+        str(path.relative_to(ROOT))
+        for path in FILES
+        for node in tree(path)
+        if any(name.partition(".")[0] == "redis" for name in names(node))
+    }
+    assert speaking == {"botswarm/live/store.py", "botswarm/cli/checks.py"}
+
+
+def test_loading_every_worker_loads_neither_redis_nor_live_prices() -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in FILES
+        if path.parent == ROOT / "workers" and path.stem != "__init__"
+    ]
+    assert "workers.orders" in modules
+    code = f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
+    code += "print([name for name in sys.modules if name.split('.')[0] == 'redis' "
+    code += "or name.startswith('botswarm.live')])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (run.stdout.strip(), run.returncode) == ("[]", 0), run.stderr

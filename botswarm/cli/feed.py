@@ -14,6 +14,7 @@ from botswarm.config import Settings
 from botswarm.errors import Unreachable
 from botswarm.exchanges import registry
 from botswarm.exchanges.base import MarketData
+from botswarm.feed.board import Board
 from botswarm.feed.daemon import Feed, Surroundings
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
@@ -52,6 +53,7 @@ def run(settings: Settings, reread: Reread) -> None:
         ring=_Ring(reread),
         save_candles=Candles(database).save,
         save_instruments=LedgerBooks(database).save_instruments,
+        board=_board(settings),
     )
     clock = SystemClock()
     Feed(data, surroundings, configured=settings.feed_markets, clock=clock).run(stop)
@@ -79,6 +81,14 @@ def _broker_url(settings: Settings) -> str:
             cure="start one: botswarm broker run; or set BOTSWARM_BROKER_URL",
         )
     return settings.broker_url.reveal()
+
+
+def _board(settings: Settings) -> Board | None:
+    if settings.redis_url is None:
+        return None
+    from botswarm.live.store import LiveStore
+
+    return Board(LiveStore(settings.redis_url, settings.env).write)
 
 
 class _Ring:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from botswarm.cli import standby
+from botswarm.cli import prices, standby
 from botswarm.cli.command import Command
 from botswarm.cli.failures import PartsMissing
 from botswarm.cli.session import Answer, Session
@@ -27,11 +26,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 3.0
 DIGEST_S = 0.35
 """Digests come four times a second while the market moves."""
-STALE_AFTER_S = 10.0
 
-# What feed and beat lead by, and where digests are. Written out because to import their rooms
-# would take longer than all the rest of this command; a test asks real ones.
-DIGESTS = ("ticks", "*.digest")
+# What feed and beat lead by. Written out because to import their rooms would take longer than all
+# the rest of this command; a test asks real ones.
 BEAT_LEADER = "botswarm.beat.leader"
 FEED_LEADER = "botswarm.feed.{venue}.leader"
 
@@ -138,9 +135,10 @@ def _broker(configuration: Configuration, view: View) -> None:
                 answered_ms=answered_ms,
             )
             ask = Asking(first.connection)
-            heard = ask.listen()
+            venue = "simulated" if standby.exchange_elsewhere(settings) is None else "binance"
+            ear = prices.Ear(first.connection, venue)
             _queues(ask, view)
-            _feed(ask, view, settings, heard)
+            _feed(ask, view, settings, venue, ear)
             _beat(ask, view)
     except BotswarmError as error:
         view.add("broker", "missing", f"{error.cause}; {error.cure}")
@@ -151,7 +149,6 @@ class Asking:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._digests: list[Mapping[str, Any]] = []
 
     def counts(self, queue: str) -> tuple[int, int] | None:
         """Messages that wait and consumers; None where there is no such queue."""
@@ -179,32 +176,6 @@ class Asking:
         channel.close()
         return True
 
-    def listen(self) -> bool:
-        """From now on digests are kept; False where no feed has ever made their exchange."""
-        from amqp.exceptions import NotFound
-
-        exchange, key = DIGESTS
-        channel = self._connection.channel()
-        try:
-            queue = channel.queue_declare("", exclusive=True, auto_delete=True).queue
-            channel.queue_bind(queue, exchange, key)
-        except NotFound:
-            return False
-        channel.basic_consume(queue, no_ack=True, callback=self._on_digest)
-        return True
-
-    def _on_digest(self, message: Any) -> None:
-        self._digests.append(json.loads(message.body))
-
-    def digest(self) -> Mapping[str, Any] | None:
-        deadline = time.monotonic() + DIGEST_S
-        while not self._digests and (left := deadline - time.monotonic()) > 0:
-            try:
-                self._connection.drain_events(timeout=left)
-            except TimeoutError:
-                break
-        return self._digests[-1] if self._digests else None
-
 
 def _queues(ask: Asking, view: View) -> None:
     found: dict[str, object] = {}
@@ -227,26 +198,38 @@ def _queues(ask: Asking, view: View) -> None:
     view.add("queues", "missing" if unserved else "warn" if dead else "ok", words, queues=found)
 
 
-def _feed(ask: Asking, view: View, settings: Any, heard: bool) -> None:
-    venue = "simulated" if standby.exchange_elsewhere(settings) is None else "binance"
+def _feed(ask: Asking, view: View, settings: Any, venue: str, ear: prices.Ear) -> None:
     if not ask.is_held(FEED_LEADER.format(venue=venue)):
         view.add("feed", "missing", f"no feed of {venue} leads; start one: botswarm run feed")
         return
-    digest = ask.digest() if heard else None
-    if digest is None:
-        words = f"leads on {venue}; no market moved within {DIGEST_S:g} s"
-        view.add("feed", "warn", words, venue=venue, age_s=None)
+    found, trouble = None, ""
+    try:
+        found = prices.shown(settings, venue)
+    except BotswarmError as error:
+        trouble = f"; {error.cause}"
+    if found is not None and not found.prices:
+        trouble = "; Redis has no live price"
+    if found is None or not found.prices:
+        heard = ear.listen(DIGEST_S, until_first=True)
+        found = prices.Prices(source="ticks", prices=heard, missing=())
+    facts = {"venue": venue, "source": found.source, "missing": list(found.missing)}
+    now = prices.now_ms()
+    ages = sorted(price.age_s(now) for price in found.prices)
+    if not ages:
+        words = f"leads on {venue}; no market moved within {DIGEST_S:g} s{trouble}"
+        view.add("feed", "warn", words, age_s=None, **facts)
         return
-    newest = max((_newest_ms(market) for market in digest["markets"]), default=0)
-    age_s = round(max(0.0, time.time() - newest / 1000), 1)
-    words = f"leads on {venue}; {len(digest['markets'])} markets moved, the newest tick is "
-    state = "ok" if age_s < STALE_AFTER_S else "warn"
-    view.add("feed", state, f"{words}{age_s} s old", venue=venue, age_s=age_s)
-
-
-def _newest_ms(market: Mapping[str, Any]) -> int:
-    ticks = [market.get("trade"), market.get("quote")]
-    return max((int(tick["exchange_ms"]) for tick in ticks if tick), default=0)
+    stale = sum(price.is_stale(now) for price in found.prices)
+    if found.source == "ticks":
+        words = f"{len(ages)} markets moved"
+    else:
+        words = f"live prices of {len(ages)} markets in Redis, {stale} stale"
+    if found.missing:
+        trouble = f"; no price of {', '.join(found.missing)}"
+    age_s = round(ages[0], 1)
+    words = f"leads on {venue}; {words}, the newest tick is {age_s} s old{trouble}"
+    is_well = stale < len(ages) and not trouble
+    view.add("feed", "ok" if is_well else "warn", words, age_s=age_s, **facts)
 
 
 def _beat(ask: Asking, view: View) -> None:

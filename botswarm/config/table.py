@@ -312,8 +312,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="redis_url",
         kind=_url(urls.redis_url, "redis:// or rediss:// URL"),
-        help="The Redis server for what several machines share but may lose.",
-        default_words="none: everything works without Redis on one machine",
+        help="The Redis server for live prices: a copy to look at, which may be lost at any time.",
+        default_words="none: everything works without Redis",
         conventional=("REDIS_TLS_URL", "REDIS_URL"),
         agree=_same_server,
         secret=True,

@@ -12,6 +12,7 @@ from botswarm.domain.instrument import Instrument
 from botswarm.errors import BotswarmError, Malformed
 from botswarm.exchanges.base import MarketData
 from botswarm.feed.bell import Bell, Ring
+from botswarm.feed.board import Board
 from botswarm.feed.connection import Budget, Stream
 from botswarm.feed.errands import Keeper, Mender, Save
 from botswarm.feed.publisher import Publisher
@@ -40,6 +41,8 @@ class Surroundings:
     ring: Ring
     save_candles: Save
     save_instruments: Callable[[Sequence[Instrument]], None]
+    board: Board | None = None
+    """Where the last prices are shown, if anywhere: a convenience that may fail at any time."""
 
 
 class Feed:
@@ -78,7 +81,8 @@ class Feed:
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; the venue, the broker and the ledger may come and go meanwhile."""
-        parts = (self.publisher, self.bell, self.mender, self.keeper)
+        board = () if self._around.board is None else (self._around.board,)
+        parts = (self.publisher, self.bell, self.mender, self.keeper, *board)
         for part in parts:
             part.start()
         said_at = self._clock.monotonic()
@@ -101,6 +105,13 @@ class Feed:
         counts, up = self.tracker.counts, sum(each.is_up for each in self._streams.values())
         role = "leads" if self.publisher.is_leader else "does not lead"
         blocked = ", broker blocked" if self.publisher.is_blocked else ""
+        board = self._around.board
+        shown = (
+            ""
+            if board is None
+            else f"; live prices: {board.written} written, {board.replaced} overtaken, "
+            f"{board.failed} times not written"
+        )
         return (
             f"feed {self._data.name} {role}{blocked}: {up} of {len(self._streams)} streams up, "
             f"{counts.trades} trades, {counts.quotes} quotes, {counts.candles} candles in; "
@@ -109,6 +120,7 @@ class Feed:
             f"recovered {counts.recovered_trades}), "
             f"duplicates {counts.duplicates}, malformed {self.malformed}, late {counts.late}, "
             f"conflated {counts.conflated_trades} trades {counts.conflated_quotes} quotes"
+            f"{shown}"
         )
 
     # --- which markets ------------------------------------------------------------------------
@@ -220,3 +232,5 @@ class Feed:
 
     def _told(self, digest: Digest) -> None:
         self.bell.hear(digest)
+        if self._around.board is not None:
+            self._around.board.hear(digest)

@@ -20,12 +20,16 @@ from botswarm.testing.servers import Server
 class FeedProcess(Server):
     name = "feed"
 
-    def __init__(self, state_dir: Path, broker_url: str, *, database_url: str = "") -> None:
+    def __init__(
+        self, state_dir: Path, broker_url: str, *, database_url: str = "", redis_url: str = ""
+    ) -> None:
         super().__init__()
         self._state_dir = state_dir
         self._settings = {"BOTSWARM_BROKER_URL": broker_url, "BOTSWARM_LOG_FORMAT": "json"}
         if database_url:
             self._settings["DATABASE_URL"] = database_url
+        if redis_url:
+            self._settings["REDIS_URL"] = redis_url
 
     def said(self, words: str) -> bool:
         return self.log.exists() and words in self.log.read_text()
