@@ -40,6 +40,8 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 LIVE_FACTOR: Final = 1.5
 SLACK_SEGMENTS: Final = 2
 SEGMENTS_FEW: Final = 8
+# Open at once for reading: a long backlog has more segments than a process may have files.
+READERS_MAX: Final = 16
 
 _MAGIC: Final = b"botswarm-journal-2-" + sys.byteorder.encode() + b"\n"
 _head = struct.Struct(">IIB")  # crc32 of kind and payload, payload length, kind
@@ -154,9 +156,8 @@ class Journal:
         """Replay every segment, handing definitions to ``define``, then start a new one."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         replay = Replay()
-        numbers = sorted(
-            int(path.stem.removeprefix("journal-")) for path in self.folder.glob("journal-*.log")
-        )
+        names = (path.stem.removeprefix("journal-") for path in self.folder.glob("journal-*.log"))
+        numbers = sorted(int(name) for name in names if name.isdecimal())
         for number in numbers:
             self._replay_segment(number, replay, define)
         self._current = numbers[-1] if numbers else 0
@@ -334,12 +335,13 @@ class Journal:
         return os.dup(self._descriptor)
 
     def _start_segment(self) -> None:
+        if self._descriptor >= 0 and self.fsync:
+            # Before the new file is there: where this fails, the next attempt finds no file.
+            os.fsync(self._descriptor)
         descriptor = os.open(
             self._path(self._current + 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600
         )
         if self._descriptor >= 0:
-            if self.fsync:
-                os.fsync(self._descriptor)
             os.close(self._descriptor)
         self._descriptor = descriptor
         self._current += 1
@@ -363,9 +365,12 @@ class Journal:
     # --- reading back -------------------------------------------------------------------
 
     def _reader(self, number: int) -> int:
-        descriptor = self._readers.get(number)
+        descriptor = self._readers.pop(number, None)
         if descriptor is None:
-            descriptor = self._readers[number] = os.open(self._path(number), os.O_RDONLY)
+            if len(self._readers) >= READERS_MAX:
+                os.close(self._readers.pop(next(iter(self._readers))))
+            descriptor = os.open(self._path(number), os.O_RDONLY)
+        self._readers[number] = descriptor  # the last used is closed last
         return descriptor
 
     def read(self, locations: array[int]) -> Iterator[Published | None]:
@@ -388,6 +393,10 @@ class Journal:
                 and offset <= locations[last + 1] & 0xFFFFFFFF < offset + 1_048_576
             ):
                 last += 1
+            if number not in self.segments:  # too rotten to be copied when its segment went
+                yield from (None for _ in range(index, last + 1))
+                index = last + 1
+                continue
             descriptor = self._reader(number)
             stretch = (locations[last] & 0xFFFFFFFF) - offset
             data = os.pread(descriptor, stretch + 65_536, offset)

@@ -207,6 +207,28 @@ def test_the_journal_stays_bounded_while_messages_come_and_go(tmp_path: Path) ->
     assert ids_after_restart(tmp_path) == sorted(alive)
 
 
+def test_a_long_backlog_is_read_with_few_files_open(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path, segment_bytes=1000)
+    locations = array("Q")
+    for message_id in range(1, 200):
+        locations.append(publish(journal, message_id, b"x" * 900))
+        journal.flush()
+    assert len(journal.segments) > 100
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    assert all(found is not None for found in journal.read(locations))
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) - before < 30
+
+
+def test_a_message_whose_segment_is_gone_stops_no_other(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path, segment_bytes=1000)
+    locations = array("Q")
+    for message_id in (1, 2, 3):
+        locations.append(publish(journal, message_id, b"x" * 900))
+        journal.flush()
+    journal.drop_oldest()
+    assert [found and found.id for found in journal.read(locations)] == [None, 2, 3]
+
+
 def test_many_restarts_do_not_leave_many_files(tmp_path: Path) -> None:
     for _ in range(60):
         journal, _ = opened(tmp_path)
