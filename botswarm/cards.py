@@ -14,11 +14,9 @@ Card = TypeVar("Card")
 def read(path: Path, kind: type[Card]) -> Card | None:
     """The card as its process wrote it last, whether or not it still runs; None without one."""
     try:
-        text = path.read_text()
+        return kind(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    try:
-        return kind(**json.loads(text))
     except (ValueError, TypeError):
         return None  # of another version, or half a file: the next start writes it anew
 

@@ -28,7 +28,7 @@ from botswarm.broker.hub import Hub
 from botswarm.broker.journal import DEFINE, Journal, Recovered, Replay
 from botswarm.broker.management import Management
 from botswarm.broker.options import BrokerOptions
-from botswarm.broker.queues import CHUNK_MESSAGES, Chunk, Queue
+from botswarm.broker.queues import CHUNK_BYTES, CHUNK_MESSAGES, Chunk, Queue
 from botswarm.broker.record import BrokerRecord
 from botswarm.broker.vhost import VHost
 from botswarm.broker.wire import AmqpError, read_table
@@ -100,7 +100,7 @@ class Broker:
         for op in definitions.of("vhost"):
             self.add_vhost(op["name"])
         for op in definitions.of("exchange"):
-            self.vhosts[op["vhost"]].add_exchange(
+            self.add_vhost(op["vhost"]).add_exchange(
                 Exchange(
                     op["name"],
                     op["kind"],
@@ -113,15 +113,17 @@ class Broker:
         for op in definitions.of("queue"):
             self._rebuild_queue(op)
         for op in definitions.of("binding"):
-            self.vhosts[op["vhost"]].bind(
-                op["source"],
-                Binding(
-                    op["to"], op["destination"], op["routing_key"], text_to_raw(op["arguments"])
-                ),
+            binding = Binding(
+                op["to"], op["destination"], op["routing_key"], text_to_raw(op["arguments"])
             )
+            try:
+                self.add_vhost(op["vhost"]).bind(op["source"], binding)
+            except AmqpError as error:  # the record of what it binds is damaged
+                _log.warning("journal: a binding is left out: %s", error)
 
     def _rebuild_queue(self, op: Op) -> None:
-        vhost, raw = self.vhosts[op["vhost"]], text_to_raw(op["arguments"])
+        # The vhost is there already, unless its own record is damaged.
+        vhost, raw = self.add_vhost(op["vhost"]), text_to_raw(op["arguments"])
         traits = check_queue(
             op["name"],
             read_table(raw),
@@ -165,7 +167,7 @@ class Broker:
             if chunk is None:
                 chunk = chunks[priority] = Chunk()
             chunk.add(message_id, place & MASK, place >> 64)
-            if len(chunk.ids) >= CHUNK_MESSAGES:
+            if len(chunk.ids) >= CHUNK_MESSAGES or chunk.shares >= CHUNK_BYTES:
                 queue.restore(chunks.pop(priority), priority)
         for priority, chunk in chunks.items():
             queue.restore(chunk, priority)
@@ -283,7 +285,8 @@ MASK: Final = (1 << 64) - 1
 def serve(options: BrokerOptions) -> None:
     """Run the broker until SIGTERM or SIGINT; raises BotswarmError where it cannot start."""
     with _state_folder(options.state_dir) as state_dir:
-        previous = record.read(state_dir)
+        with _usable(state_dir):
+            previous = record.read(state_dir)
         listener = _listen(options.port, previous.port if previous else None, PORT, "AMQP")
         management = _listen(
             options.management_port,
@@ -296,15 +299,24 @@ def serve(options: BrokerOptions) -> None:
 
 
 @contextlib.contextmanager
-def _state_folder(state_dir: Path) -> Iterator[Path]:
+def _usable(state_dir: Path) -> Iterator[None]:
+    """What goes wrong with a file in here is said by its name and with its cure."""
     try:
+        yield
+    except OSError as error:
+        where = "" if error.filename in (None, str(state_dir)) else f" ({error.filename})"
+        raise Unreachable(
+            f"the state folder {state_dir} cannot be used: {error.strerror}{where}",
+            cure="mend its permissions, make room on its disk, or choose another with "
+            "BOTSWARM_STATE_DIR or --state-dir",
+        ) from error
+
+
+@contextlib.contextmanager
+def _state_folder(state_dir: Path) -> Iterator[Path]:
+    with _usable(state_dir):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (state_dir / "broker.lock").open("a+")
-    except OSError as error:
-        raise Unreachable(
-            f"the state folder {state_dir} cannot be used: {error.strerror}",
-            cure="choose another with BOTSWARM_STATE_DIR or --state-dir, or mend its permissions",
-        ) from error
     with lock:
         _take(lock, state_dir)
         yield state_dir
@@ -375,7 +387,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     broker = Broker(options, user, password)
-    broker.recover()
+    with _usable(options.state_dir):
+        broker.recover()
     server = await loop.create_server(lambda: Connection(broker), sock=listener)
     web = await asyncio.start_server(Management(broker).on_connection, sock=management)
     card = BrokerRecord(
@@ -387,7 +400,8 @@ async def _serve(
         pid=os.getpid(),
         started_at=broker.started_at.isoformat(timespec="seconds"),
     )
-    record.write(options.state_dir, card)
+    with _usable(options.state_dir):
+        record.write(options.state_dir, card)
     chores = [asyncio.create_task(broker.watch_alarms())]
     chores.append(asyncio.create_task(broker.watch_consumers()))
     if options.fsync == "interval":
@@ -410,7 +424,10 @@ async def _serve(
     server.close()
     web.close()
     await _say_goodbye(broker)
-    broker.journal.close()
+    try:
+        broker.journal.close()
+    except OSError as error:
+        _log.critical("journal: not written to its end: %s; no confirmed message is lost", error)
     _log.info("broker stopped")
 
 

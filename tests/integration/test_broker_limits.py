@@ -5,9 +5,11 @@ from __future__ import annotations
 import resource
 import socket
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def put(channel: Any, queue: str, bodies: Iterator[str] | list[str], mode: int =
         channel._basic_publish(amqp.Message(body, delivery_mode=mode), "", queue)
 
 
-def count(channel: Any, queue: str) -> int:
+def count_of(channel: Any, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).message_count)
 
 
@@ -87,7 +89,7 @@ def test_a_long_backlog_keeps_its_order_and_leaves_memory(
     with channel_on(broker) as channel:
         channel.queue_declare("long", durable=True, auto_delete=False)
         put(channel, "long", (f"{n} {'x' * 500}" for n in range(total)), mode)
-        eventually(lambda: count(channel, "long") == total, "all queued")
+        eventually(lambda: count_of(channel, "long") == total, "all queued")
         # 20,000 messages of half a kilobyte weigh 16 MB when all of them are in memory.
         assert overview(broker)["memory_bytes"] < 8_000_000
         got = [int(body.split()[0]) for body, _ in drain(channel, "long", total)]
@@ -105,12 +107,12 @@ def test_a_backlog_larger_than_memory_survives_a_kill_in_order(
         channel.queue_declare("kept", durable=True, auto_delete=False)
         put(channel, "kept", (str(n) for n in range(total)))
         put(channel, "kept", ["lost with the broker"] * 10, mode=1)
-        eventually(lambda: count(channel, "kept") == total + 10, "all queued")
+        eventually(lambda: count_of(channel, "kept") == total + 10, "all queued")
         seen = drain(channel, "kept", 100, settle=False)
         broker.kill()
     broker.start()
     with channel_on(broker) as channel:
-        assert count(channel, "kept") == total
+        assert count_of(channel, "kept") == total
         got = drain(channel, "kept", total)
         assert [int(body) for body, _ in got] == list(range(total))
         redelivered = {body for body, again in got if again}
@@ -137,7 +139,7 @@ def test_old_messages_outlive_the_segments_they_were_written_to(
     broker.start()
     with channel_on(broker) as channel:
         assert [int(body) for body, _ in drain(channel, "old", old)] == list(range(old))
-        assert (count(channel, "old"), count(channel, "busy")) == (0, 0)
+        assert (count_of(channel, "old"), count_of(channel, "busy")) == (0, 0)
 
 
 def test_purging_and_deleting_a_long_backlog_frees_the_journal(
@@ -147,16 +149,16 @@ def test_purging_and_deleting_a_long_backlog_frees_the_journal(
         for name in ("purged", "deleted"):
             channel.queue_declare(name, durable=True, auto_delete=False)
             put(channel, name, (str(n) for n in range(10_000)))
-            eventually(lambda name=name: count(channel, name) == 10_000, "queued")  # type: ignore[misc]
+            eventually(lambda name=name: count_of(channel, name) == 10_000, "queued")  # type: ignore[misc]
         assert channel.queue_purge("purged") == 10_000
         assert channel.queue_delete("deleted") == 10_000
         eventually(lambda: overview(broker)["journal_live_bytes"] == 0, "nothing lives")
     broker.kill()
     broker.start()
     with channel_on(broker) as channel:
-        assert count(channel, "purged") == 0
+        assert count_of(channel, "purged") == 0
         channel.queue_declare("deleted", durable=True, auto_delete=False)
-        assert count(channel, "deleted") == 0
+        assert count_of(channel, "deleted") == 0
 
 
 def test_a_disk_that_fills_up_delays_confirms_and_loses_nothing(
@@ -210,16 +212,16 @@ def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
         raw = greedy.connection.transport.sock
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         put(channel, "q", [body] * 300, mode=1)
-        eventually(lambda: count(channel, "q") == 300, "queued")
+        eventually(lambda: count_of(channel, "q") == 300, "queued")
         # Asks for everything, takes nothing; and asks for much more.
         greedy.basic_consume("q", no_ack=True)
-        eventually(lambda: count(channel, "q") < 300, "deliveries began")
+        eventually(lambda: count_of(channel, "q") < 300, "deliveries began")
         time.sleep(0.3)
-        assert count(channel, "q") > 150, "the broker sent what nobody reads"
+        assert count_of(channel, "q") > 150, "the broker sent what nobody reads"
         put(channel, "q", ["quick"], mode=1)
         channel.queue_declare("other", exclusive=True)
         put(channel, "other", ["fast"], mode=1)
-        eventually(lambda: count(channel, "other") == 1, "the other client is served")
+        eventually(lambda: count_of(channel, "other") == 1, "the other client is served")
         assert channel.basic_get("other", no_ack=True).body == "fast"
 
 
@@ -230,3 +232,53 @@ def test_the_password_is_for_the_owner_only_and_stays(broker: EmbeddedBrokerServ
     assert len(password) >= 32
     broker.restart()
     assert broker.password == password  # clients that were configured with it come back
+
+
+def test_large_messages_come_back_into_memory_a_few_at_a_time(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    with channel_on(broker, confirm_publish=True) as channel:
+        channel.queue_declare("large", durable=True, auto_delete=False)
+        for n in range(40):
+            channel.basic_publish(
+                amqp.Message(f"{n} {'x' * 1_000_000}", delivery_mode=2), "", "large"
+            )
+    broker.kill()
+    broker.start()
+    with channel_on(broker) as channel:
+        assert channel.basic_get("large", no_ack=True).body.split()[0] == "0"
+        assert overview(broker)["memory_bytes"] < 10_000_000
+        assert [int(body.split()[0]) for body, _ in drain(channel, "large", 39)] == [*range(1, 40)]
+
+
+def test_a_damaged_definition_costs_itself_only(broker: EmbeddedBrokerServer) -> None:
+    """The exchange is lost; the queue, its messages and the start of the broker are not."""
+    with channel_on(broker, confirm_publish=True) as channel:
+        channel.exchange_declare("lost", "topic", durable=True, auto_delete=False)
+        channel.queue_declare("kept", durable=True, auto_delete=False)
+        channel.queue_bind("kept", "lost", "#")
+        channel.basic_publish(amqp.Message("x", delivery_mode=2), "", "kept")
+    broker.kill()
+    path = max((broker.state_dir / "broker").glob("journal-*.log"))
+    whole = path.read_bytes()
+    assert whole.count(b'"op":"exchange+"') == 1
+    path.write_bytes(whole.replace(b'"op":"exchange+"', b'"op":"exchange?"'))
+    broker.start()
+    with channel_on(broker) as channel:
+        assert channel.basic_get("kept", no_ack=True).body == "x"
+
+
+def test_a_broker_that_stops_with_a_full_disk_stops_in_order(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    with channel_on(broker) as channel:
+        channel.queue_declare("q", durable=True, auto_delete=False)
+        size = max(path.stat().st_size for path in (broker.state_dir / "broker").iterdir())
+        resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, (size + 100_000, -1))
+        put(channel, "q", ["x" * 1_000_000])
+        eventually(lambda: overview(broker)["blocked_for"] == "low on disk", "alarm")
+    broker.stop()
+    said = broker.log.read_text()
+    assert "not written to its end" in said
+    assert "broker stopped" in said
+    broker.start()
