@@ -468,11 +468,11 @@ class Channel:
             raise AmqpError(540, f"prefetch_size!=0 ({size})")
         if bits & 1:
             self.prefetch = count
-            for consumer in self.consumers.values():
-                consumer.queue.kick()
         else:
             self._consumer_prefetch = count
             self.prefetch = 0  # one kind of limit lifts the other, in this direction only
+        for consumer in self.consumers.values():
+            consumer.queue.kick()
         self.reply(60, 11)
 
     def _consume(self, reader: Reader) -> None:
@@ -591,7 +591,7 @@ class Channel:
 def with_delivery_count(head: bytes, count: int) -> bytes:
     """What quorum queues add: how often the message was handed out before."""
     properties = wire.split_properties(head)
-    fields = wire.split_table(properties.get("headers", b""))
+    _, fields = wire.read_headers(properties.get("headers", b""))
     fields["x-delivery-count"] = wire.write_value(count)
     properties["headers"] = wire.join_table(fields)
     return wire.join_properties(int.from_bytes(head[4:12], "big"), properties)

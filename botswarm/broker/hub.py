@@ -104,7 +104,10 @@ class Hub:
     def _bury(self) -> None:
         while self.to_bury:
             vhost, queue, message, reason = self.to_bury.popleft()
-            vhost.bury(queue, message, reason)
+            try:
+                vhost.bury(queue, message, reason)
+            except Exception:
+                _log.exception("queue %s: a dead letter is lost; the others go on", queue.name)
 
     def _write_journal(self) -> None:
         # No message may be gone from the journal before the dead letter made of it is there.
@@ -205,12 +208,18 @@ class Hub:
         # Marks first: a copy carries its deliveries, and must not be followed by one of them.
         self._write_journal()
         deadline = self.loop.time() + CLEANING_SLICE_S
-        for published in self._cleaning:
-            self._relocate(published)
-            if self.loop.time() > deadline:
-                self.wake()
-                self.loop.call_later(CLEANING_SLICE_S, self._clean)
-                return
+        try:
+            for published in self._cleaning:
+                self._relocate(published)
+                if self.loop.time() > deadline:
+                    self.wake()
+                    self.loop.call_later(CLEANING_SLICE_S, self._clean)
+                    return
+        except OSError as error:
+            # It stays, with what lives in it, and is tried again when more was written.
+            _log.error("journal: the oldest segment cannot be read: %s", error)
+            self._cleaning = None
+            return
         self._cleaning = None
         # Marks not yet appended may speak of messages in the segment that goes: write them first.
         self._write_journal()
@@ -230,21 +239,26 @@ class Hub:
         ]
         if not holders:
             return
-        deliveries = max(queue.deliveries_of(published.id) for queue in holders)
-        location, size = self.journal.append_publish(
-            published.id,
-            published.published_ms,
-            published.persistent,
-            published.priority,
-            deliveries,
-            tuple(queue.id for queue in holders),
-            published.address,
-            published.head,
-            published.body,
-        )
-        old_share = published.size // len(published.queue_ids)
+        # A copy says how often it was delivered: queues that differ get one each, or a message
+        # that one consumer could not stand would be dead in all of them.
+        by_deliveries: dict[int, list[Queue]] = {}
         for queue in holders:
-            queue.relocated(published.id, location, size // len(holders), old_share)
+            by_deliveries.setdefault(queue.deliveries_of(published.id), []).append(queue)
+        old_share = published.size // len(published.queue_ids)
+        for deliveries, queues in by_deliveries.items():
+            location, size = self.journal.append_publish(
+                published.id,
+                published.published_ms,
+                published.persistent,
+                published.priority,
+                deliveries,
+                tuple(queue.id for queue in queues),
+                published.address,
+                published.head,
+                published.body,
+            )
+            for queue in queues:
+                queue.relocated(published.id, location, size // len(queues), old_share)
 
     # --- alarms -------------------------------------------------------------------------
 

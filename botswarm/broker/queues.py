@@ -514,7 +514,7 @@ class Queue:
 
     def die(self, message: Message, reason: str) -> None:
         """It leaves against its will: to the dead-letter exchange, or for good."""
-        if self.traits.dead_letter_exchange is not None:
+        if self.traits.dead_letter_exchange is not None and not self.deleted:
             self._dead_letter(self, message, reason)
         self.settle(message)
 

@@ -53,11 +53,13 @@ COMPARED: Final = (
 class Route:
     """Where one address leads, worked out once."""
 
-    __slots__ = ("durable_ids", "limited", "queues")
+    __slots__ = ("durable_ids", "limited", "queues", "quorum_ids")
 
     def __init__(self, queues: tuple[Queue, ...]) -> None:
         self.queues = queues
         self.durable_ids = tuple(queue.id for queue in queues if queue.durable)
+        # Quorum queues keep what is not persistent, too.
+        self.quorum_ids = tuple(queue.id for queue in queues if queue.traits.quorum)
         self.limited = any(queue.traits.overflow != "drop-head" for queue in queues)
 
 
@@ -360,21 +362,22 @@ class VHost:
         priority: int,
         expiration_ms: int | None,
     ) -> tuple[bool, bool]:
-        queues, durable_ids = route.queues, route.durable_ids
-        taken = True
+        queues, taken = route.queues, True
         if route.limited:
             accepting = tuple(queue for queue in queues if queue.accepts(len(body)))
             if len(accepting) < len(queues):
                 taken = False
                 self._refuse_full(queues, accepting, address, head, body)
-                queues = accepting
-                durable_ids = tuple(queue.id for queue in queues if queue.durable)
+                queues, route = accepting, Route(accepting)
+                if not queues:
+                    return True, taken
         if not queues:
-            return bool(route.queues), taken
+            return False, taken
         hub = self.hub
         message = Message(hub.next_id(), address, head, body, persistent, priority, hub.wall_ms())
         location = share = 0
-        if persistent and durable_ids:
+        durable_ids = route.durable_ids if persistent else route.quorum_ids
+        if durable_ids:
             location, size = hub.journal.append_publish(
                 message.id,
                 message.published_ms,
@@ -390,8 +393,8 @@ class VHost:
             hub.wake()
         for index, queue in enumerate(queues):
             mine = message if index == 0 else message.twin()
-            if location and queue.durable:
-                mine.location, mine.share = location, share
+            if location and queue.id in durable_ids:
+                mine.location, mine.share, mine.persistent = location, share, True
                 hub.journal.live_bytes += share
             queue.put(mine, expiration_ms)
         return True, taken
@@ -498,8 +501,7 @@ class VHost:
         reader = wire.Reader(message.address)
         from_exchange, first_key = reader.shortstr(), reader.shortstr()
         properties = wire.split_properties(message.head)
-        raw_headers = properties.get("headers", b"")
-        headers = wire.read_table(raw_headers)
+        headers, fields = wire.read_headers(properties.get("headers", b""))
         own_key = queue.traits.dead_letter_routing_key
         keys = [own_key] if own_key is not None else [first_key, *_copies(headers, "CC")]
         targets, _ = self.route(exchange, keys, headers)
@@ -511,7 +513,6 @@ class VHost:
         )
         if not targets:
             return
-        fields = wire.split_table(raw_headers)
         if own_key is not None:
             fields.pop("CC", None)
         expiration = properties.pop("expiration", None)
@@ -527,12 +528,13 @@ class VHost:
         properties["headers"] = wire.join_table(fields)
         head = wire.join_properties(len(message.body), properties)
         address = wire.shortstr(exchange.name) + wire.shortstr(keys[0])
+        persistent, *_ = wire.essentials(message.head)  # by its publisher's word, not by its queue
         self._enqueue(
             Route(targets),
             address,
             head,
             message.body,
-            message.persistent,
+            persistent,
             message.priority,
             None,
         )
@@ -548,10 +550,12 @@ class VHost:
         expiration: bytes | None,
     ) -> None:
         deaths = headers.get("x-death")
-        deaths = [death for death in deaths if isinstance(death, dict)] if deaths else []
+        deaths = deaths if isinstance(deaths, list) else []
+        deaths = [death for death in deaths if isinstance(death, dict)]
         same = [d for d in deaths if d.get("queue") == queue and d.get("reason") == reason]
         if same:
-            death = {**same[0], "count": int(same[0].get("count", 0)) + 1}
+            count = same[0].get("count")  # a publisher may have written anything there
+            death = {**same[0], "count": count + 1 if isinstance(count, int) else 1}
             deaths.remove(same[0])
         else:
             death = {

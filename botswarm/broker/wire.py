@@ -227,6 +227,17 @@ def split_table(raw: bytes) -> dict[str, bytes]:
     return fields
 
 
+def read_headers(raw: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A queued message's headers, read and in bytes; none where they are no table.
+
+    What is not needed for routing is queued unread: finding out later must cost nobody a message.
+    """
+    try:
+        return read_table(raw), split_table(raw)
+    except (Malformed, struct.error):
+        return {}, {}
+
+
 def join_table(fields: Mapping[str, bytes]) -> bytes:
     return b"".join(shortstr(name) + value for name, value in fields.items())
 
@@ -239,8 +250,13 @@ def write_value(value: Any) -> bytes:
             return b"t" + bytes((value,))
         case Timestamp():
             return b"T" + _longlong.pack(value)
-        case int():
+        case int() if -(2**63) <= value < 2**63:
             return b"l" + struct.pack(">q", value)
+        case int():
+            return b"L" + _longlong.pack(min(max(value, 0), 2**64 - 1))
+        case Decimal():
+            scale = max(-int(value.as_tuple().exponent), 0)
+            return b"D" + bytes((scale,)) + int(value.scaleb(scale)).to_bytes(4, "big", signed=True)
         case float():
             return b"d" + struct.pack(">d", value)
         case str():
@@ -325,7 +341,7 @@ def read_properties(head: bytes) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, raw in split_properties(head).items():
         if name == "headers":
-            values[name] = read_table(raw)
+            values[name], _ = read_headers(raw)
         elif name in ("delivery_mode", "priority"):
             values[name] = raw[0]
         elif name == "timestamp":

@@ -276,6 +276,18 @@ def test_a_prefetch_per_consumer_lifts_the_global_one(channel: Channel) -> None:
     assert channel.silence()
 
 
+def test_a_consumer_goes_on_once_the_global_prefetch_is_lifted(channel: Channel) -> None:
+    queue = channel.queue(exclusive=True)
+    for body in "abc":
+        channel.publish("", queue, body)
+    channel.qos(1, is_global=True)
+    channel.consume(queue)
+    assert channel.delivery().body == b"a"
+    assert channel.silence()
+    channel.qos(1)
+    assert [message.body for message in channel.take_deliveries(2)] == [b"b", b"c"]
+
+
 def test_raising_a_global_prefetch_takes_effect_at_once(channel: Channel) -> None:
     queue = channel.queue(exclusive=True)
     for _ in range(5):

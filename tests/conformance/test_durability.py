@@ -138,6 +138,9 @@ def _build(world: World, broker: AmqpServer, vhost: str) -> None:
     for number in range(3):
         _publish(channel, "", name("quorum"), str(number))
     channel.ack(channel.take(name("quorum"), no_ack=False).tag)
+    channel.queue(name("steadfast"), durable=True, arguments=QUORUM)
+    _publish(channel, "", name("steadfast"), "transient", delivery_mode=1)
+    assert channel.publish_confirmed("", name("steadfast"), "without a mode") == "ack"
     _publish(channel, "", name("counted"), "x")
     for _ in range(2):
         channel.nack(channel.take(name("counted"), no_ack=False).tag)
@@ -318,6 +321,10 @@ def test_a_quorum_queue_keeps_what_was_not_acknowledged(world: World) -> None:
     channel = _fresh(world)
     assert [channel.take(world.name("quorum")).body for _ in range(2)] == [b"1", b"2"]
     assert channel.get(world.name("quorum")) is None
+
+
+def test_a_quorum_queue_keeps_what_is_not_persistent_too(world: World) -> None:
+    assert world.bodies("steadfast") == [b"transient", b"without a mode"]
 
 
 def test_a_quorum_queue_keeps_its_delivery_counts(world: World) -> None:

@@ -550,6 +550,35 @@ def test_the_dead_keep_their_copies_keys(channel: Channel, graveyard: tuple[str,
     assert message.headers["x-death"][0]["routing-keys"] == [queue, "elsewhere"]
 
 
+def test_a_message_rejected_after_its_queue_is_gone_is_no_dead_letter(
+    channel: Channel, name: Name, graveyard: tuple[str, str]
+) -> None:
+    exchange, dead = graveyard
+    queue = channel.queue(name("q"), arguments={"x-dead-letter-exchange": exchange})
+    channel.publish("", queue, "x")
+    message = channel.take(queue, no_ack=False)
+    channel.call("queue.delete", queue=queue)
+    channel.reject(message.tag, requeue=False)
+    assert channel.silence(for_s=0.3)
+    assert channel.get(dead) is None
+
+
+@pytest.mark.parametrize(
+    "history",
+    ["none", 5, [], {"count": 1}],
+    ids=["text", "number", "empty", "table"],
+)
+def test_a_history_that_is_none_stops_no_dead_letter(
+    channel: Channel, graveyard: tuple[str, str], history: Any
+) -> None:
+    exchange, dead = graveyard
+    queue = channel.queue(exclusive=True, arguments={"x-dead-letter-exchange": exchange})
+    channel.publish("", queue, "x", headers={"x-death": history})
+    channel.reject(channel.take(queue, no_ack=False).tag, requeue=False)
+    message = channel.take(dead)
+    assert (message.body, message.headers["x-death"][0]["queue"]) == (b"x", queue)
+
+
 # Delivery limit
 
 

@@ -282,3 +282,49 @@ def test_a_broker_that_stops_with_a_full_disk_stops_in_order(
     assert "not written to its end" in said
     assert "broker stopped" in said
     broker.start()
+
+
+@pytest.mark.parametrize("count", ["many", None, 2**63 - 1, 1.5])
+def test_a_history_that_makes_no_sense_stops_no_dead_letter(
+    broker: EmbeddedBrokerServer, count: object
+) -> None:
+    with channel_on(broker) as channel:
+        channel.queue_declare("dead", auto_delete=False)
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        channel.queue_declare("q", auto_delete=False, arguments=arguments)
+        death = {"queue": "q", "reason": "rejected", "count": count, "price": Decimal("-1.25")}
+        sent = amqp.Message("x", application_headers={"x-death": [death, {"price": Decimal(7)}]})
+        channel.basic_publish(sent, "", "q")
+        channel.basic_reject(channel.basic_get("q").delivery_tag, requeue=False)
+        eventually(lambda: count_of(channel, "dead") == 1, "dead")
+        first, second = channel.basic_get("dead", no_ack=True).headers["x-death"]
+        assert (first["price"], second["price"]) == (Decimal("-1.25"), Decimal(7))
+
+
+def test_headers_that_are_no_table_cost_nobody_the_message(broker: EmbeddedBrokerServer) -> None:
+    with channel_on(broker) as channel:
+        channel.queue_declare("dead", auto_delete=False)
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        channel.queue_declare("q", auto_delete=False, arguments=arguments)
+        put(channel, "q", ["first"], mode=1)
+        method = struct.pack(">HHHBB", 60, 40, 0, 0, 1) + b"q\0"
+        head = struct.pack(">HHQHI", 60, 0, 1, 0x2000, 3) + b"\1a?"
+        for kind, payload in ((1, method), (2, head), (3, b"x")):
+            frame = struct.pack(">BHI", kind, channel.channel_id, len(payload))
+            channel.connection.transport.sock.sendall(frame + payload + b"\xce")
+        eventually(lambda: count_of(channel, "q") == 2, "queued")
+        for _ in range(2):
+            status, rows = broker.manage("POST", "queues/%2F/q/get", {"count": 5})
+            assert (status, [row["payload"] for row in rows]) == (200, ["first", "x"])
+        channel.basic_get("q", no_ack=True)
+        with channel_on(broker) as other:
+            other.basic_qos(0, 1, False)
+            other.basic_consume("q", callback=lambda _message: None)
+            eventually(lambda: count_of(channel, "q") == 0, "delivered")
+        eventually(lambda: count_of(channel, "q") == 1, "given back")
+        channel.queue_declare("aging", auto_delete=False, arguments=arguments)
+        status, _ = broker.manage(
+            "POST", "queues/%2F/q/get", {"ackmode": "reject_requeue_false", "count": 1}
+        )
+        assert status == 200
+        eventually(lambda: count_of(channel, "dead") == 1, "dead")
