@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hmac
 import logging
 import secrets
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -83,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._stage: Callable[[int, int, Reader], None] = self._on_start_ok
         self._heard = self._spoke = False
         self._silent_beats = 0
+        self._unheard = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
     # --- life -----------------------------------------------------------------------------
@@ -398,6 +402,10 @@ class Connection(asyncio.Protocol):
         if self.blocked:
             self.blocked = False
             self.transport.resume_reading()
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        """A client that reads no more must not keep its connection for ever."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.hub.loop.call_later(CLOSE_S, self.transport.abort)
@@ -467,6 +475,7 @@ class Connection(asyncio.Protocol):
         self.send(wire.method(0, 10, 51))
         self.write_out()
         self.transport.close()
+        self._end_soon()
 
     def _on_start_ok(self, class_id: int, method_id: int, reader: Reader) -> None:
         self._expect(class_id, method_id, 11)
@@ -555,7 +564,7 @@ class Connection(asyncio.Protocol):
 
     def _beat(self) -> None:
         """Twice per heartbeat: speak if we were silent; silence of two heartbeats is a death."""
-        if self._heard or self.blocked or not self.transport.is_reading():
+        if self._heard or self.blocked or self._makes_progress():
             self._silent_beats = 0
         else:
             self._silent_beats += 1
@@ -564,9 +573,19 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         if not self._spoke:
+            self.sent_bytes += len(wire.HEARTBEAT)
             self.transport.write(wire.HEARTBEAT)
         self._heard = self._spoke = False
         self._timer = self.hub.loop.call_later(self.heartbeat_s / 2, self._beat)
+
+    def _makes_progress(self) -> bool:
+        """Whether a client we do not listen to, because it reads slowly, reads or speaks at all."""
+        if self.transport.is_reading():
+            return False
+        taken = self.sent_bytes - self.transport.get_write_buffer_size()
+        waiting = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.FIONREAD, bytes(4))
+        before, self._unheard = self._unheard, (taken, int.from_bytes(waiting, sys.byteorder))
+        return self._unheard != before
 
 
 CLOSE: Final = struct.pack(">HH", 10, 50)

@@ -328,3 +328,56 @@ def test_headers_that_are_no_table_cost_nobody_the_message(broker: EmbeddedBroke
         )
         assert status == 200
         eventually(lambda: count_of(channel, "dead") == 1, "dead")
+
+
+def connections(broker: EmbeddedBrokerServer) -> int:
+    _, answer = broker.manage("GET", "overview")
+    return int(answer["object_totals"]["connections"])
+
+
+@pytest.fixture
+def stuffed(broker: EmbeddedBrokerServer) -> Iterator[Any]:
+    """A client with a heartbeat of a second that has much to read and reads nothing."""
+    with channel_on(broker) as channel:
+        channel.queue_declare("q", auto_delete=False)
+        put(channel, "q", ["x" * 12_000_000], mode=1)
+        with channel_on(broker, heartbeat=1) as hung:
+            hung.connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            hung.basic_consume("q", callback=lambda _message: None)
+            eventually(lambda: count_of(channel, "q") == 0, "delivered")
+            yield hung
+            eventually(lambda: count_of(channel, "q") == 1, "given back")
+
+
+def test_a_client_that_hangs_with_much_to_read_is_ended(
+    broker: EmbeddedBrokerServer, stuffed: Any
+) -> None:
+    eventually(lambda: connections(broker) == 1, "the silent one is ended")
+
+
+def test_a_client_that_reads_nothing_but_speaks_is_kept(
+    broker: EmbeddedBrokerServer, stuffed: Any
+) -> None:
+    deadline = time.monotonic() + 5.0
+    while time.monotonic() < deadline:
+        stuffed.connection.transport.sock.sendall(b"\x08\0\0\0\0\0\0\xce")
+        time.sleep(0.4)
+    assert connections(broker) == 2
+    stuffed.connection.collect()
+
+
+def test_a_client_that_leaves_without_reading_its_rest_is_ended(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    with channel_on(broker) as channel, channel_on(broker) as leaving:
+        channel.queue_declare("q", auto_delete=False)
+        leaving.connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        leaving.queue_declare("mine", exclusive=True)
+        leaving.basic_consume("q", no_ack=True)
+        # Above what stops deliveries, below what stops the broker from listening.
+        put(channel, "q", ["x" * 3_500_000] * 2, mode=1)
+        eventually(lambda: count_of(channel, "q") < 2, "deliveries began")
+        close = struct.pack(">HHHBHH", 10, 50, 200, 0, 0, 0)
+        frame = struct.pack(">BHI", 1, 0, len(close)) + close + b"\xce"
+        leaving.connection.transport.sock.sendall(frame)
+        eventually(lambda: connections(broker) == 1, "the connection is gone, unread as it was")
