@@ -16,22 +16,24 @@ TIMEFRAME = "1s"
 ACTOR = "demo"
 
 # Name, strategy, budget and parameters; each in every market. Their open orders together stay
-# under the default limits, also when all of them buy at once.
+# under the default limits, also when all of them buy at once. And they are small: bots that trade
+# every few seconds pay for it in commissions, and with budgets of 250 the default limit on a
+# day's loss ends the show after an hour.
 EVERYWHERE: Sequence[tuple[str, str, int, Mapping[str, object]]] = (
-    ("trend", "sma-cross", 250, {"fast": 5, "slow": 15}),
-    ("dip", "rsi-reversion", 250, {"length": 7, "enter_below": "42", "leave_above": "58"}),
-    ("grid", "grid", 300, {"levels": 5, "step_percent": "0.06"}),
+    ("trend", "sma-cross", 50, {"fast": 5, "slow": 15}),
+    ("dip", "rsi-reversion", 50, {"length": 7, "enter_below": "42", "leave_above": "58"}),
+    ("grid", "grid", 60, {"levels": 5, "step_percent": "0.06"}),
 )
 VARIANTS: Sequence[tuple[str, str, str, int, Mapping[str, object]]] = (
     (
         "trend-slow",
         "BTC-USDT",
         "sma-cross",
-        400,
+        80,
         {"fast": 15, "slow": 60, "margin_percent": "0.01"},
     ),
-    ("dip-deep", "ETH-USDT", "rsi-reversion", 400, {"length": 14, "enter_below": "30"}),
-    ("grid-wide", "SOL-USDT", "grid", 400, {"levels": 8, "step_percent": "0.25"}),
+    ("dip-deep", "ETH-USDT", "rsi-reversion", 80, {"length": 14, "enter_below": "30"}),
+    ("grid-wide", "SOL-USDT", "grid", 80, {"levels": 8, "step_percent": "0.25"}),
 )
 
 

@@ -108,7 +108,7 @@ def _plan(
         names={
             "broker": "broker     embedded, in " + str(settings.state_dir),
             "exchange": f"exchange   simulated, scenario {settings.exchange_scenario}",
-            "seed": "swarm      botswarm bot list shows its bots",
+            "seed": "swarm      demo bots; see them with botswarm bot list",
             "release": f"ledger     {settings.database_url.masked}",
         },
         seed=["botswarm", "bot", "demo", "--if-empty", "--quiet"]
