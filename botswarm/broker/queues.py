@@ -37,6 +37,9 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 MESSAGE_OVERHEAD: Final = 320
 # A drain hands out so many messages, then lets the sockets and the other queues have a turn.
 DRAIN_BATCH: Final = 512
+# So many old messages go at once: a backlog that grew old together would fill the memory with
+# dead letters, and nobody else would have a turn.
+EXPIRY_BATCH: Final = 2048
 
 
 class Message:
@@ -442,7 +445,7 @@ class Queue:
     def drain(self) -> None:
         """Hand out what there is to those who can take it."""
         self._in_to_drain = False
-        if self.deleted:
+        if self.deleted or (self._may_expire and not self._watch_expiry()):
             return
         handed = 0
         while self.ready_count:
@@ -550,20 +553,26 @@ class Queue:
 
     # --- expiry -------------------------------------------------------------------------
 
-    def _watch_expiry(self) -> None:
-        """Drop what is too old at the front and wait for what will be."""
+    def _watch_expiry(self) -> bool:
+        """Drop what is too old at the front and wait for what will be.
+
+        False where there is more of it than goes at once: the rest has its own turn.
+        """
         if self.deleted:
-            return
+            return True
         now = self.hub.loop.time()
-        while (level := self._top_level()) is not None:
-            message = level.first()
-            if message is None or not message.expires_at:
-                return
+        for _ in range(EXPIRY_BATCH):
+            level = self._top_level()
+            message = None if level is None else level.first()
+            if level is None or message is None or not message.expires_at:
+                return True
             if message.expires_at > now:
                 self._wake_at(message.expires_at)
-                return
+                return True
             self._pop(level)
             self.die(message, "expired")
+        self._wake_at(now)
+        return False
 
     def _wake_at(self, moment: float) -> None:
         if self._expiry_timer is not None:
@@ -575,7 +584,8 @@ class Queue:
 
     def _expiry_due(self) -> None:
         self._expiry_timer = None
-        self._watch_expiry()
+        if self._watch_expiry() and self.consumers:
+            self.kick()  # it may have waited for the old ones to go
         self.hub.wake()
 
     def touch(self) -> None:
