@@ -45,6 +45,7 @@ class Process:
         self._say = say
         self._child: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._is_retired = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._at_work: set[asyncio.Task[None]] = set()
@@ -147,7 +148,7 @@ class Process:
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self.run_once()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._is_retired:
                 break
             if time.monotonic() - began >= HEALTHY_S:
                 pause = BACKOFF_S
@@ -158,6 +159,10 @@ class Process:
             pause = min(pause * 2, BACKOFF_MAX_S)
             self.restarts += 1
         self.state = "stopped"
+
+    def retire(self) -> None:
+        """Let it run, and do not start it again: some platforms tell every process to end."""
+        self._is_retired = True
 
     async def stop(self) -> None:
         """Ask it to end; kill it only when its time to finish is long over."""

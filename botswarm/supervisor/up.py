@@ -79,6 +79,10 @@ class Swarm:
     def _told_to_stop(self) -> None:
         if self._stop.is_set():
             self._say("up", "already stopping; a worker may be finishing an order")
+        for process in self._processes:
+            # What others stand on is needed to the end.
+            if process.name not in FOUNDATIONS:
+                process.retire()
         self._stop.set()
 
     def _tell(self, text: str) -> None:

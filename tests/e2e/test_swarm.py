@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,30 @@ def test_ctrl_c_stops_everything_and_the_books_are_clean(up: Up) -> None:
     assert (counts["lost"], counts["doubled"], counts["unknown"]) == (0, 0, 0)
     assert counts["exchange_fills"] > 0
     assert up.swarm.run("botswarm", "ps").returncode == 4
+
+
+def test_an_order_that_is_on_its_way_at_ctrl_c_is_finished_first(tmp_path: Path) -> None:
+    swarm = Swarm(tmp_path)
+    try:
+        shell = swarm.open("botswarm", "up", name="up")
+        swarm.first_fill(shell)
+        card = json.loads((swarm.state_dir / "exchange.json").read_text())
+        slow = {"kind": "slow", "on": "place", "times": 100, "seconds": 3}
+        armed = urllib.request.Request(  # noqa: S310 - an address of ours
+            card["rest_url"] + "/botswarm/faults",
+            data=json.dumps(slow).encode(),
+            headers={"X-Botswarm-Secret": card["api_secret"]},
+        )
+        urllib.request.urlopen(armed, timeout=10).close()  # noqa: S310 - an address of ours
+        on_its_way = until(lambda: swarm.ask("order", "list", "--state", "sending"), "an order")
+        shell.popen.send_signal(signal.SIGINT)
+        assert shell.ends_within(STOP_S) == 0, shell.text[-3000:]
+        for order in on_its_way:
+            assert swarm.ask("order", "show", order["id"])["state"] in ("filled", "live")
+        assert swarm.ask("order", "list", "--state", "sending", "--state", "unknown") == []
+        assert "killing it" not in shell.text
+    finally:
+        swarm.end()
 
 
 def test_the_procfile_runs_under_a_runner_that_starts_all_lines_at_once(tmp_path: Path) -> None:

@@ -143,6 +143,17 @@ def test_all_are_asked_to_end_when_the_supervisor_is_killed(swarm: Swarm) -> Non
     assert swarm.run("botswarm", "ps").returncode == 4
 
 
+def test_nothing_is_started_again_when_all_are_told_to_end_at_once(swarm: Swarm) -> None:
+    """As platforms do: the supervisor and what it started get the signal in the same moment."""
+    shell = up(swarm, f"feed: {part('feed', 2)}", f"orders: {part('worker')}")
+    everybody = [shell.popen.pid, pid_of(shell, "feed"), pid_of(shell, "orders")]
+    for pid in everybody:
+        os.kill(pid, signal.SIGTERM)
+    assert shell.ends_within(20) == 0
+    assert "starting it again" not in shell.text
+    assert (shell.messages("feed")[-1], shell.messages("orders")[-1]) == ("bye feed", "bye worker")
+
+
 def test_a_stop_in_the_middle_of_the_start_leaves_nothing_behind(swarm: Swarm) -> None:
     slow = f"{sys.executable} -c 'import time; print(1, flush=True); time.sleep(600)'"
     shell = up(swarm, f"release: {slow}", f"feed: {part('feed')}")
