@@ -32,7 +32,6 @@ DEFINE: Final = 2  # one change to the definitions, as JSON
 PUBLISH: Final = 3  # a message and the queues that hold it
 DELIVERED: Final = 4  # a queue and the ids that left it towards a consumer
 GONE: Final = 5  # a queue and the ids that will never be delivered again
-PURGED: Final = 6  # a queue and the highest id purged from it
 COMMIT: Final = 7  # all before it belongs together and is complete
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -228,12 +227,6 @@ class Journal:
                             recovered.deliveries[message_id] = (
                                 recovered.deliveries.get(message_id, 0) + 1
                             )
-            elif kind == PURGED:
-                queue_id, highest = struct.unpack_from(">IQ", data, start)
-                recovered = replay.queue(queue_id)
-                for message_id in [key for key in recovered.locations if key <= highest]:
-                    del recovered.locations[message_id]
-                    recovered.deliveries.pop(message_id, None)
             elif kind in (DEFINE, SNAPSHOT):
                 define(kind, data[start:stop])
         replay.torn_bytes += len(data) - end
@@ -285,9 +278,6 @@ class Journal:
 
     def append_ids(self, kind: int, queue_id: int, ids: list[int]) -> None:
         self.append(kind, _queue_id.pack(queue_id) + array("Q", ids).tobytes())
-
-    def append_purged(self, queue_id: int, highest: int) -> None:
-        self.append(PURGED, struct.pack(">IQ", queue_id, highest))
 
     @property
     def dirty(self) -> bool:
