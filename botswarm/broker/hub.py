@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from botswarm.broker.journal import DELIVERED, GONE, Journal, Published, is_disk_trouble
@@ -51,6 +51,7 @@ class Hub:
         self.to_log: list[Queue] = []
         self.to_confirm: list[Channel] = []
         self.to_write: list[Connection] = []
+        self.give_up: Callable[[], None] = lambda: None  # how the process is told to stop
         self._turn_scheduled = False
         self._blocked_for = ""
         self._syncing = False
@@ -181,7 +182,13 @@ class Hub:
 
         def synced(future: asyncio.Future[None]) -> None:
             self._syncing = False
-            future.result()  # a disk that cannot sync must not be mistaken for one that did
+            error = future.exception()
+            if error is not None:
+                # What this sync was to keep may be gone from the system's cache as well, so no
+                # later one can vouch for it: a restart reads what the disk really has.
+                _log.critical("journal: the disk cannot keep it: %s; stopping", error)
+                self.give_up()
+                return
             for channel, outcomes in batch:
                 channel.send_outcomes(outcomes)
             self.wake()

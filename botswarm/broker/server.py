@@ -387,6 +387,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     broker = Broker(options, user, password)
+    broker.hub.give_up = stop.set
     with _usable(options.state_dir):
         broker.recover()
     server = await loop.create_server(lambda: Connection(broker), sock=listener)
