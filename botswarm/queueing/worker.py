@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,10 @@ class Worker(CeleryWorker):  # type: ignore[misc]
         # Chatter between workers that nothing here listens to; mingling alone costs a second of
         # every start.
         super().setup_instance(**{**flags, "without_mingle": True, "without_gossip": True})
+        # Everything is imported and nothing is forked: what the collector never looks at again
+        # stays shared with the children.
+        gc.collect()
+        gc.freeze()
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Called once -Q is known and before there is a pool."""
