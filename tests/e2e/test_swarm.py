@@ -148,12 +148,22 @@ def test_a_second_supervisor_of_the_folder_is_refused(up: Up) -> None:
     assert "already runs" in refused.stderr
 
 
-def test_ctrl_c_stops_everything_and_the_books_are_clean(up: Up) -> None:
-    up.shell.popen.send_signal(signal.SIGINT)
-    assert up.shell.ends_within(STOP_S) == 0, up.shell.text[-3000:]
-    assert names(up.swarm.processes()) == []
-    assert "killing it" not in up.shell.text
-    assert "Traceback" not in up.shell.text
+def test_ctrl_c_finishes_the_orders_on_their_way_and_stops_everything(up: Up) -> None:
+    swarm, shell = up.swarm, up.shell
+    make_answers_slow(swarm)
+    on_their_way = until(lambda: swarm.ask("order", "list", "--state", "sending"), "an order")
+    shell.popen.send_signal(signal.SIGINT)
+    assert shell.ends_within(STOP_S) == 0, shell.text[-3000:]
+    assert names(swarm.processes()) == []
+    assert "killing it" not in shell.text
+    assert "Traceback" not in shell.text
+    for order in on_their_way:
+        assert swarm.ask("order", "show", order["id"])["state"] in ("filled", "live")
+    assert swarm.ask("order", "list", "--state", "sending", "--state", "unknown") == []
+
+
+def test_the_books_are_clean_afterwards(up: Up) -> None:
+    assert up.shell.popen.poll() is not None
     verified = up.swarm.ask("ledger", "verify", "--journal", str(up.swarm.journal))
     assert verified["findings"] == []
     counts = verified["counts"]
@@ -162,28 +172,16 @@ def test_ctrl_c_stops_everything_and_the_books_are_clean(up: Up) -> None:
     assert up.swarm.run("botswarm", "ps").returncode == 4
 
 
-def test_an_order_that_is_on_its_way_at_ctrl_c_is_finished_first(tmp_path: Path) -> None:
-    swarm = Swarm(tmp_path)
-    try:
-        shell = swarm.open("botswarm", "up", name="up")
-        swarm.first_fill(shell)
-        card = json.loads((swarm.state_dir / "exchange.json").read_text())
-        slow = {"kind": "slow", "on": "place", "times": 100, "seconds": 3}
-        armed = urllib.request.Request(  # noqa: S310 - an address of ours
-            card["rest_url"] + "/botswarm/faults",
-            data=json.dumps(slow).encode(),
-            headers={"X-Botswarm-Secret": card["api_secret"]},
-        )
-        urllib.request.urlopen(armed, timeout=10).close()  # noqa: S310 - an address of ours
-        on_its_way = until(lambda: swarm.ask("order", "list", "--state", "sending"), "an order")
-        shell.popen.send_signal(signal.SIGINT)
-        assert shell.ends_within(STOP_S) == 0, shell.text[-3000:]
-        for order in on_its_way:
-            assert swarm.ask("order", "show", order["id"])["state"] in ("filled", "live")
-        assert swarm.ask("order", "list", "--state", "sending", "--state", "unknown") == []
-        assert "killing it" not in shell.text
-    finally:
-        swarm.end()
+def make_answers_slow(swarm: Swarm) -> None:
+    """The exchange does what it is asked at once, and answers three seconds later."""
+    card = json.loads((swarm.state_dir / "exchange.json").read_text())
+    slow = {"kind": "slow", "on": "place", "times": 100, "seconds": 3}
+    armed = urllib.request.Request(  # noqa: S310 - an address of ours
+        card["rest_url"] + "/botswarm/faults",
+        data=json.dumps(slow).encode(),
+        headers={"X-Botswarm-Secret": card["api_secret"]},
+    )
+    urllib.request.urlopen(armed, timeout=10).close()  # noqa: S310 - as above
 
 
 def test_the_procfile_runs_under_a_runner_that_starts_all_lines_at_once(tmp_path: Path) -> None:

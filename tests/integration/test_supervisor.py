@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from botswarm.supervisor.plan import Line
+from botswarm.supervisor.process import Process
 from tests.e2e.swarm import Shell, Swarm, names, until
 
 # Says its process id, and when it is asked to end, works on for some seconds and says goodbye.
@@ -118,13 +121,29 @@ def test_a_worker_that_needs_long_to_finish_is_waited_for(swarm: Swarm) -> None:
     assert "killing" not in shell.text
 
 
+class Impatient(Line):
+    """One that is given half a second to end."""
+
+    @property
+    def grace_s(self) -> float:
+        return 0.5
+
+
 def test_what_does_not_end_at_all_is_killed_after_its_time(swarm: Swarm) -> None:
-    shell = up(swarm, f"feed: {part('feed', 600)}")
-    pid_of(shell, "feed")
-    shell.popen.send_signal(signal.SIGTERM)
-    assert shell.ends_within(40) == 0
-    assert "feed did not end within 15 s: killing it" in shell.messages("up")
-    assert names(swarm.processes()) == []
+    said: list[str] = []
+
+    async def stopped_while_it_runs() -> None:
+        line = Impatient("feed", f"{sys.executable} {swarm.folder / 'part.py'} feed 600")
+        process = Process(line, os.environ, lambda _, text: said.append(text))
+        keeping = asyncio.create_task(process.keep())
+        while not any(text.startswith("pid ") for text in said):
+            await asyncio.sleep(0.01)
+        await process.stop()
+        await keeping
+        assert process.pid is None
+
+    asyncio.run(asyncio.wait_for(stopped_while_it_runs(), 20))
+    assert said[1:] == ["feed did not end within 0.5 s: killing it"]
 
 
 def test_the_children_of_a_killed_worker_may_finish(swarm: Swarm) -> None:
