@@ -74,7 +74,8 @@ def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
 
     console = Console(
         sys.stdout,
-        as_json=settings.log_format == "json"
+        as_json=session.json
+        or settings.log_format == "json"
         or (settings.log_format == "auto" and not is_terminal),
         coloured=is_terminal and session.color is not False,
         on_event=on_event,
