@@ -10,15 +10,12 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 import pytest
 
 from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, RabbitMQServer
+from tests.conformance.tally import BROKERS
 from tests.conformance.wire import Channel, Client
-
-BROKERS = ("rabbitmq", "embedded")
-
 
 # RabbitMQ's management answers from counters: by default it counts every five seconds.
 COUNT_OFTEN = {"collect_statistics_interval": "200"} | {
@@ -107,43 +104,3 @@ def client(connect: Callable[..., Client]) -> Client:
 @pytest.fixture
 def channel(client: Client) -> Channel:
     return client.channel()
-
-
-@dataclass(slots=True)
-class _Tally:
-    cases: dict[str, set[str]] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
-_tally = _Tally()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
-        broker = parameters.get("broker_name")
-        if broker is not None:
-            # On the report itself: where tests run in several processes, only that comes home.
-            item.user_properties.append(("broker", broker))
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    broker = dict(report.user_properties).get("broker")
-    if not isinstance(broker, str):
-        return
-    case = report.nodeid.replace(broker, "", 1)
-    if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        _tally.skipped[report.nodeid] = reason
-    elif report.when == "call":
-        _tally.cases.setdefault(broker, set()).add(case)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _tally.cases:
-        return
-    counts = [f"{broker} {len(_tally.cases.get(broker, ()))} cases" for broker in BROKERS]
-    same = "yes" if len({frozenset(_tally.cases.get(b, ())) for b in BROKERS}) == 1 else "no"
-    terminalreporter.write_line(f"conformance: {', '.join(counts)}, same list: {same}")
-    for case, reason in _tally.skipped.items():
-        terminalreporter.write_line(f"conformance: skipped {case}: {reason}")
