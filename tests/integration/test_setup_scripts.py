@@ -407,14 +407,17 @@ def test_an_installation_that_fails_shows_its_last_words(
 # --- what scripts/test runs -----------------------------------------------------------------
 
 
+TESTS = "pytest -n 2 --dist loadfile --no-loadscope-reorder"
+
+
 def test_all_checks_run_and_the_first_failure_gives_the_exit_code(ready: Project) -> None:
     code, out, err = ready.run("test", EXIT_MYPY="3", EXIT_PYTEST="5")
     ran = [line.removeprefix("ran ") for line in out.splitlines()]
-    assert ran == ["ruff check .", "ruff format --check .", "mypy", "pytest -n 2 --dist loadfile"]
+    assert ran == ["ruff check .", "ruff format --check .", "mypy", TESTS]
     assert code == 3
     assert [line for line in err.splitlines() if "FAILED" in line] == [
         "botswarm: FAILED: mypy (exit 3)",
-        "botswarm: FAILED: pytest -n 2 --dist loadfile (exit 5)",
+        f"botswarm: FAILED: {TESTS} (exit 5)",
     ]
 
 
