@@ -71,10 +71,13 @@ def test_only_what_is_not_configured_is_started(up: Up) -> None:
 
 
 def test_another_shell_sees_the_orders(up: Up) -> None:
-    orders = up.swarm.ask("order", "list", "--limit", "200")
-    filled = [order for order in orders if order["state"] == "filled"]
-    assert filled
-    story = up.swarm.ask("order", "show", filled[0]["id"])
+    def filled() -> list[str]:
+        orders = up.swarm.ask("order", "list", "--limit", "200")
+        return [order["id"] for order in orders if order["state"] == "filled"]
+
+    # A fill is booked, and told, just before its order's end is.
+    until(lambda: bool(filled()), "an order that is filled")
+    story = up.swarm.ask("order", "show", filled()[0])
     assert story["attempts"]
     assert story["fills"]
 
