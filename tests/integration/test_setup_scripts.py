@@ -421,6 +421,14 @@ def test_all_checks_run_and_the_first_failure_gives_the_exit_code(ready: Project
     ]
 
 
+def test_failed_tests_are_tried_once_more_alone_and_stay_failed(ready: Project) -> None:
+    code, out, err = ready.run("test", EXIT_PYTEST="1")
+    again = "ran pytest --last-failed --last-failed-no-failures none --maxfail 3"
+    assert out.splitlines()[-2:] == [f"ran {TESTS}", again]
+    assert "tried once more" in err
+    assert code == 1
+
+
 def test_arguments_go_to_pytest_alone_and_it_says_so(ready: Project) -> None:
     code, out, err = ready.run("test", "--", "tests/unit", "-k", "one or other")
     assert (code, out) == (0, "ran pytest tests/unit -k one or other\n")
