@@ -50,8 +50,12 @@ def _answers(url: Secret | None) -> bool:
         return False
     parts = urlsplit(url.reveal())
     port = parts.port or PORTS.get(parts.scheme, 5672)
+    return port_answers(parts.hostname or "localhost", port, timeout_s=2)
+
+
+def port_answers(host: str, port: int, *, timeout_s: float) -> bool:
     try:
-        with socket.create_connection((parts.hostname or "localhost", port), timeout=2):
+        with socket.create_connection((host, port), timeout=timeout_s):
             return True
     except OSError:
         return False

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
 from botswarm.cli import standby
 from botswarm.cli.command import Command
 from botswarm.cli.session import Answer, Session
+from botswarm.cli.start import port_answers
 from botswarm.cli.table import in_columns
 from botswarm.errors import NotFound, Refused, TimedOut
 
@@ -152,28 +151,17 @@ def _accepts(state_dir: Path, part: str) -> Callable[[], bool]:
         # The card of the run before may still lie there.
         if card is None or (state_dir / f"{part}.json").stat().st_mtime < began:
             return False
-        try:
-            with socket.create_connection(card, timeout=1):
-                return True
-        except OSError:
-            return False
+        return port_answers(*card, timeout_s=1)
 
     return is_ready
 
 
 def _card(state_dir: Path, part: str) -> tuple[str, int] | None:
-    if part == "broker":
-        from botswarm.broker import record as broker
-
-        found = broker.read(state_dir)
-        return (found.host, found.port) if found else None
+    from botswarm.broker import record as broker
     from botswarm.exchanges.simulated import record as exchange
 
-    card = exchange.read(state_dir)
-    if card is None:
-        return None
-    parts = urlsplit(card.rest_url)
-    return parts.hostname or card.host, parts.port or card.port
+    found = broker.read(state_dir) if part == "broker" else exchange.read(state_dir)
+    return (found.host, found.port) if found else None
 
 
 @click.command(cls=Command)

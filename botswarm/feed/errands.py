@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -33,7 +34,7 @@ ROWS_MAX = 500
 Save = Callable[[Sequence[Candle]], None]
 
 
-class _Errand:
+class _Errand(ABC):
     """Something done again and again in a thread of its own until it is told to stop."""
 
     every_s: float
@@ -66,8 +67,9 @@ class _Errand:
         except Exception:
             logger.exception("%s failed; going on", self._thread.name)
 
+    @abstractmethod
     def run(self) -> None:
-        raise NotImplementedError
+        """One round of it."""
 
 
 class Mender(_Errand):

@@ -354,13 +354,13 @@ class AmqpServer(Server):
     def delete_vhost(self, name: str) -> None:
         self._must("DELETE", f"vhosts/{quote(name, safe='')}")
 
+    @abstractmethod
     def raise_memory_alarm(self) -> None:
         """Make the broker block its publishers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clear_memory_alarm(self) -> None:
         """Let publishers go on."""
-        raise NotImplementedError
 
     def _must(self, method: str, path: str, body: object | None = None) -> Any:
         status, answer = self.manage(method, path, body)
