@@ -100,5 +100,5 @@ class Reader:
                 known[tick.trade_id] = tick
             elif isinstance(tick, Quote):
                 self.quotes.append(tick)
-            else:
+            elif isinstance(tick, Candle):
                 self.candles.append(tick)
