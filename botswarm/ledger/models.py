@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -41,6 +42,7 @@ class Table(DeclarativeBase):
         Decimal: Money(),
         datetime: Moment(),
         dict[str, Any]: Json,
+        list[str]: Json,
         str: String(),
     }
 
@@ -96,6 +98,47 @@ class BotRow(Table):
     last_evaluation: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default="1")
+    """Of its configuration; each has a row of its own."""
+    others: Mapped[list[str] | None]
+    """Further symbols of its venue that its strategy looks at."""
+    tags: Mapped[list[str] | None]
+    is_shadow: Mapped[bool] = mapped_column(server_default=false())
+    """It decides and never orders."""
+    armed_until: Mapped[datetime | None]
+    """Until when it may run on an account of real money."""
+
+
+class BotVersionRow(Table):
+    """A bot's configuration as it was from one moment to the next. Append only, and it stays
+    when the bot is deleted: orders name the version that decided on them.
+    """
+
+    __tablename__ = "bot_versions"
+
+    bot: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    configuration: Mapped[dict[str, Any]]
+
+
+class EvaluationRow(Table):
+    """An evaluation that changed something, with all it was decided on; the oldest are pruned."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (Index(None, "bot", "at"), Index(None, "at"))
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    bot: Mapped[str]
+    at: Mapped[datetime]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int]
+    record: Mapped[dict[str, Any]]
+    """As it stands in the bot's own row while it is the last one."""
+    inputs: Mapped[dict[str, Any] | None]
+    """What deciding again takes; nothing where the bot was not asked."""
 
 
 class AccountRow(Table):
@@ -327,3 +370,14 @@ class AuditRow(Table):
     before: Mapped[dict[str, Any] | None]
     after: Mapped[dict[str, Any] | None]
     reason: Mapped[str] = mapped_column(Text)
+
+
+class AuditBotRow(Table):
+    """Which bots an action on many of them changed: one row of the audit, however many."""
+
+    __tablename__ = "audit_bots"
+
+    bot: Mapped[str] = mapped_column(primary_key=True)
+    audit: Mapped[int] = mapped_column(
+        RowNumber, ForeignKey("audit.id"), primary_key=True, autoincrement=False
+    )
