@@ -81,7 +81,10 @@ class CandleRow(Table):
 
 class BotRow(Table):
     __tablename__ = "bots"
-    __table_args__ = (Index(None, "venue", "symbol", "state"),)
+    __table_args__ = (
+        Index(None, "venue", "symbol", "state"),
+        Index(None, "venue", "symbol", "revision"),
+    )
 
     name: Mapped[str] = mapped_column(primary_key=True)
     strategy: Mapped[str]
@@ -107,6 +110,8 @@ class BotRow(Table):
     """It decides and never orders."""
     armed_until: Mapped[datetime | None]
     """Until when it may run on an account of real money."""
+    revision: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Its market's, when its stand changed last; a decision must have seen this very number."""
 
 
 class BotVersionRow(Table):
@@ -139,6 +144,32 @@ class EvaluationRow(Table):
     """As it stands in the bot's own row while it is the last one."""
     inputs: Mapped[dict[str, Any] | None]
     """What deciding again takes; nothing where the bot was not asked."""
+
+
+class MarketRevisionRow(Table):
+    """How often the stands of a market's bots have changed: what has not grown is not read."""
+
+    __tablename__ = "market_revisions"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(BigInteger)
+
+
+class MarketPassRow(Table):
+    """The last evaluation of a market: one row says of all its bots that they were looked after."""
+
+    __tablename__ = "market_passes"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    bots: Mapped[int]
+    passes: Mapped[int] = mapped_column(BigInteger)
+    """How many there were, of every worker."""
+    took_ms: Mapped[int]
+    """The slowest since the row was written before."""
 
 
 class AccountRow(Table):

@@ -1,0 +1,56 @@
+"""Counts what changes in the stands of a market's bots, so that nobody reads them for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from botswarm.ledger.models import BotRow, MarketRevisionRow
+
+AT_ONCE_MAX = 5000
+"""Names in one statement; databases bound how many values one may have."""
+
+
+def touch(session: Session, bots: Iterable[str | None]) -> None:
+    """Say that these bots' stands change with this transaction: configuration, state, memory,
+    orders or positions. Names of bots that are not, or no more, are left out.
+
+    Call it in every transaction that changes one, at any place in it. It locks the bots' rows by
+    rising name and then their markets, as everybody does, so nobody waits in a circle. A market's
+    revisions are committed in their order, because its row stays locked until the commit: who has
+    seen one has seen all that came before it.
+    """
+    names = sorted({name for name in bots if name is not None})
+    for start in range(0, len(names), AT_ONCE_MAX):
+        _touch(session, names[start : start + AT_ONCE_MAX])
+
+
+def _touch(session: Session, names: Collection[str]) -> None:
+    # What the session holds back would be written after the revision that speaks of it.
+    session.flush()
+    connection = session.connection()
+    found = connection.execute(
+        select(BotRow.name, BotRow.venue, BotRow.symbol)
+        .where(BotRow.name.in_(names))
+        .order_by(BotRow.name)
+        .with_for_update()
+    )
+    markets: dict[tuple[str, str], list[str]] = {}
+    for name, venue, symbol in found:
+        markets.setdefault((venue, symbol), []).append(name)
+    for (venue, symbol), here in sorted(markets.items()):
+        revision = _next(session, venue, symbol)
+        connection.execute(update(BotRow).where(BotRow.name.in_(here)).values(revision=revision))
+
+
+def _next(session: Session, venue: str, symbol: str) -> int:
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    new = insert(MarketRevisionRow).values(venue=venue, symbol=symbol, revision=1)
+    counted = new.on_conflict_do_update(
+        index_elements=["venue", "symbol"],
+        set_={"revision": MarketRevisionRow.revision + 1},
+    ).returning(MarketRevisionRow.revision)
+    return int(session.connection().execute(counted).scalar_one())
