@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from botswarm.domain.order import Order, OrderState
 from botswarm.errors import NotFound, Refused
+from botswarm.ledger import evaluations
 from botswarm.ledger.models import (
     AuditRow,
     BotRow,
@@ -54,6 +55,15 @@ class Bot:
     last_evaluation: Mapping[str, Any] | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    version: int = 1
+    """Of its configuration: market, account, timeframe, parameters, tags, shadow or not."""
+    others: tuple[str, ...] = ()
+    """Further symbols of its venue that its strategy looks at; the feed follows them too."""
+    tags: tuple[str, ...] = ()
+    is_shadow: bool = False
+    """It decides and is recorded, and never orders."""
+    armed_until: datetime | None = None
+    """Until when it may run on an account of real money."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +91,12 @@ class Decision:
     """None leaves it as it is."""
     evaluation: Mapping[str, Any] | None = None
     """None leaves the last one standing. Plain values; NaN is refused. Kept with the orders."""
+    version: int | None = None
+    """Of the configuration it was taken with: where the bot has another by now, it is void."""
+    is_change: bool = False
+    """The evaluation is kept for later, not only until the next one."""
+    inputs: Mapping[str, Any] | None = None
+    """What deciding again takes; kept with an evaluation that is a change."""
 
     @property
     def is_empty(self) -> bool:
@@ -216,13 +232,16 @@ class Bots:
         self._database.write(work)
 
     def running_markets(self, venue: str) -> frozenset[str]:
-        """The symbols in which bots run, however many."""
-        question = (
-            select(BotRow.symbol)
-            .where(BotRow.venue == venue, BotRow.state == BotState.RUNNING.value)
-            .distinct()
-        )
-        return self._database.read(lambda session: frozenset(session.scalars(question)))
+        """The symbols in which bots run or at which their strategies look, however many."""
+        running = (BotRow.venue == venue, BotRow.state == BotState.RUNNING.value)
+        own = select(BotRow.symbol).where(*running).distinct()
+        others = select(BotRow.others).where(*running, BotRow.others.is_not(None)).distinct()
+
+        def work(session: Session) -> frozenset[str]:
+            looked_at = (symbol for found in session.scalars(others) for symbol in found or ())
+            return frozenset((*session.scalars(own), *looked_at))
+
+        return self._database.read(work)
 
     def set_state(
         self, name: str, state: BotState, now: datetime, *, reason: str, actor: str
@@ -258,6 +277,7 @@ class Bots:
         def work(session: Session) -> Decided:
             counted = _still_valid(session, weighty)
             _save(session, counted, now)
+            evaluations.add(session, counted, now)
             rows = _add_orders(session, counted, now)
             return Decided(
                 bots=empty | {each.bot for each in counted},
@@ -274,16 +294,17 @@ def _still_valid(session: Session, decisions: Sequence[Decision]) -> list[Decisi
     by_bot = {each.bot: each for each in decisions}
     # Locked by rising name: two workers must not wait for each other in a circle.
     found = session.execute(
-        select(BotRow.name, BotRow.last_sequence, BotRow.state)
+        select(BotRow.name, BotRow.last_sequence, BotRow.state, BotRow.version)
         .where(BotRow.name.in_(by_bot))
         .order_by(BotRow.name)
         .with_for_update()
     )
     return [
         by_bot[name]
-        for name, last_sequence, state in found
+        for name, last_sequence, state, version in found
         if state == BotState.RUNNING
         and last_sequence == by_bot[name].seen_sequence < by_bot[name].sequence
+        and by_bot[name].version in (None, version)
     ]
 
 
@@ -362,6 +383,11 @@ def _bot(row: BotRow) -> Bot:
         last_evaluation=row.last_evaluation,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        version=row.version,
+        others=tuple(row.others or ()),
+        tags=tuple(row.tags or ()),
+        is_shadow=row.is_shadow,
+        armed_until=row.armed_until,
     )
 
 

@@ -6,6 +6,7 @@ from botswarm.config import Secret
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
+from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
@@ -23,6 +24,7 @@ class Ledger:
         self.books = LedgerBooks(self.database)
         self.bots = Bots(self.database)
         self.candles = Candles(self.database)
+        self.evaluations = Evaluations(self.database)
         self.halts = Halts(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
