@@ -5,158 +5,70 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, ClassVar, dataclass_transform
 
-import numpy
-from numpy.typing import NDArray
+from botswarm.domain.market import Book, Quote, Trade
+from botswarm.domain.order import Order, Side, TimeInForce
+from botswarm.strategies.candles import Candles
+from botswarm.strategies.many import Columns, Many, Outcomes
+from botswarm.strategies.needs import Needs, Trigger
+from botswarm.strategies.parameters import Parameter, Value, parameter
+from botswarm.strategies.rules import Rule, above, below, nearest_miss
 
-from botswarm.domain.market import Quote, Trade
-from botswarm.domain.order import Order, Side
-from botswarm.errors import Problem
-from botswarm.strategies import indicators
-from botswarm.strategies.indicators import Floats
-
-Value = int | bool | Decimal | str
-"""What a parameter may be. Decimal, not float: what a person wrote stays what they wrote."""
-
-# --- parameters -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One number or word that a person chooses for a bot."""
-
-    name: str
-    words: str
-    default: Value
-    at_least: int | Decimal | None
-    at_most: int | Decimal | None
-    choices: tuple[str, ...]
-
-    @property
-    def span(self) -> str:
-        """What it may be, for people."""
-        if self.choices:
-            return " | ".join(self.choices)
-        if isinstance(self.default, bool):
-            return "true | false"
-        kind = "a whole number" if isinstance(self.default, int) else "a number"
-        if isinstance(self.default, str):
-            return "a word"
-        low, high = self.at_least, self.at_most
-        return (
-            kind
-            + {
-                (True, True): f" from {low} to {high}",
-                (True, False): f", {low} or more",
-                (False, True): f", at most {high}",
-                (False, False): "",
-            }[low is not None, high is not None]
-        )
-
-    def read(self, given: object) -> Value | Problem:
-        """From text, or from a plain value as the ledger keeps it."""
-        value = self._typed(given)
-        if value is None or not self._is_within(value):
-            return Problem(f"{self.name} is {given!r}, not {self.span}", f"{self.words}")
-        return value
-
-    def _typed(self, given: object) -> Value | None:
-        text = str(given).strip()
-        if isinstance(self.default, bool):
-            return {"true": True, "false": False}.get(text.lower())
-        if isinstance(self.default, str):
-            return text or None
-        if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,18})?", text, re.ASCII):
-            return None
-        if isinstance(self.default, int):
-            return int(text) if "." not in text else None
-        try:
-            return Decimal(text)
-        except InvalidOperation:  # pragma: no cover - the pattern lets only numbers through
-            return None
-
-    def _is_within(self, value: Value) -> bool:
-        if self.choices:
-            return value in self.choices
-        if isinstance(value, str):
-            return True
-        is_low = self.at_least is not None and value < self.at_least
-        return not is_low and not (self.at_most is not None and value > self.at_most)
-
-
-def parameter(
-    *,
-    default: Any,
-    words: str,
-    at_least: int | Decimal | None = None,
-    at_most: int | Decimal | None = None,
-    choices: Sequence[str] = (),
-) -> Any:
-    """A field of a strategy: its default says its type, ``words`` what it is, for people."""
-    told = Parameter(
-        name="",
-        words=words,
-        default=default,
-        at_least=at_least,
-        at_most=at_most,
-        choices=tuple(choices),
-    )
-    return field(default=default, metadata={"parameter": told})
-
+__all__ = [
+    "ALL",
+    "NOTHING",
+    "Candles",
+    "Columns",
+    "Decision",
+    "Many",
+    "Needs",
+    "OfBudget",
+    "Other",
+    "Outcomes",
+    "Parameter",
+    "Quantity",
+    "Rule",
+    "Strategy",
+    "Target",
+    "Trigger",
+    "Value",
+    "View",
+    "Wish",
+    "Worth",
+    "above",
+    "below",
+    "parameter",
+]
 
 # --- what a bot is shown --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Candles:
-    """Closed candles, oldest first, as read-only arrays; floats are for indicators, not for money.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """A further market that a strategy named in its needs, and what its bot holds there."""
 
-    Indicators are computed once, however many bots ask for the same ones.
-    """
+    symbol: str
+    candles: Candles
+    """As many as the strategy's ``history``, of the bot's timeframe, without holes."""
+    trade: Trade
+    quote: Quote
+    position: Decimal = Decimal(0)
+    orders: Sequence[Order] = ()
+    average_price: Decimal | None = None
 
-    open_ms: NDArray[numpy.int64]
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
-    _known: dict[tuple[str, int], Floats] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.close)
-
-    def latest(self, count: int) -> Candles:
-        """The last ``count`` of them, or all where there are not so many."""
-        names = ("open_ms", "open", "high", "low", "close", "volume")
-        return Candles(**{name: getattr(self, name)[-count:] for name in names})
-
-    def sma(self, length: int) -> Floats:
-        return self._indicator("sma", indicators.sma, length)
-
-    def ema(self, length: int) -> Floats:
-        return self._indicator("ema", indicators.ema, length)
-
-    def rsi(self, length: int) -> Floats:
-        return self._indicator("rsi", indicators.rsi, length)
-
-    def _indicator(
-        self, name: str, compute: Callable[[Floats, int], Floats], length: int
-    ) -> Floats:
-        known = self._known.get((name, length))
-        if known is None:
-            known = compute(self.close, length)
-            known.flags.writeable = False
-            self._known[name, length] = known
-        return known
+    @property
+    def price(self) -> Decimal:
+        """Of the last trade."""
+        return self.trade.price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One market and one bot at one moment: all a decision may depend on."""
+    """One bot and its markets at one moment: all a decision may depend on."""
 
     symbol: str
     candles: Candles
@@ -164,12 +76,22 @@ class View:
     trade: Trade
     quote: Quote
     budget: Decimal
-    """In the quote asset: the most the bot's position and open orders may be worth."""
+    """In the quote asset: the most the bot's positions and open orders may be worth."""
     position: Decimal
     orders: Sequence[Order]
     """The bot's own that are not at their end, those included that nobody has judged yet."""
     memory: Mapping[str, Any]
     """What the last committed decision left here; plain values, and empty at first."""
+    now_ms: int = 0
+    """The newest the exchange's clock has said of this market: the only clock there is."""
+    series: Mapping[str, Candles] = field(default_factory=dict)
+    """By timeframe: the bot's own and those of ``Needs.history``, each as many as asked for."""
+    others: Mapping[str, Other] = field(default_factory=dict)
+    """By symbol: those of ``Needs.others``."""
+    book: Book | None = None
+    """The best levels of the order book, where ``Needs.channels`` asks for it and one is known."""
+    average_price: Decimal | None = None
+    """What the position was bought at, on average; None where nothing is held, or unknown."""
 
     @property
     def price(self) -> Decimal:
@@ -207,26 +129,48 @@ NOTHING, ALL = OfBudget(Decimal(0)), OfBudget(Decimal(1))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """An order the bot wants: a market order, or a limit order that rests until it is filled."""
+    """An order the bot wants.
+
+    Without a price a market order; with ``limit_price`` one that rests until it is filled; with
+    ``stop_price`` one that sleeps until the market gets there, and then is either.
+    """
 
     side: Side
     quantity: Decimal
     limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+    """Refused by the venue rather than filled at once; for limit orders."""
+    symbol: str | None = None
+    """One of ``Needs.others``; None is the bot's own market."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to hold or to order, and why. With neither target nor orders all stays as it is."""
+    """What to hold or to order, and why. With neither targets nor orders all stays as it is."""
 
     verdict: str
     """One clause without numbers: evaluations with the same verdict count as unchanged."""
-    indicators: Mapping[str, float | Decimal | int]
+    indicators: Mapping[str, float | Decimal | int] = field(default_factory=dict)
     nearest: str | None = None
-    """What would have to happen for another verdict: "fast 100.2 is 0.3 below slow 100.5"."""
+    """What would have to happen for another verdict; told by ``rules`` where it is None."""
     target: Target | None = None
     orders: Sequence[Wish] = ()
     memory: Mapping[str, Any] | None = None
     """None keeps the memory as it is."""
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    """By symbol, for several markets at once; what is not named stays as it is."""
+    rules: Sequence[Rule] = ()
+    """The conditions of *another* verdict; of those that fail the nearest is told."""
+
+    @property
+    def nearest_words(self) -> str | None:
+        """``nearest``, or else the failed rule with the smallest relative distance."""
+        if self.nearest is not None:
+            return self.nearest
+        miss = nearest_miss(self.rules)
+        return None if miss is None else str(miss)
 
 
 # --- the strategy itself --------------------------------------------------------------------------
@@ -258,11 +202,41 @@ class Strategy(ABC):
     @property
     @abstractmethod
     def history(self) -> int:
-        """How many closed candles it must see."""
+        """How many closed candles of its bot's timeframe it must see."""
 
     @abstractmethod
     def decide(self, view: View) -> Decision: ...
 
+    def needs(self) -> Needs:
+        """What it must see besides: other timeframes, other markets, the order book."""
+        return Needs()
+
+    def trigger(self) -> Trigger:
+        """When it wants to decide."""
+        return Trigger.on_tick()
+
+    @classmethod
+    def decide_many(cls, many: Many) -> Outcomes:
+        """The same as ``decide``, for many bots of one market at once; optional.
+
+        Only who would change something is then asked by ``decide``, whose word is what counts.
+        For strategies whose decisions are a verdict and a target of the budget.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def is_vectorised(cls) -> bool:
+        """Whether it has a ``decide_many`` of its own."""
+        return cls.decide_many.__func__ is not Strategy.decide_many.__func__  # type: ignore[attr-defined]
+
     def objection(self) -> str | None:
         """What is wrong with parameters that are each within their bounds."""
         return None
+
+
+def wanted_history(strategy: Strategy, timeframe: str) -> dict[str, int]:
+    """By timeframe, the bot's own first: how many closed candles a view must show."""
+    wanted = {timeframe: strategy.history}
+    for name, count in strategy.needs().history.items():
+        wanted[name] = max(wanted.get(name, 0), count)
+    return wanted
