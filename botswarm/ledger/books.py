@@ -28,6 +28,7 @@ from botswarm.ledger.models import (
     OrderRow,
     PositionRow,
 )
+from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import INSTRUMENT_FIELDS, instrument_of, move, order_of
 from botswarm.ledger.session import Database, insert_new
 
@@ -102,7 +103,9 @@ class LedgerBooks:
             row = _locked(session, order_id)
             if row.state != OrderState.READY:
                 return None
-            return _decide(session, row, judge, now)
+            verdict = _decide(session, row, judge, now)
+            touch(session, [row.bot])
+            return verdict
 
         return self._database.write(work)
 
@@ -135,6 +138,7 @@ class LedgerBooks:
                 )
             )
             session.add(move(row, OrderState.SENDING, now))
+            touch(session, [row.bot])
             return order_of(row)
 
         return self._database.write(work)
@@ -154,6 +158,7 @@ class LedgerBooks:
                 row.venue_order_id = venue_order_id
             if row.state != after:
                 session.add(move(row, after, now, reason=reason))
+            touch(session, [row.bot])
             return order_of(row)
 
         return self._database.write(work)
@@ -187,6 +192,7 @@ class LedgerBooks:
             if row.state not in before or attempt is None or attempt.fence_at != fence_at:
                 return None
             session.add(move(row, after, now, reason=reason))
+            touch(session, [row.bot])
             return order_of(row)
 
         return self._database.write(work)
@@ -214,6 +220,7 @@ class LedgerBooks:
             new = booking.unbooked(session, rows)
             if new:
                 booking.book(session, new, now)
+                touch(session, [row.bot for row in new])
                 told.extend(_told(session, new))
             return len(new)
 

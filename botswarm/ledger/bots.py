@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 from botswarm.domain.order import Order, OrderState
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import evaluations
+from botswarm.ledger.booking import holding_of
+from botswarm.ledger.fold import Holding
 from botswarm.ledger.models import (
     AuditRow,
     BotRow,
@@ -24,6 +26,7 @@ from botswarm.ledger.models import (
     PositionRow,
 )
 from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
+from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import order_of, row_of
 from botswarm.ledger.session import Database
 from botswarm.messages import PlaceOrder
@@ -73,7 +76,11 @@ class Stand:
     bot: Bot
     position: Decimal
     orders: Sequence[Order]
-    """Its own that are not at their end, sent or not, oldest first."""
+    """Its own that are not at their end, sent or not, oldest first, of all its markets."""
+    revision: int = 0
+    """Of its market when it last changed; a decision on it says which it has seen."""
+    held: Mapping[str, Holding] = field(default_factory=dict)
+    """By symbol, what it holds of every market of its venue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,8 @@ class Decision:
     sequence: int
     seen_sequence: int
     """The bot's last_sequence when its view was made: a decision on an older view is void."""
+    seen_revision: int | None = None
+    """Of the stand it was made on: where the stand has changed since, it is void."""
     orders: Sequence[Order] = ()
     memory: Mapping[str, Any] | None = None
     """None leaves it as it is."""
@@ -142,7 +151,7 @@ class Bots:
             )
             session.add(row)
             session.add(_audit(bot.name, "bot.create", None, bot.state, actor, "created", now))
-            session.flush()
+            touch(session, [bot.name])
             session.refresh(row)
             return _bot(row)
 
@@ -186,13 +195,15 @@ class Bots:
             )
             .order_by(BotRow.name)
         )
-        return self._database.read(lambda session: _stands(session, session.scalars(running).all()))
+        return self._database.read(
+            lambda session: stands_of(session, session.scalars(running).all())
+        )
 
     def stand(self, name: str) -> Stand:
         """One bot's, whether it runs or not; raises NotFound."""
         question = select(BotRow).where(BotRow.name == name)
         found = self._database.read(
-            lambda session: _stands(session, session.scalars(question).all())
+            lambda session: stands_of(session, session.scalars(question).all())
         )
         if not found:
             raise self._unknown(name)
@@ -210,7 +221,7 @@ class Bots:
                 raise self._unknown(name)
             if row.state == BotState.RUNNING:
                 raise Refused(f"the bot {name} runs", cure=f"first: botswarm bot stop {name}")
-            if orders := _stands(session, [row])[0].orders:
+            if orders := stands_of(session, [row])[0].orders:
                 raise Refused(
                     f"{len(orders)} orders of {name} are not at their end",
                     cure=f"wait for them: botswarm order list --bot {name}",
@@ -255,6 +266,7 @@ class Bots:
             before = BotState(row.state)
             row.state, row.reason, row.updated_at = state.value, reason, now
             session.add(_audit(name, "bot.state", before, state, actor, reason, now))
+            touch(session, [name])
             return _bot(row)
 
         return self._database.write(work)
@@ -279,6 +291,7 @@ class Bots:
             _save(session, counted, now)
             evaluations.add(session, counted, now)
             rows = _add_orders(session, counted, now)
+            touch(session, [each.bot for each in counted])
             return Decided(
                 bots=empty | {each.bot for each in counted},
                 doorbells=tuple(doorbell_of(row) for row in rows),
@@ -294,17 +307,18 @@ def _still_valid(session: Session, decisions: Sequence[Decision]) -> list[Decisi
     by_bot = {each.bot: each for each in decisions}
     # Locked by rising name: two workers must not wait for each other in a circle.
     found = session.execute(
-        select(BotRow.name, BotRow.last_sequence, BotRow.state, BotRow.version)
+        select(BotRow.name, BotRow.last_sequence, BotRow.state, BotRow.version, BotRow.revision)
         .where(BotRow.name.in_(by_bot))
         .order_by(BotRow.name)
         .with_for_update()
     )
     return [
         by_bot[name]
-        for name, last_sequence, state, version in found
+        for name, last_sequence, state, version, revision in found
         if state == BotState.RUNNING
         and last_sequence == by_bot[name].seen_sequence < by_bot[name].sequence
         and by_bot[name].version in (None, version)
+        and by_bot[name].seen_revision in (None, revision)
     ]
 
 
@@ -343,12 +357,15 @@ def _add_orders(session: Session, decisions: Sequence[Decision], now: datetime) 
     return doorbells
 
 
-def _stands(session: Session, rows: Sequence[BotRow]) -> list[Stand]:
+def stands_of(session: Session, rows: Sequence[BotRow]) -> list[Stand]:
     names = [row.name for row in rows]
     positions = {
-        (row.bot, row.venue, row.account, row.symbol): row.quantity
+        (row.bot, row.venue, row.account, row.symbol): holding_of(row)
         for row in session.scalars(select(PositionRow).where(PositionRow.bot.in_(names)))
     }
+    held: dict[tuple[str, str, str], dict[str, Holding]] = {}
+    for (bot, venue, account, symbol), holding in positions.items():
+        held.setdefault((bot, venue, account), {})[symbol] = holding
     orders: dict[str, list[Order]] = {}
     under_way = or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value)
     for row in session.scalars(
@@ -360,8 +377,12 @@ def _stands(session: Session, rows: Sequence[BotRow]) -> list[Stand]:
     return [
         Stand(
             bot=_bot(row),
-            position=positions.get((row.name, row.venue, row.account, row.symbol), Decimal(0)),
+            position=(
+                positions.get((row.name, row.venue, row.account, row.symbol)) or Holding()
+            ).quantity,
             orders=orders.get(row.name, []),
+            revision=row.revision,
+            held=held.get((row.name, row.venue, row.account), {}),
         )
         for row in rows
     ]

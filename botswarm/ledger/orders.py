@@ -17,6 +17,7 @@ from botswarm.domain.order import Order, OrderState
 from botswarm.errors import NotFound
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow, PositionRow
 from botswarm.ledger.outbox import outbox_row
+from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import fill_of, order_of, row_of
 from botswarm.ledger.session import Database
 from botswarm.messages import PlaceOrder
@@ -100,6 +101,7 @@ class Orders:
             session.add(
                 OrderEventRow(order_id=order.id, before=None, after=order.state.value, at=now)
             )
+            touch(session, [order.bot])
             return True
 
         return self._database.write(work)

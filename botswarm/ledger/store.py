@@ -11,6 +11,7 @@ from botswarm.ledger.halts import Halts
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.session import Database
+from botswarm.ledger.stands import Stands
 
 
 class Ledger:
@@ -28,6 +29,7 @@ class Ledger:
         self.halts = Halts(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
+        self.stands = Stands(self.database)
 
     def dispose_after_fork(self) -> None:
         self.database.dispose_after_fork()
