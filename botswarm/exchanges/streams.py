@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.market import Book, Candle, Channel, Tick, Trade
+from botswarm.domain.market import Book, Candle, Channel, Level, Tick, Trade
 from botswarm.errors import Malformed
 
 
@@ -100,7 +100,59 @@ class Skipped:
     count: int
 
 
-Notice = Subscribed | Unsubscribed | Declined | GoingAway | Beat | Broken | Skipped
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedsWhole:
+    """This stream tells changes only: give ``Session.whole`` the book that REST tells now.
+
+    Said when the first change has come, again when the book that was given is too old for the
+    changes that follow, and after each Broken of such a stream. It is no gap.
+    """
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Levels that changed, as the venue said it. Only sessions that are asked to tell them do:
+    those that read a recording, in which there may be no whole book to change."""
+
+    venue: str
+    symbol: str
+    bids: tuple[Level, ...]
+    """A quantity of nothing removes the level."""
+    asks: tuple[Level, ...]
+    sequence: int
+    exchange_ms: int
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateTrade(Trade):
+    """Trades of one order at one price, told as one; ``trade_id`` counts the aggregates."""
+
+    first_id: int
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedCandle(Candle):
+    """A candle as a stream tells it, with the venue's clock."""
+
+    exchange_ms: int
+    received_ms: int
+
+
+Notice = (
+    Subscribed
+    | Unsubscribed
+    | Declined
+    | GoingAway
+    | Beat
+    | Broken
+    | Skipped
+    | NeedsWhole
+    | Changed
+)
 Heard = Tick | Notice
 
 
@@ -142,7 +194,7 @@ class Session(Protocol):
         ...
 
     def resync(self, stream: Stream) -> Sequence[str]:
-        """Messages that begin a broken stream anew; () where ``whole`` must be fed instead."""
+        """Messages that begin a broken stream anew; () where NeedsWhole asks for ``whole``."""
         ...
 
     def whole(self, book: Book) -> Sequence[Heard]:
