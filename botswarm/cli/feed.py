@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,11 @@ def run(settings: Settings, reread: Reread) -> None:
     clock = SystemClock()
     Feed(data, surroundings, configured=settings.feed_markets, clock=clock).run(stop)
     database.close()
+
+
+def venues(settings: Settings) -> Sequence[str]:
+    """Those whose streams are read."""
+    return settings.feed_venues or (registry.venue_name(settings),)
 
 
 def _venue(settings: Settings, stop: threading.Event) -> MarketData | None:

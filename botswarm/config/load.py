@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from botswarm.config import dotenv
+from botswarm.config.kinds import Setting
 from botswarm.config.secret import Secret, password_of
 from botswarm.config.settings import Settings
-from botswarm.config.table import BY_NAME, SETTINGS, Setting
+from botswarm.config.table import BY_NAME, SETTINGS
 from botswarm.errors import Misconfigured, Problem
 
 PREFIX = "BOTSWARM_"

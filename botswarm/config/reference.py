@@ -6,8 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 from textwrap import wrap
 
+from botswarm.config.kinds import Setting
 from botswarm.config.secret import Secret
-from botswarm.config.table import SETTINGS, Setting
+from botswarm.config.table import SETTINGS
 
 
 def json_schema() -> dict[str, object]:

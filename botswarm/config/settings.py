@@ -42,6 +42,35 @@ class Settings:
     binance_ws_api_url: str
     binance_stream_url: str
     feed_markets: tuple[str, ...]
+    feed_venues: tuple[str, ...]
+    feed_connect_timeout_s: int
+    feed_connections_max: int
+    feed_streams_per_connection_max: int
+    feed_connections_initial: int
+    feed_check_every_s: int
+    feed_idle_close_s: int
+    feed_connection_age_max_s: int
+    feed_ping_every_s: int
+    feed_pong_timeout_s: int
+    feed_pings_missed_max: int
+    feed_health_every_s: int
+    feed_health_good: float
+    feed_health_unhealthy: float
+    feed_health_alert: float
+    feed_health_critical: float
+    feed_reconnect: bool
+    feed_reconnect_tries_max: int
+    feed_reconnect_base_ms: int
+    feed_reconnect_max_s: int
+    feed_reconnect_multiplier: int
+    feed_reconnect_jitter: float
+    feed_reconnect_reset_after: int
+    feed_frame_max_bytes: int
+    feed_certificate_days_min: int
+    feed_malformed_share_max: float
+    feed_memory_max_mb: int
+    feed_cpu_max_percent: int
+    feed_cleanup_every_s: int
     limit_order_notional_max: Decimal
     limit_open_notional_max: Decimal
     limit_position_notional_max: Decimal

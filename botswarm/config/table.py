@@ -5,86 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 from botswarm.config import urls
+from botswarm.config.feeding import FEED
+from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
 from botswarm.config.secret import Secret
 from botswarm.errors import Problem
-
-Read = Callable[[str], object]
-"""Text in, value out; a Problem whose cause goes on after the place: "X.env:3 is not …"."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """How a value is written: ``schema`` says it to editors, ``words`` to people."""
-
-    read: Read
-    schema: Mapping[str, object]
-    words: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    name: str
-    kind: Kind
-    help: str
-    default: object = None
-    """A value, or a function of the settings above it in the table."""
-    default_words: str = ""
-    """How the reference describes a default that is computed."""
-    profile_defaults: Mapping[str, object] = field(default_factory=dict)
-    conventional: tuple[str, ...] = ()
-    """Names that platforms and other tools use for the same thing, first one first."""
-    agree: Callable[[str, str], bool] = str.__eq__
-    """Whether two of those names may stand side by side with these values."""
-    secret: bool = False
-
-    @property
-    def variable(self) -> str:
-        return f"BOTSWARM_{self.name.upper()}"
-
-
-def _choice(*values: str, aliases: Mapping[str, str] | None = None) -> Kind:
-    known = {value: value for value in values} | dict(aliases or {})
-
-    def read(text: str) -> object:
-        if (value := known.get(text.lower())) is not None:
-            return value
-        return Problem(
-            f"is {text!r}, not one of {', '.join(values)}", f"choose {' or '.join(values)}"
-        )
-
-    return Kind(read=read, schema={"enum": list(values)}, words=" | ".join(values))
-
-
-def _whole_number(lowest: int, highest: int, unit: str) -> Kind:
-    span = f"a whole number from {lowest} to {highest}"
-
-    def read(text: str) -> object:
-        # isdecimal() alone also accepts other alphabets' digits, and int() underscores.
-        if text.isascii() and text.isdecimal() and len(text) <= 12:
-            number = int(text)
-            if lowest <= number <= highest:
-                return number
-        return Problem(f"is {text!r}, not {span}", f"write {span}{unit and f', in {unit}'}")
-
-    schema = {"type": "integer", "minimum": lowest, "maximum": highest}
-    return Kind(read=read, schema=schema, words=f"{span}{unit and f' ({unit})'}")
-
-
-def _amount(unit: str) -> Kind:
-    """Money, exact: a float would already be another number than the one that was written."""
-    span = "an amount of 0 or more, such as 500 or 0.25"
-
-    def read(text: str) -> object:
-        if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,18})?", text, re.ASCII):
-            return Decimal(text)
-        return Problem(f"is {text!r}, not {span}", f"write {span}, in {unit}")
-
-    return Kind(read=read, schema={"type": "number", "minimum": 0}, words=f"an amount ({unit})")
 
 
 def _plain_text(text: str) -> object:
@@ -172,7 +100,7 @@ def _default_database_url(settings: Mapping[str, object]) -> Secret:
     return Secret(f"sqlite:///{state_dir.absolute() / 'ledger.db'}")
 
 
-_PORT = _whole_number(1, 65535, "")
+_PORT = whole_number(1, 65535, "")
 
 # Named here so that a misspelt one is reported with all other problems; a test holds it to the
 # table of queues.
@@ -210,7 +138,7 @@ def _markets(text: str) -> object:
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="env",
-        kind=_choice("development", "staging", "production"),
+        kind=choice("development", "staging", "production"),
         help="Which profile this is; it decides other defaults, and production refuses whatever "
         "is only fit for one machine.",
         default="development",
@@ -265,26 +193,26 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="broker_fsync",
-        kind=_choice("always", "interval", "never"),
+        kind=choice("always", "interval", "never"),
         help="When the embedded broker forces its journal to the disk: before each confirm, about "
         "once a second, or when the operating system likes; only a power cut tells them apart.",
         default="interval",
     ),
     Setting(
         name="broker_memory_high_mb",
-        kind=_whole_number(1, 1_048_576, "MB"),
+        kind=whole_number(1, 1_048_576, "MB"),
         help="The embedded broker blocks publishers while messages in memory weigh more than this.",
         default=512,
     ),
     Setting(
         name="broker_disk_free_low_mb",
-        kind=_whole_number(0, 1_048_576, "MB"),
+        kind=whole_number(0, 1_048_576, "MB"),
         help="The embedded broker blocks publishers while the disk has less room than this.",
         default=50,
     ),
     Setting(
         name="broker_consumer_timeout_s",
-        kind=_whole_number(1, 604_800, "seconds"),
+        kind=whole_number(1, 604_800, "seconds"),
         help="The embedded broker closes a channel whose delivery stays unacknowledged this long.",
         default=1800,
     ),
@@ -326,19 +254,19 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="exchange_scenario",
-        kind=_choice("calm", "trend", "flash-crash", "feed-outage"),
+        kind=choice("calm", "trend", "flash-crash", "feed-outage"),
         help="What the simulated market goes through.",
         default="calm",
     ),
     Setting(
         name="exchange_seed",
-        kind=_whole_number(0, 999_999_999, ""),
+        kind=whole_number(0, 999_999_999, ""),
         help="The simulated market moves the same way at the same time for the same seed.",
         default=1,
     ),
     Setting(
         name="exchange_orders_per_10s_max",
-        kind=_whole_number(1, 1_000_000, "orders"),
+        kind=whole_number(1, 1_000_000, "orders"),
         help="The simulated exchange refuses further orders of an account for the rest of ten "
         "seconds, as Binance does; raise it to measure throughput.",
         default=100,
@@ -384,52 +312,53 @@ SETTINGS: tuple[Setting, ...] = (
         "running bots by itself.",
         default=("BTC-USDT", "ETH-USDT", "SOL-USDT"),
     ),
+    *FEED,
     Setting(
         name="limit_order_notional_max",
-        kind=_amount("the quote asset"),
+        kind=amount("the quote asset"),
         help="No order worth more than this is sent.",
         default=Decimal(500),
     ),
     Setting(
         name="limit_open_notional_max",
-        kind=_amount("the quote asset"),
+        kind=amount("the quote asset"),
         help="No order is sent that would make an account's open orders worth more than this.",
         default=Decimal(5000),
     ),
     Setting(
         name="limit_position_notional_max",
-        kind=_amount("the quote asset"),
+        kind=amount("the quote asset"),
         help="No order is sent that could make a bot's position in a market worth more than this.",
         default=Decimal(1000),
     ),
     Setting(
         name="limit_open_orders_max",
-        kind=_whole_number(0, 100_000, "orders"),
+        kind=whole_number(0, 100_000, "orders"),
         help="How many orders of an account may be open at once.",
         default=100,
     ),
     Setting(
         name="limit_orders_per_minute_max",
-        kind=_whole_number(0, 100_000, "orders"),
+        kind=whole_number(0, 100_000, "orders"),
         help="How many orders one bot may send in any minute.",
         default=60,
     ),
     Setting(
         name="limit_daily_loss_max",
-        kind=_amount("the quote asset"),
+        kind=amount("the quote asset"),
         help="From this loss on, realised by an account since midnight UTC, only orders that "
         "shrink a position are sent.",
         default=Decimal(500),
     ),
     Setting(
         name="limit_signal_age_max_s",
-        kind=_whole_number(1, 3600, "seconds"),
+        kind=whole_number(1, 3600, "seconds"),
         help="No order is sent for a signal older than this, whatever its strategy allows.",
         default=10,
     ),
     Setting(
         name="limit_data_age_max_s",
-        kind=_whole_number(1, 3600, "seconds"),
+        kind=whole_number(1, 3600, "seconds"),
         help="No bot decides on prices older than this by the exchange's own clock.",
         default=5,
     ),
@@ -442,7 +371,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="log_level",
-        kind=_choice("debug", "info", "warning", "error", aliases={"warn": "warning"}),
+        kind=choice("debug", "info", "warning", "error", aliases={"warn": "warning"}),
         help="The least important log line that is still written.",
         default="info",
         profile_defaults={"development": "debug"},
@@ -450,7 +379,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="log_format",
-        kind=_choice("auto", "json", "text"),
+        kind=choice("auto", "json", "text"),
         help="How log lines look on standard error; auto is text on a terminal and JSON elsewhere.",
         default="auto",
         conventional=("LOG_FORMAT",),

@@ -13,9 +13,10 @@ import pytest
 
 from botswarm.broker.options import BrokerOptions
 from botswarm.config import Configuration, Secret, load, mask_urls
+from botswarm.config.kinds import Setting
 from botswarm.config.reference import env_example, json_schema, markdown
 from botswarm.config.settings import Settings
-from botswarm.config.table import BY_NAME, SETTINGS, Setting
+from botswarm.config.table import BY_NAME, SETTINGS
 from botswarm.errors import Misconfigured, Problem
 
 ROOT = Path(__file__).parents[2]

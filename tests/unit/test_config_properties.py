@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from botswarm.config import Secret, load, mask_urls, urls
 from botswarm.config.dotenv import parse
+from botswarm.config.kinds import Setting
 from botswarm.config.secret import SecretMask
-from botswarm.config.table import SETTINGS, Setting
+from botswarm.config.table import SETTINGS
 from botswarm.errors import Misconfigured, Problem
 
 # A busy machine is no failure of the code.
