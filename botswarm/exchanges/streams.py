@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.market import Book, Candle, Channel, Level, Tick, Trade
+from botswarm.domain.market import Book, Candle, Channel, Level, Status, Tick, Trade
 from botswarm.errors import Malformed
 
 
@@ -208,8 +208,15 @@ class MarketData(Protocol):
 
     name: str
     rules: StreamRules
+    channels: frozenset[Channel]
+    """Those its sessions carry. Subscribing to others is a mistake of ours: where "status" is not
+    among them, ``statuses`` is asked from time to time instead."""
 
     def instruments(self) -> Sequence[Instrument]: ...
+
+    def statuses(self) -> Sequence[Status]:
+        """What may be done in each market, asked anew; () where a stream tells it."""
+        ...
 
     def session(self) -> Session: ...
 
