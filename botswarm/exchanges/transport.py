@@ -1,0 +1,154 @@
+"""HTTP to a venue: connections kept alive, every request sent at most once."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from botswarm.errors import Unreachable
+
+CONNECT_TIMEOUT_S = 3.0
+# Longer than the engine's own ten seconds: its word that it does not know is still its word.
+ANSWER_TIMEOUT_S = 12.0
+# Servers close connections that rest; a request sent into the closing is of unknown outcome.
+IDLE_MAX_S = 20.0
+# All markets of Binance were 1.86 MB in 2021.
+BODY_MAX = 16 * 1024 * 1024
+BAN_DEFAULT_S = 60.0
+
+
+class NotSent(Unreachable):
+    """Not one byte of the request has left: the same request may be made again."""
+
+
+class NoAnswer(Unreachable):
+    """The request may have arrived, whatever became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes
+
+
+class Transport:
+    """Connections of one process to one host; threads share it, forked children start anew."""
+
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        self.url = base_url
+        self._host = parts.hostname or ""
+        self._port = parts.port
+        self._path = parts.path.rstrip("/")
+        self._context = ssl.create_default_context() if parts.scheme == "https" else None
+        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._banned_until = 0.0
+
+    def request(self, method: str, target: str, headers: Mapping[str, str]) -> Response:
+        """Send once and read the answer. Raises NotSent or NoAnswer."""
+        self._obey_ban()
+        connection = self._connection()
+        try:
+            connection.request(method, self._path + target, headers=dict(headers))
+            response = connection.getresponse()
+            body = response.read(BODY_MAX + 1)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise NoAnswer(
+                f"{self._host} did not answer: {_in_words(error)}", cure="see the venue's status"
+            ) from error
+        if len(body) > BODY_MAX:
+            connection.close()
+            raise NoAnswer(f"{self._host} answered with more than {BODY_MAX} bytes")
+        if response.will_close:
+            connection.close()
+        else:
+            self._keep(connection)
+        if response.status in (418, 429):
+            self._note_ban(response.headers.get("Retry-After"))
+        return Response(response.status, body)
+
+    def warm(self) -> None:
+        """Have a connection ready, so that what is sent next fails now or not for that reason."""
+        self._obey_ban()
+        self._keep(self._connection())
+
+    def close(self) -> None:
+        while (kept := self._take()) is not None:
+            kept[0].close()
+
+    # --- connections --------------------------------------------------------------------------
+
+    def _connection(self) -> http.client.HTTPConnection:
+        while (kept := self._take()) is not None:
+            connection, since = kept
+            if time.monotonic() - since < IDLE_MAX_S and not _has_ended(connection):
+                return connection
+            connection.close()
+        connection = (
+            http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
+            if self._context is None
+            else http.client.HTTPSConnection(
+                self._host, self._port, timeout=CONNECT_TIMEOUT_S, context=self._context
+            )
+        )
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise NotSent(
+                f"{self._host} cannot be reached: {_in_words(error)}",
+                cure="check the network and the venue's address",
+            ) from error
+        connection.sock.settimeout(ANSWER_TIMEOUT_S)
+        # Head and body leave in two writes; without this the second waits for an acknowledgement.
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # An ended connection shall be an error, never a silent second connection.
+        connection.auto_open = 0
+        return connection
+
+    def _take(self) -> tuple[http.client.HTTPConnection, float] | None:
+        with self._lock:
+            if self._pid != os.getpid():
+                # The parent's sockets: two processes writing into one would mix their requests.
+                self._idle, self._pid = [], os.getpid()
+            return self._idle.pop() if self._idle else None
+
+    def _keep(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._idle.append((connection, time.monotonic()))
+
+    # --- bans ---------------------------------------------------------------------------------
+
+    def _obey_ban(self) -> None:
+        left = self._banned_until - time.monotonic()
+        if left > 0:
+            raise NotSent(
+                f"{self._host} asked for no requests for another {left:.0f} s",
+                cure="wait; going on would lengthen the ban",
+            )
+
+    def _note_ban(self, retry_after: str | None) -> None:
+        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else BAN_DEFAULT_S
+        self._banned_until = max(self._banned_until, time.monotonic() + seconds)
+
+
+def _has_ended(connection: http.client.HTTPConnection) -> bool:
+    """A resting connection that can be read from was closed, or says what nobody asked."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) or type(error).__name__
