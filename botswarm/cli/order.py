@@ -103,7 +103,8 @@ def _ledger(session: Session) -> Ledger:
 
 
 def _price(each: Order) -> str:
-    return "market" if each.limit_price is None else f"{each.limit_price.normalize():f}"
+    limit = "market" if each.limit_price is None else f"{each.limit_price.normalize():f}"
+    return limit if each.stop_price is None else f"{limit} from {each.stop_price.normalize():f}"
 
 
 def _order(each: Order) -> dict[str, object]:
@@ -121,6 +122,7 @@ def _order(each: Order) -> dict[str, object]:
         "quantity": f"{each.quantity:f}",
         "filled_quantity": f"{each.filled_quantity:f}",
         "limit_price": None if each.limit_price is None else f"{each.limit_price:f}",
+        "stop_price": None if each.stop_price is None else f"{each.stop_price:f}",
         "reference_price": f"{each.reference_price:f}",
         "state": each.state.value,
         "reason": each.reason,

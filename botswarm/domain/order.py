@@ -25,6 +25,17 @@ class Side(StrEnum):
 class OrderKind(StrEnum):
     MARKET = "market"
     LIMIT = "limit"
+    POST_ONLY = "post_only"  # a limit order that the venue refuses where it would trade at once
+    STOP = "stop"  # at market, once the price has come to the stop price
+    STOP_LIMIT = "stop_limit"  # a limit order from then on
+
+    @property
+    def has_limit(self) -> bool:
+        return self in (OrderKind.LIMIT, OrderKind.POST_ONLY, OrderKind.STOP_LIMIT)
+
+    @property
+    def has_stop(self) -> bool:
+        return self in (OrderKind.STOP, OrderKind.STOP_LIMIT)
 
 
 class TimeInForce(StrEnum):
@@ -109,6 +120,7 @@ class Order:
     state: OrderState
     created_at: datetime
     signal_expires_at: datetime
+    stop_price: Decimal | None = None
     filled_quantity: Decimal = Decimal(0)
     venue_order_id: str | None = None
     reason: str | None = None
@@ -126,8 +138,13 @@ class Order:
         return str(UUID(hex=client_order_id))
 
     @property
+    def price(self) -> Decimal:
+        """What it is reckoned at until it trades; without a limit the dearer of what may be."""
+        return self.limit_price or max(self.stop_price or Decimal(0), self.reference_price)
+
+    @property
     def notional(self) -> Decimal:
-        return self.quantity * (self.limit_price or self.reference_price)
+        return self.quantity * self.price
 
     @property
     def open_quantity(self) -> Decimal:

@@ -122,7 +122,8 @@ class LedgerBooks:
             if _trading_state(session, row) is TradingState.HALTED:
                 return None
             assert order.quantity <= row.quantity, "more would be sent than was judged"
-            row.quantity, row.limit_price = order.quantity, order.limit_price
+            row.quantity = order.quantity
+            row.limit_price, row.stop_price = order.limit_price, order.stop_price
             row.attempts += 1
             if row.attempts == 1:
                 row.trade_id_floor = _last_known(session, row.venue, row.account, row.symbol)
@@ -321,10 +322,7 @@ def _exposure(session: Session, row: OrderRow, now: datetime) -> Exposure:
     day = session.get(DailyResultRow, (row.venue, row.account, now.date().isoformat(), quote))
     return Exposure(
         trading_state=_trading_state(session, row),
-        account_open_notional=_sum(
-            order.open_quantity * (order.limit_price or order.reference_price)
-            for order in comparable
-        ),
+        account_open_notional=_sum(order.open_quantity * order.price for order in comparable),
         position=position.quantity if position else ZERO,
         open_buy_quantity=_sum(order.open_quantity for order in same if order.side is Side.BUY),
         open_sell_quantity=_sum(order.open_quantity for order in same if order.side is Side.SELL),

@@ -211,6 +211,7 @@ class OrderRow(Table):
     kind: Mapped[str]
     quantity: Mapped[Decimal]
     limit_price: Mapped[Decimal | None]
+    stop_price: Mapped[Decimal | None]
     time_in_force: Mapped[str]
     reference_price: Mapped[Decimal]
     state: Mapped[str]

@@ -14,7 +14,7 @@ from decimal import (
     localcontext,
 )
 
-from botswarm.domain.order import Order, OrderKind, Side
+from botswarm.domain.order import Order, OrderKind, Side, TimeInForce
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.risk.limits import Limits
 
@@ -62,20 +62,28 @@ def _objection(order: Order, exposure: Exposure, limits: Limits, now: datetime) 
 
 def worst_price(order: Order) -> Decimal:
     """The dearer of what it is willing to pay and what the market paid: a sum is never too low."""
-    return max(order.limit_price or Decimal(0), order.reference_price)
+    named = (each for each in (order.limit_price, order.stop_price) if each is not None)
+    return max((order.reference_price, *named))
 
 
 # --- what holds for every order -------------------------------------------------------------
 
 
 def numbers_make_sense(order: Order, exposure: Exposure, limits: Limits, _: datetime) -> str | None:
-    is_priced = order.limit_price is not None
-    if is_priced != (order.kind is OrderKind.LIMIT):
-        return f"a {order.kind} order {'has' if is_priced else 'lacks'} a limit price"
+    kind = order.kind
+    for name, price, is_needed in (
+        ("limit", order.limit_price, kind.has_limit),
+        ("stop", order.stop_price, kind.has_stop),
+    ):
+        if (price is not None) != is_needed:
+            return f"a {kind} order {'lacks' if is_needed else 'has'} a {name} price"
+    if kind is OrderKind.POST_ONLY and order.time_in_force is not TimeInForce.GTC:
+        return f"a post-only order rests, so it cannot be {order.time_in_force}"
     for name, value in (
         ("quantity", order.quantity),
         ("reference price", order.reference_price),
-        ("limit price", order.limit_price if order.limit_price is not None else Decimal(1)),
+        ("limit price", Decimal(1) if order.limit_price is None else order.limit_price),
+        ("stop price", Decimal(1) if order.stop_price is None else order.stop_price),
     ):
         if not (value.is_finite() and value > 0):
             return f"its {name} is {value}"

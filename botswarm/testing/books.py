@@ -83,7 +83,10 @@ class FakeBooks:
             assert order.quantity <= known.quantity, "more would be sent than was judged"
             self.attempts.setdefault(order.id, []).append(Attempt(request, now))
             rounded = dataclasses.replace(
-                known, quantity=order.quantity, limit_price=order.limit_price
+                known,
+                quantity=order.quantity,
+                limit_price=order.limit_price,
+                stop_price=order.stop_price,
             )
             return self._move(rounded, OrderState.SENDING)
 
@@ -202,10 +205,7 @@ class FakeBooks:
         return Exposure(
             trading_state=self.trading_state,
             account_open_notional=sum(
-                (
-                    each.open_quantity * (each.limit_price or each.reference_price)
-                    for each in others
-                ),
+                (each.open_quantity * each.price for each in others),
                 Decimal(0),
             ),
             position=position.quantity,

@@ -95,7 +95,7 @@ class FakeVenue:
             "symbol": order.symbol,
             "side": order.side.value,
             "quantity": str(order.quantity),
-            "price": str(order.limit_price or order.reference_price),
+            "price": str(order.price),
             "signed_at": now.isoformat(),
         }
         return SignedRequest(

@@ -28,13 +28,22 @@ def fit(order: Order, instrument: Instrument) -> Verdict:
 
 def _rounded(order: Order, instrument: Instrument) -> Order:
     quantity = order.quantity - order.quantity % instrument.lot_size
-    price = order.limit_price
-    if price is not None:
-        above = price % instrument.tick_size
-        price -= above
-        if above and order.side is Side.SELL:
-            price += instrument.tick_size
-    return dataclasses.replace(order, quantity=quantity, limit_price=price)
+    return dataclasses.replace(
+        order,
+        quantity=quantity,
+        limit_price=_to_a_step(order.limit_price, order.side, instrument),
+        # A purchase triggers no higher, a sale no lower than was asked for: never too late.
+        stop_price=_to_a_step(order.stop_price, order.side, instrument),
+    )
+
+
+def _to_a_step(price: Decimal | None, side: Side, instrument: Instrument) -> Decimal | None:
+    """Down for a buyer and up for a seller."""
+    if price is None:
+        return None
+    above = price % instrument.tick_size
+    price -= above
+    return price + instrument.tick_size if above and side is Side.SELL else price
 
 
 def _objection(order: Order, instrument: Instrument) -> str | None:
@@ -42,8 +51,9 @@ def _objection(order: Order, instrument: Instrument) -> str | None:
         return f"{order.quantity} is under the market's minimum of {instrument.quantity_min}"
     if order.quantity > instrument.quantity_max:
         return f"{order.quantity} is over the market's maximum of {instrument.quantity_max}"
-    if order.limit_price is not None and order.limit_price <= 0:
-        return f"its price is under one step of {instrument.tick_size}"
+    for price in (order.limit_price, order.stop_price):
+        if price is not None and price <= 0:
+            return f"its price is under one step of {instrument.tick_size}"
     if _lowest_notional(order) < instrument.notional_min:
         return (
             f"it is worth {_lowest_notional(order)}, "
@@ -53,4 +63,4 @@ def _objection(order: Order, instrument: Instrument) -> str | None:
 
 
 def _lowest_notional(order: Order) -> Decimal:
-    return order.quantity * (order.limit_price or order.reference_price)
+    return order.quantity * (order.limit_price or order.stop_price or order.reference_price)

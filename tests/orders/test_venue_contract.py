@@ -10,7 +10,7 @@ import pytest
 
 from botswarm.clock import SystemClock
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderState
+from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.exchanges.base import Accepted, Answer, Declined, Report, TradingVenue, Unclear
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.venue import FakeVenue, Fate
@@ -121,3 +121,46 @@ def test_fills_go_on_after_the_last_one_known(venue: TradingVenue) -> None:
     after = accepted(send(venue, a_market_order()))
     found = venue.fills("BTC-USDT", after_trade_id=last)
     assert [fill.trade_id for fill in found] == sorted(fill.trade_id for fill in after.fills)
+
+
+# --- kinds that only the adapter and its exchange know ------------------------------------------
+
+
+@pytest.fixture
+def adapter(exchange: SimulatedExchangeServer) -> Iterator[TradingVenue]:
+    made = a_venue(exchange)
+    yield made
+    made.close()
+
+
+def test_a_post_only_order_rests_or_is_declined(adapter: TradingVenue) -> None:
+    rests = an_order(kind=OrderKind.POST_ONLY)
+    assert accepted(send(adapter, rests)).state is OrderState.LIVE
+    takes = send(adapter, an_order(kind=OrderKind.POST_ONLY, limit_price=Decimal(200_000)))
+    assert isinstance(takes, Declined)
+    assert "immediately match" in takes.reason
+
+
+@pytest.mark.parametrize("limit_price", [None, Decimal(39_000)], ids=["at market", "limited"])
+def test_a_stop_order_waits_until_it_is_cancelled(
+    adapter: TradingVenue, limit_price: Decimal | None
+) -> None:
+    order = an_order(
+        side=Side.SELL,
+        kind=OrderKind.STOP if limit_price is None else OrderKind.STOP_LIMIT,
+        limit_price=limit_price,
+        stop_price=Decimal(40_000),
+    )
+    report = accepted(send(adapter, order))
+    assert report.state is OrderState.LIVE
+    assert report in adapter.open_orders("BTC-USDT")
+    assert accepted(adapter.cancel(order)).state is OrderState.CANCELED
+
+
+def test_a_stop_order_that_would_trigger_at_once_is_declined(adapter: TradingVenue) -> None:
+    order = an_order(
+        side=Side.SELL, kind=OrderKind.STOP, limit_price=None, stop_price=Decimal(500_000)
+    )
+    declined = send(adapter, order)
+    assert isinstance(declined, Declined)
+    assert "trigger immediately" in declined.reason

@@ -68,8 +68,19 @@ def refusal(asked: Order, exposed: Exposure | None = NOTHING) -> str | None:
     return verdict.reason if isinstance(verdict, Refused) else None
 
 
-def test_an_order_within_every_limit_passes() -> None:
-    assert judge(ORDER, NOTHING, LIMITS, NOW) == Approved(ORDER)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ORDER,
+        order(kind=OrderKind.MARKET, limit_price=None, time_in_force=TimeInForce.IOC),
+        order(kind=OrderKind.POST_ONLY),
+        order(kind=OrderKind.STOP, limit_price=None, stop_price=D(120)),
+        order(kind=OrderKind.STOP_LIMIT, stop_price=D(120)),
+    ],
+    ids=lambda asked: asked.kind,
+)
+def test_an_order_within_every_limit_passes(asked: Order) -> None:
+    assert judge(asked, NOTHING, LIMITS, NOW) == Approved(asked)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,23 @@ def test_an_order_within_every_limit_passes() -> None:
         (order(limit_price=D("-1")), NOTHING, "its limit price is -1"),
         (order(limit_price=None), NOTHING, "lacks a limit price"),
         (order(kind=OrderKind.MARKET), NOTHING, "has a limit price"),
+        (order(kind=OrderKind.STOP, limit_price=None), NOTHING, "lacks a stop price"),
+        (order(stop_price=D(90)), NOTHING, "has a stop price"),
+        (
+            order(kind=OrderKind.STOP, limit_price=None, stop_price=D("NaN")),
+            NOTHING,
+            "its stop price is NaN",
+        ),
+        (
+            order(kind=OrderKind.STOP, limit_price=None, stop_price=D("200.1")),
+            NOTHING,
+            "order notional would be",
+        ),
+        (
+            order(kind=OrderKind.POST_ONLY, time_in_force=TimeInForce.IOC),
+            NOTHING,
+            "cannot be ioc",
+        ),
         (order(reference_price=D("Infinity")), NOTHING, "its reference price is Infinity"),
         (order(), exposure(account_open_notional=D(-1)), "makes no sense"),
         (order(), exposure(position=D("NaN")), "makes no sense"),

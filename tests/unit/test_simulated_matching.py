@@ -289,6 +289,77 @@ def test_a_market_takes_so_many_open_orders_and_no_more(floor: Floor) -> None:
     floor.place("bob", Side.SELL, "0.1", "100")
 
 
+# --- orders that wait for a price -------------------------------------------------------------
+
+
+def test_a_stop_sells_at_market_once_its_price_has_come_and_not_before(floor: Floor) -> None:
+    floor.place("ann", Side.BUY, "1", "99", client_order_id="bid 99")
+    floor.place("ann", Side.BUY, "1", "97", client_order_id="bid 97")
+    stop, facts = floor.place(
+        "bob", Side.SELL, "1", kind=OrderType.STOP_LOSS, stop_price=Decimal(99)
+    )
+    assert not trades(facts)
+    assert (stop.is_working, stop.status) == (False, Status.NEW)
+    _, facts = floor.place("cyd", Side.SELL, "1")
+    assert trades(facts) == [
+        ("bid 99", Decimal(99), Decimal(1)),
+        ("bid 97", Decimal(97), Decimal(1)),
+    ]
+    assert (stop.is_working, stop.status) == (True, Status.FILLED)
+
+
+def test_a_stop_limit_rests_at_its_limit_once_its_price_has_come(floor: Floor) -> None:
+    floor.place("ann", Side.BUY, "1", "99")
+    stop, _ = floor.place(
+        "bob",
+        Side.SELL,
+        "1",
+        "98.5",
+        kind=OrderType.STOP_LOSS_LIMIT,
+        stop_price=Decimal(99),
+        client_order_id="stop",
+    )
+    floor.place("cyd", Side.SELL, "1")
+    assert (stop.is_working, stop.status) == (True, Status.NEW)
+    assert floor.market.book.asks.depth(1) == [(Decimal("98.5"), Decimal(1))]
+
+
+def test_one_stop_may_set_off_the_next(floor: Floor) -> None:
+    for price in ("99", "97", "95"):
+        floor.place("ann", Side.BUY, "1", price)
+    first, _ = floor.place("bob", Side.SELL, "1", kind=OrderType.STOP_LOSS, stop_price=Decimal(99))
+    second, _ = floor.place("bob", Side.SELL, "1", kind=OrderType.STOP_LOSS, stop_price=Decimal(97))
+    _, facts = floor.place("cyd", Side.SELL, "1")
+    assert [price for _, price, _ in trades(facts)] == [99, 97, 95]
+    assert first.status is second.status is Status.FILLED
+
+
+def test_a_stop_whose_price_is_there_already_is_refused(floor: Floor) -> None:
+    for side, price in ((Side.SELL, "100"), (Side.BUY, "100")):
+        with pytest.raises(Refusal, match="trigger immediately"):
+            floor.place("bob", side, "1", kind=OrderType.STOP_LOSS, stop_price=Decimal(price))
+    assert floor.balances()["bob", "BTC"] == (Decimal(10), Decimal(0))
+
+
+def test_a_waiting_stop_can_be_cancelled_and_gives_back_what_it_held(floor: Floor) -> None:
+    stop, _ = floor.place("bob", Side.BUY, "1", kind=OrderType.STOP_LOSS, stop_price=Decimal(101))
+    assert floor.balances()["bob", "USDT"] == (Decimal(899), Decimal(101))
+    floor.cancel(stop)
+    assert floor.balances()["bob", "USDT"] == (Decimal(1_000), Decimal(0))
+    floor.place("ann", Side.SELL, "1", "101")
+    _, facts = floor.place("cyd", Side.BUY, "1")
+    assert len(trades(facts)) == 1
+
+
+def test_a_stop_that_cannot_pay_the_price_it_meets_expires(floor: Floor) -> None:
+    floor.place("ann", Side.SELL, "1", "101")
+    floor.place("ann", Side.SELL, "9", "150")
+    stop, _ = floor.place("bob", Side.BUY, "9", kind=OrderType.STOP_LOSS, stop_price=Decimal(101))
+    floor.place("cyd", Side.BUY, "1")
+    assert (stop.status, stop.filled) == (Status.EXPIRED, 0)
+    assert floor.balances()["bob", "USDT"] == (Decimal(1_000), Decimal(0))
+
+
 # --- money ------------------------------------------------------------------------------------
 
 prices = st.integers(9_900, 10_100).map(lambda cents: Decimal(cents) / 100)
@@ -303,6 +374,7 @@ place_actions = st.tuples(
     st.sampled_from(Force),
     st.sampled_from(SelfTrade),
     st.booleans(),
+    prices,
 )
 cancel_actions = st.tuples(st.just("cancel"), st.integers(0, 30))
 histories = st.lists(st.one_of(place_actions, place_actions, cancel_actions), max_size=60)
@@ -314,10 +386,12 @@ def play(floor: Floor, action: tuple[Any, ...]) -> None:
         if open_orders:
             floor.cancel(open_orders[action[1] % len(open_orders)])
         return
-    _, account, side, kind, quantity, price, force, self_trade, by_worth = action
+    _, account, side, kind, quantity, price, force, self_trade, by_worth, stop_price = action
     more: dict[str, Any] = {"self_trade": self_trade}
-    if kind is OrderType.LIMIT:
+    if kind in (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT):
         more["force"] = force
+    if kind.waits_for_a_price:
+        more["stop_price"] = stop_price
     if kind is OrderType.MARKET and by_worth:
         floor.place(
             account,
@@ -328,7 +402,7 @@ def play(floor: Floor, action: tuple[Any, ...]) -> None:
             **more,
         )
         return
-    asked = None if kind is OrderType.MARKET else str(price)
+    asked = str(price) if kind.is_priced else None
     floor.place(account, side, str(quantity), asked, kind=kind, **more)
 
 
@@ -340,7 +414,8 @@ def check_all(floor: Floor) -> None:
     assert best_bid is None or best_ask is None or best_bid < best_ask, "the book is crossed"
     for (name, asset), (free, locked) in floor.balances().items():
         needed = sum(
-            order.open_quantity * (order.price if order.side is Side.BUY else 1)
+            order.open_quantity
+            * ((order.price or order.stop_price) if order.side is Side.BUY else 1)
             for order in exchange.open_orders(name)
             if asset == ("USDT" if order.side is Side.BUY else "BTC")
         )

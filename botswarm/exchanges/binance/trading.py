@@ -32,6 +32,13 @@ ORDER_IDS_KEPT = 10_000
 UNREADABLE = (KeyError, AttributeError, TypeError, ValueError, ArithmeticError)
 """What comes of reading an answer that has another shape than it should."""
 
+TYPES: Mapping[OrderKind, str] = {
+    OrderKind.MARKET: "MARKET",
+    OrderKind.LIMIT: "LIMIT",
+    OrderKind.POST_ONLY: "LIMIT_MAKER",
+    OrderKind.STOP: "STOP_LOSS",
+    OrderKind.STOP_LIMIT: "STOP_LOSS_LIMIT",
+}
 STATES: Mapping[str, OrderState] = {
     "NEW": OrderState.LIVE,
     "PENDING_NEW": OrderState.LIVE,
@@ -101,19 +108,19 @@ class BinanceTrading:
         parameters = {
             "symbol": self._market(instrument.symbol),
             "side": order.side.value.upper(),
-            "type": order.kind.value.upper(),
+            "type": TYPES[order.kind],
             "quantity": f"{order.quantity:f}",
             "newClientOrderId": order.client_order_id,
             "newOrderRespType": "FULL",
             # Our own bots on both sides: the resting order goes, nobody trades with himself.
             "selfTradePreventionMode": "EXPIRE_MAKER",
         }
-        if order.kind is OrderKind.LIMIT:
-            assert order.limit_price is not None
-            parameters |= {
-                "price": f"{order.limit_price:f}",
-                "timeInForce": order.time_in_force.value.upper(),
-            }
+        if order.limit_price is not None:
+            parameters["price"] = f"{order.limit_price:f}"
+        if order.stop_price is not None:
+            parameters["stopPrice"] = f"{order.stop_price:f}"
+        if order.kind in (OrderKind.LIMIT, OrderKind.STOP_LIMIT):
+            parameters["timeInForce"] = order.time_in_force.value.upper()
         query = signed(parameters | self._window(signed_at), self._secret)
         return SignedRequest(
             payload=b"POST /api/v3/order?" + query.encode("ascii"),

@@ -75,7 +75,15 @@ class Ended:
     reason: str = ""
 
 
-Fact = Opened | Traded | Ended
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triggered:
+    """A stop order's price came: it goes to the book like any other."""
+
+    order: VenueOrder
+    at_ms: int
+
+
+Fact = Opened | Triggered | Traded | Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,8 @@ class Market:
     orders: dict[int, VenueOrder] = field(default_factory=dict)
     """Of customers, whatever became of them, by rising id."""
     open: dict[int, VenueOrder] = field(default_factory=dict)
+    stops: dict[int, VenueOrder] = field(default_factory=dict)
+    """Those of the open ones that wait for their price, in the order they came."""
     newest_by_client_id: dict[tuple[str, str], VenueOrder] = field(default_factory=dict)
     trades: dict[str, list[OwnTrade]] = field(default_factory=dict)
     """Of customers, by account."""
@@ -171,6 +181,8 @@ class Exchange:
         if previous is not None and previous.status.is_open:
             raise refusal.duplicate_order()
         order = self._order(request, now_ms)
+        if order.type.waits_for_a_price:
+            return order, [self._place_stop(market, order, now_ms)]
         matching = market.book.match(order)
         if order.type is OrderType.LIMIT_MAKER and (matching.matches or matching.prevented):
             raise refusal.would_take()
@@ -182,6 +194,8 @@ class Exchange:
             facts.append(self._end(market, order, Status.EXPIRED, now_ms, reason="FOK"))
             return order, facts
         self._trade(market, order, matching, now_ms, facts)
+        if market.stops:
+            self._trigger(market, now_ms, facts)
         return order, facts
 
     def cancel(
@@ -190,7 +204,8 @@ class Exchange:
         if not order.status.is_open:
             raise refusal.unknown_order()
         market = self.markets[order.symbol]
-        market.book.side(order.side).remove(order)
+        if order.is_working:
+            market.book.side(order.side).remove(order)
         return order, [self._end(market, order, Status.CANCELED, now_ms, cancel_id=cancel_id)]
 
     def find(
@@ -230,6 +245,8 @@ class Exchange:
             force=request.force,
             self_trade=request.self_trade,
             price=request.price or ZERO,
+            stop_price=request.stop_price or ZERO,
+            is_working=not request.type.waits_for_a_price,
             quantity=request.quantity or ZERO,
             quote_quantity=request.quote_quantity or ZERO,
             placed_ms=now_ms,
@@ -249,6 +266,58 @@ class Exchange:
         if account in HOUSES:
             return 0
         return sum(order.account == account for order in market.open.values())
+
+    # --- stop orders ----------------------------------------------------------------------
+
+    def _place_stop(self, market: Market, order: VenueOrder, now_ms: int) -> Opened:
+        if order.is_triggered_at(market.last_price):
+            raise refusal.would_trigger()
+        self.lock_stop(market, order)
+        order.id = self._next_id(order.account)
+        self.remember(market, order)
+        return Opened(order=order, at_ms=now_ms)
+
+    def lock_stop(self, market: Market, order: VenueOrder) -> None:
+        """What it may cost is set aside as if it traded at its own price."""
+        amount = order.open_quantity
+        if order.side is Side.BUY:
+            amount *= order.price or order.stop_price
+        self.accounts[order.account].lock(given(order, market.rules), amount)
+        order.locked = amount
+
+    def _trigger(self, market: Market, now_ms: int, facts: list[Fact]) -> None:
+        """Each trade may bring the price of a waiting order, and that order's trades another's."""
+        while order := self._next_triggered(market):
+            del market.stops[order.id]
+            order.is_working, order.updated_ms = True, now_ms
+            facts.append(Triggered(order=order, at_ms=now_ms))
+            matching = market.book.match(order)
+            if not self._can_pay(market, order, matching):
+                facts.append(
+                    self._end(market, order, Status.EXPIRED, now_ms, reason="INSUFFICIENT_BALANCE")
+                )
+            elif order.force is Force.FOK and matching.quantity < order.quantity:
+                facts.append(self._end(market, order, Status.EXPIRED, now_ms, reason="FOK"))
+            else:
+                self._trade(market, order, matching, now_ms, facts)
+
+    def _next_triggered(self, market: Market) -> VenueOrder | None:
+        price = market.last_price
+        return next((each for each in market.stops.values() if each.is_triggered_at(price)), None)
+
+    def _can_pay(self, market: Market, order: VenueOrder, matching: Matching) -> bool:
+        """A purchase at market may cost more than was set aside: the rest has to be there now."""
+        missing = matching.quote - order.locked
+        if order.side is Side.SELL or order.is_limited or missing <= 0:
+            return True
+        try:
+            self.accounts[order.account].lock(given(order, market.rules), missing)
+        except refusal.Refusal:
+            return False
+        order.locked += missing
+        return True
+
+    # --- money and trades -----------------------------------------------------------------
 
     def _lock(self, order: VenueOrder, rules: MarketRules, matching: Matching) -> None:
         """Set aside what the order may cost; a market order's cost is what the walk says."""
@@ -273,6 +342,8 @@ class Exchange:
                 del market.newest_by_client_id[named]
         market.orders[order.id] = order
         market.open[order.id] = order
+        if not order.is_working:
+            market.stops[order.id] = order
         market.newest_by_client_id[order.account, order.client_order_id] = order
 
     def _trade(
@@ -402,6 +473,7 @@ class Exchange:
         order.updated_ms = now_ms
         self._release_surplus(order, market.rules)
         market.open.pop(order.id, None)
+        market.stops.pop(order.id, None)
         return Ended(order=order, status=status, at_ms=now_ms, cancel_id=cancel_id, reason=reason)
 
 

@@ -38,6 +38,7 @@ def check_precision(order: NewOrder) -> None:
         ("quantity", order.quantity),
         ("quoteOrderQty", order.quote_quantity),
         ("price", order.price),
+        ("stopPrice", order.stop_price),
     ):
         if value is None:
             continue
@@ -50,15 +51,20 @@ def check_filters(
     order: NewOrder, rules: MarketRules, *, reference_price: Decimal, open_orders: int
 ) -> None:
     """``reference_price`` judges the worth of market orders, which name no price."""
-    for name, value in (("quantity", order.quantity), ("price", order.price)):
+    for name, value in (
+        ("quantity", order.quantity),
+        ("price", order.price),
+        ("stop price", order.stop_price),
+    ):
         if value is not None and value <= 0:
             raise Refusal(-1013, f"Invalid {name}.")
     if order.quote_quantity is not None and order.quote_quantity <= 0:
         raise Refusal(-1013, "Invalid quote order quantity.")
-    if order.price is not None:
-        _check_price(order.price, rules)
+    for price in (order.price, order.stop_price):
+        if price is not None:
+            _check_price(price, rules)
     if order.quantity is not None:
-        _check_quantity(order.quantity, rules, at_market=order.type is OrderType.MARKET)
+        _check_quantity(order.quantity, rules, at_market=not order.type.is_priced)
     _check_notional(order, rules, reference_price)
     if open_orders >= rules.open_orders_max and order.type is not OrderType.MARKET:
         raise filter_failure("MAX_NUM_ORDERS")
@@ -81,7 +87,7 @@ def _check_notional(order: NewOrder, rules: MarketRules, reference_price: Decima
         notional = order.quote_quantity
     else:
         assert order.quantity is not None
-        notional = order.quantity * (order.price or reference_price)
+        notional = order.quantity * (order.price or order.stop_price or reference_price)
     if not rules.notional_min <= notional <= rules.notional_max:
         raise filter_failure("NOTIONAL")
 

@@ -19,6 +19,7 @@ from botswarm.exchanges.simulated.exchange import (
     OwnTrade,
     Share,
     Traded,
+    Triggered,
     given,
     is_customer,
 )
@@ -43,8 +44,18 @@ def entries_of(facts: Iterable[Fact]) -> list[Entry]:
                 _fill(fact, share) for share in fact.shares if is_customer(share.order.account)
             ]
         elif is_customer(fact.order.account):
-            entries.append(_opened(fact) if isinstance(fact, Opened) else _ended(fact))
+            entries.append(_of_order(fact))
     return entries
+
+
+def _of_order(fact: Opened | Triggered | Ended) -> Entry:
+    match fact:
+        case Opened():
+            return _opened(fact)
+        case Triggered():
+            return {"type": "trigger", "at": fact.at_ms, **_identity(fact.order)}
+        case Ended():
+            return _ended(fact)
 
 
 def _opened(fact: Opened) -> Entry:
@@ -57,6 +68,7 @@ def _opened(fact: Opened) -> Entry:
         "time_in_force": order.force.value,
         "self_trade": order.self_trade.value,
         "price": order.price,
+        "stop_price": order.stop_price,
         "quantity": order.quantity,
         "quote_quantity": order.quote_quantity,
     }
@@ -172,6 +184,8 @@ def _restore_entry(exchange: Exchange, entry: Entry, fees: Mapping[str, Fees], i
         _restore_order(exchange, entry)
     elif kind == "fill":
         _restore_fill(exchange, entry)
+    elif kind == "trigger":
+        _restore_trigger(exchange, entry)
     elif kind in ("cancel", "expire"):
         _restore_end(exchange, entry)
 
@@ -191,10 +205,12 @@ def _restore_order(exchange: Exchange, entry: Entry) -> None:
         symbol=entry["symbol"],
         client_order_id=entry["client_order_id"],
         side=Side(entry["side"]),
-        type=OrderType(entry["order_type"]),
+        type=(kind := OrderType(entry["order_type"])),
         force=Force(entry["time_in_force"]),
         self_trade=SelfTrade(entry["self_trade"]),
         price=Decimal(entry["price"]),
+        stop_price=Decimal(entry.get("stop_price", 0)),
+        is_working=not kind.waits_for_a_price,
         quantity=Decimal(entry["quantity"]),
         quote_quantity=Decimal(entry["quote_quantity"]),
         placed_ms=entry["at"],
@@ -244,6 +260,12 @@ def _restore_fill(exchange: Exchange, entry: Entry) -> None:
     )
 
 
+def _restore_trigger(exchange: Exchange, entry: Entry) -> None:
+    market = exchange.markets[entry["symbol"]]
+    order = market.stops.pop(entry["order_id"])
+    order.is_working, order.updated_ms = True, entry["at"]
+
+
 def _restore_end(exchange: Exchange, entry: Entry) -> None:
     market = exchange.markets[entry["symbol"]]
     order = market.orders[entry["order_id"]]
@@ -255,6 +277,7 @@ def _set_status(market: Market, order: VenueOrder, status: Status) -> None:
     order.status = status
     if not status.is_open:
         market.open.pop(order.id, None)
+        market.stops.pop(order.id, None)
 
 
 def _reopen(exchange: Exchange, now_ms: int) -> list[Fact]:
@@ -262,6 +285,9 @@ def _reopen(exchange: Exchange, now_ms: int) -> list[Fact]:
     repairs: list[Fact] = []
     for market in exchange.markets.values():
         for order in list(market.open.values()):
+            if not order.is_working:
+                exchange.lock_stop(market, order)
+                continue
             if not order.is_limited or order.force is not Force.GTC:
                 # Its line was written and, by a power cut, not the lines of what came of it.
                 order.updated_ms = now_ms

@@ -16,6 +16,16 @@ class OrderType(StrEnum):
     LIMIT = "LIMIT"
     MARKET = "MARKET"
     LIMIT_MAKER = "LIMIT_MAKER"
+    STOP_LOSS = "STOP_LOSS"
+    STOP_LOSS_LIMIT = "STOP_LOSS_LIMIT"
+
+    @property
+    def is_priced(self) -> bool:
+        return self not in (OrderType.MARKET, OrderType.STOP_LOSS)
+
+    @property
+    def waits_for_a_price(self) -> bool:
+        return self in (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT)
 
 
 class Force(StrEnum):
@@ -56,7 +66,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOrder:
-    """Exactly one of ``quantity`` and ``quote_quantity`` is set; ``price`` unless at market."""
+    """Exactly one of ``quantity`` and ``quote_quantity`` is set; prices as its type has them."""
 
     account: str
     symbol: str
@@ -66,6 +76,7 @@ class NewOrder:
     quantity: Decimal | None = None
     quote_quantity: Decimal | None = None
     price: Decimal | None = None
+    stop_price: Decimal | None = None
     force: Force = Force.GTC
     self_trade: SelfTrade = SelfTrade.EXPIRE_MAKER
 
@@ -87,6 +98,10 @@ class VenueOrder:
     quantity: Decimal
     """Zero while a market order is only known by what it may spend or must bring in."""
     quote_quantity: Decimal
+    stop_price: Decimal = ZERO
+    """Zero where it waits for none."""
+    is_working: bool = True
+    """In the book, or was; a stop order is neither until its price came."""
     placed_ms: int
     updated_ms: int
     status: Status = Status.NEW
@@ -104,7 +119,10 @@ class VenueOrder:
 
     @property
     def is_limited(self) -> bool:
-        return self.type is not OrderType.MARKET
+        return self.type.is_priced
+
+    def is_triggered_at(self, price: Decimal) -> bool:
+        return price >= self.stop_price if self.side is Side.BUY else price <= self.stop_price
 
     def takes(self, price: Decimal) -> bool:
         """Whether it accepts to trade at this price of the other side."""

@@ -17,7 +17,7 @@ _DECIMAL: Final = r"^([0-9]{1,20})(\.[0-9]{1,20})?$"
 _INTEGER: Final = "^[0-9]{1,20}$"
 _CLIENT_ID: Final = "^[a-zA-Z0-9-_]{1,36}$"
 _ABOUT_REQUEST: Final = ("timestamp", "recvWindow", "signature", "apiKey")
-_UNDERSTOOD_TYPES: Final = ("STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
+_UNDERSTOOD_TYPES: Final = ("TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
 
 
 class Parameters:
@@ -89,11 +89,8 @@ def read_new_order(parameters: Parameters, account: str) -> NewOrder:
     kind = _type(parameters.required("type"))
     force = _force(parameters, kind)
     quantity, quote_quantity = _quantities(parameters, kind)
-    price = parameters.decimal("price")
-    if kind is OrderType.MARKET and price is not None:
-        raise refusal.not_required("price")
-    if kind is not OrderType.MARKET and price is None:
-        raise refusal.missing("price")
+    price = _price(parameters, "price", is_needed=kind.is_priced)
+    stop_price = _price(parameters, "stopPrice", is_needed=kind.waits_for_a_price)
     client_id = parameters.client_id("newClientOrderId") or generated_id()
     return NewOrder(
         account=account,
@@ -104,6 +101,7 @@ def read_new_order(parameters: Parameters, account: str) -> NewOrder:
         quantity=quantity,
         quote_quantity=quote_quantity,
         price=price,
+        stop_price=stop_price,
         force=force,
         self_trade=_self_trade(parameters),
     )
@@ -122,7 +120,7 @@ def _side(text: str) -> Side:
 
 def _type(text: str) -> OrderType:
     if text in _UNDERSTOOD_TYPES:
-        raise Refusal(-1116, "Invalid orderType: the simulated exchange has no stop orders.")
+        raise Refusal(-1116, "Invalid orderType: the simulated exchange has no such orders.")
     if text not in OrderType.__members__:
         raise Refusal(-1116, "Invalid orderType.")
     return OrderType(text)
@@ -130,7 +128,7 @@ def _type(text: str) -> OrderType:
 
 def _force(parameters: Parameters, kind: OrderType) -> Force:
     text = parameters.text("timeInForce")
-    if kind is OrderType.LIMIT:
+    if kind in (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT):
         if text is None:
             raise refusal.missing("timeInForce")
         if text not in Force.__members__:
@@ -139,6 +137,15 @@ def _force(parameters: Parameters, kind: OrderType) -> Force:
     if text is not None:
         raise refusal.not_required("timeInForce")
     return Force.GTC
+
+
+def _price(parameters: Parameters, name: str, *, is_needed: bool) -> Decimal | None:
+    price = parameters.decimal(name)
+    if price is not None and not is_needed:
+        raise refusal.not_required(name)
+    if price is None and is_needed:
+        raise refusal.missing(name)
+    return price
 
 
 def _quantities(parameters: Parameters, kind: OrderType) -> tuple[Decimal | None, Decimal | None]:

@@ -51,6 +51,10 @@ def would_take() -> Refusal:
     return Refusal(-2010, "Order would immediately match and take.")
 
 
+def would_trigger() -> Refusal:
+    return Refusal(-2010, "Stop price would trigger immediately.")
+
+
 def unknown_order() -> Refusal:
     return Refusal(-2011, "Unknown order sent.")
 

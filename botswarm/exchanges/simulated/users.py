@@ -6,7 +6,15 @@ import json
 from collections.abc import Iterable
 
 from botswarm.exchanges.simulated import wire
-from botswarm.exchanges.simulated.exchange import Ended, Exchange, Fact, Opened, Traded, is_customer
+from botswarm.exchanges.simulated.exchange import (
+    Ended,
+    Exchange,
+    Fact,
+    Opened,
+    Traded,
+    Triggered,
+    is_customer,
+)
 from botswarm.exchanges.simulated.faults import Faults
 from botswarm.exchanges.simulated.orders import VenueOrder
 from botswarm.exchanges.simulated.streams import Line
@@ -49,8 +57,8 @@ class UserData:
         for account, symbols in touched.items():
             self._send(account, self._position(account, symbols, now_ms))
 
-    def _report(self, fact: Opened | Ended, now_ms: int) -> dict[str, object]:
-        if isinstance(fact, Opened):
+    def _report(self, fact: Opened | Triggered | Ended, now_ms: int) -> dict[str, object]:
+        if isinstance(fact, Opened | Triggered):
             return wire.opened_report(fact, self._next(), now_ms)
         return wire.ended_report(fact, self._next(), now_ms)
 

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from botswarm.exchanges.simulated.candles import Kline
-from botswarm.exchanges.simulated.exchange import Ended, Market, Opened, OwnTrade, Share, Traded
+from botswarm.exchanges.simulated.exchange import (
+    Ended,
+    Market,
+    Opened,
+    OwnTrade,
+    Share,
+    Traded,
+    Triggered,
+)
 from botswarm.exchanges.simulated.filters import MarketRules, described
 from botswarm.exchanges.simulated.orders import ZERO, SelfTrade, Status, VenueOrder
 from botswarm.exchanges.simulated.tape import AggregateTrade, PublicTrade
@@ -36,7 +44,7 @@ def symbol_info(rules: MarketRules) -> Object:
         "quoteAssetPrecision": 8,
         "baseCommissionPrecision": 8,
         "quoteCommissionPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT"],
         "icebergAllowed": False,
         "ocoAllowed": False,
         "otoAllowed": False,
@@ -227,11 +235,11 @@ def order_result(order: VenueOrder) -> Object:
         "timeInForce": order.force.value,
         "type": order.type.value,
         "side": order.side.upper(),
-        "stopPrice": amount(ZERO),
+        "stopPrice": amount(order.stop_price),
         "icebergQty": amount(ZERO),
         "time": order.placed_ms,
         "updateTime": order.updated_ms,
-        "isWorking": True,
+        "isWorking": order.is_working,
         "workingTime": order.placed_ms,
         "origQuoteOrderQty": amount(order.quote_quantity),
         "selfTradePreventionMode": order.self_trade.value,
@@ -310,7 +318,7 @@ def own_trade(trade: OwnTrade) -> Object:
 # --- user data --------------------------------------------------------------------------------
 
 
-def opened_report(fact: Opened, execution_id: int, now_ms: int) -> Object:
+def opened_report(fact: Opened | Triggered, execution_id: int, now_ms: int) -> Object:
     return _report(fact.order, fact.at_ms, execution_id, now_ms, kind="NEW", status=Status.NEW) | {
         "z": amount(ZERO),
         "Z": amount(ZERO),
@@ -359,7 +367,7 @@ def _report(
         "f": order.force.value,
         "q": amount(order.quantity),
         "p": amount(order.price),
-        "P": amount(ZERO),
+        "P": amount(order.stop_price),
         "F": amount(ZERO),
         "g": -1,
         "C": "",
@@ -375,7 +383,7 @@ def _report(
         "T": at_ms,
         "t": -1,
         "I": execution_id,
-        "w": True,
+        "w": order.is_working,
         "m": False,
         "M": False,
         "O": order.placed_ms,
