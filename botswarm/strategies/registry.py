@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from botswarm.errors import BotswarmError, NotFound, Problem
+from botswarm.strategies import origins
 from botswarm.strategies.api import Strategy, Value
 from botswarm.strategies.grid import Grid
+from botswarm.strategies.origins import GROUP, Kind, Origin, Unusable, kinds_of
+from botswarm.strategies.probe import probe
 from botswarm.strategies.rsi_reversion import RsiReversion
 from botswarm.strategies.sma_cross import SmaCross
 
-GROUP = "botswarm.strategies"
 BUILT_IN: tuple[type[Strategy], ...] = (SmaCross, RsiReversion, Grid)
+LOOK_EVERY_S = 1.0
+"""Files are looked at no more often than this, however often ``refresh`` is called."""
 
 
 class BadParameters(BotswarmError):
@@ -33,18 +35,53 @@ class BadParameters(BotswarmError):
 class Found:
     strategy: type[Strategy]
     source: str
-    """``built-in``, the package it came with, or its file."""
+    """For people: ``built-in``, the package it came with, or its file."""
+    origin: Origin = origins.BUILT_IN
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.origin.is_trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a look at the folder brought: names of strategies."""
+
+    new: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
+    """``Catalog.lost`` says why."""
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.gone)
+
+
+NO_CHANGES = Changes()
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(slots=True, kw_only=True)
 class Catalog:
+    """What can be made into bots. Its tables are replaced as a whole, never changed in place:
+    any thread may read while another refreshes. A strategy of a changed file is another class.
+    """
+
     found: Mapping[str, Found]
     broken: Mapping[str, str]
     """Sources that could not be loaded, with what is wrong with each."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Strategies that were there once, with what became of them."""
+    folder: Path | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    _stamps: Mapping[Path, _Stamp] = field(default_factory=dict, repr=False)
+    _looked_at: float = field(default=0.0, repr=False)
+    _looking: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def get(self, name: str) -> type[Strategy]:
         if (known := self.found.get(name)) is not None:
             return known.strategy
+        if (why := self.lost.get(name)) is not None:
+            raise NotFound(f"the strategy {name} is gone: {why}", cure="put the file back")
         close = get_close_matches(name, self.found, n=1)
         cure = f"did you mean {close[0]}?" if close else "see: botswarm strategy list"
         causes = [f"there is no strategy {name!r}"]
@@ -72,6 +109,59 @@ class Catalog:
             raise BadParameters(complaint, cure=f"see: botswarm strategy show {name}")
         return made
 
+    def refresh(self) -> Changes:
+        """Load what is new or changed in the folder and forget what was deleted.
+
+        Cheap to call at every pass: it looks once a second at most, and at nothing but the files'
+        dates. Two threads never look at once; the second is told of no changes.
+        """
+        if self.folder is None or not self._looking.acquire(blocking=False):
+            return NO_CHANGES
+        try:
+            now = self.monotonic()
+            if now - self._looked_at < LOOK_EVERY_S:
+                return NO_CHANGES
+            self._looked_at = now
+            return self._look(self.folder)
+        finally:
+            self._looking.release()
+
+    def _look(self, folder: Path) -> Changes:
+        stamps = _stamps(folder)
+        if stamps == self._stamps:
+            return NO_CHANGES
+        # What is broken may have been so because of a name that another file has given up.
+        touched = [
+            path
+            for path, stamp in stamps.items()
+            if self._stamps.get(path) != stamp or str(path) in self.broken
+        ]
+        deleted = [path for path in self._stamps if path not in stamps]
+        stale = {str(path) for path in (*touched, *deleted)}
+        kept = {name: each for name, each in self.found.items() if each.source not in stale}
+        broken = {source: why for source, why in self.broken.items() if source not in stale}
+        before = self.found
+        found = _with_files(kept, touched, broken)
+        gone = {name: each for name, each in before.items() if name not in found}
+        lost = {name: why for name, why in self.lost.items() if name not in found}
+        for name, each in gone.items():
+            why = broken.get(each.source)
+            lost[name] = f"the file {each.source} " + (
+                "was deleted"
+                if Path(each.source) in deleted
+                else f"could not be loaded: {why}"
+                if why
+                else "no longer has it"
+            )
+        self.found, self.broken, self.lost, self._stamps = found, broken, lost, stamps
+        return Changes(
+            new=frozenset(name for name in found if name not in before),
+            changed=frozenset(
+                name for name, each in found.items() if before.get(name, each) is not each
+            ),
+            gone=frozenset(gone),
+        )
+
 
 def _unknown(given: str, strategy: str, known: Mapping[str, Any]) -> str:
     close = get_close_matches(given, known, n=1)
@@ -83,72 +173,65 @@ def load(folder: Path | None = None) -> Catalog:
     """Never raises: a strategy that cannot be loaded is named, and disables its own bots only."""
     found = {each.name: Found(strategy=each, source="built-in") for each in BUILT_IN}
     broken: dict[str, str] = {}
-    for source, kinds in [*_plugins(broken), *_files(folder, broken)]:
-        for kind in kinds:
-            if kind.name in found:
-                broken[source] = f"{kind.name!r} is the name of one from {found[kind.name].source}"
-            else:
-                found[kind.name] = Found(strategy=kind, source=source)
-    return Catalog(found=dict(sorted(found.items())), broken=broken)
-
-
-def _plugins(broken: dict[str, str]) -> Iterator[tuple[str, list[type[Strategy]]]]:
     for point in entry_points(group=GROUP):
+        origin = Origin(Kind.ENTRY_POINT, point.name)
         source = point.dist.name if point.dist else point.value
-        try:
-            kind = point.load()
-            if not _is_strategy(kind):
-                raise TypeError(f"{point.value} is no Strategy")
-        except Exception as error:
-            # A stranger's code: whatever it raises is its own fault, and nobody else's end.
-            broken[source] = _reason(error)
-        else:
-            yield source, [kind]
-
-
-def _files(
-    folder: Path | None, broken: dict[str, str]
-) -> Iterator[tuple[str, list[type[Strategy]]]]:
+        _add(found, broken, source, origin)
     if folder is None:
-        return
+        return Catalog(found=dict(sorted(found.items())), broken=broken)
     if not folder.is_dir():
         broken[str(folder)] = "there is no such folder"
+    stamps = _stamps(folder)
+    found = _with_files(found, list(stamps), broken)
+    return Catalog(found=found, broken=broken, folder=folder, _stamps=stamps)
+
+
+def load_one(origin: Origin) -> Catalog:
+    """The strategies of one origin alone, for the process that runs them."""
+    if origin.kind is Kind.PACKAGE:
+        return load()
+    found: dict[str, Found] = {}
+    broken: dict[str, str] = {}
+    _add(found, broken, origin.where, origin)
+    return Catalog(found=found, broken=broken)
+
+
+def _with_files(
+    known: Mapping[str, Found], paths: Sequence[Path], broken: dict[str, str]
+) -> dict[str, Found]:
+    """Together with what these files bring, by name; what is wrong with them goes to ``broken``."""
+    found = dict(known)
+    unfit = probe(paths)
+    for path in paths:
+        if path in unfit:
+            broken[str(path)] = unfit[path]
+        else:
+            _add(found, broken, str(path), Origin(Kind.FILE, str(path)))
+    return dict(sorted(found.items()))
+
+
+def _add(found: dict[str, Found], broken: dict[str, str], source: str, origin: Origin) -> None:
+    try:
+        kinds = kinds_of(origin)
+    except Unusable as error:
+        broken[source] = str(error)
         return
-    for path in sorted(folder.glob("*.py")):
+    for kind in kinds:
+        if kind.name in found:
+            broken[source] = f"{kind.name!r} is the name of one from {found[kind.name].source}"
+        else:
+            found[kind.name] = Found(strategy=kind, source=source, origin=origin)
+
+
+def _stamps(folder: Path) -> dict[Path, _Stamp]:
+    """By file: what changes when it is edited or replaced."""
+    stamps: dict[Path, _Stamp] = {}
+    for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
         if path.name.startswith("_"):
             continue
         try:
-            module = _run(path)
-            kinds = [
-                each
-                for each in vars(module).values()
-                if _is_strategy(each) and each.__module__ == module.__name__
-            ]
-            if not kinds:
-                raise TypeError("it defines no Strategy")
-        except Exception as error:
-            # As above: a file somebody is just editing must not end the worker.
-            broken[str(path)] = _reason(error)
-        else:
-            yield str(path), kinds
-
-
-def _run(path: Path) -> ModuleType:
-    name = f"botswarm_strategies_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclass looks its class's module up there.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _is_strategy(thing: object) -> bool:
-    return inspect.isclass(thing) and issubclass(thing, Strategy) and not inspect.isabstract(thing)
-
-
-def _reason(error: Exception) -> str:
-    where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-    return f"{type(error).__name__}: {error.args[0] if error.args else error}{where}"
+            about = path.stat()
+        except OSError:
+            continue  # deleted just now
+        stamps[path] = (about.st_mtime_ns, about.st_size, about.st_ino)
+    return stamps

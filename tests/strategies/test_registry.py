@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from botswarm.errors import NotFound
-from botswarm.strategies import registry
 from botswarm.strategies.api import Strategy
 from botswarm.strategies.grid import Grid
-from botswarm.strategies.registry import BadParameters, load
+from botswarm.strategies.origins import GROUP, Kind, Origin
+from botswarm.strategies.registry import BadParameters, Catalog, load, load_one
 from botswarm.strategies.sma_cross import SmaCross
 from tests.strategies.values import a_view
 
@@ -63,6 +63,9 @@ def test_a_file_of_a_few_lines_is_a_strategy(tmp_path: Path) -> None:
         ("import a_module_that_is_not_there", "ModuleNotFoundError"),
         ("raise RuntimeError('just so')", "RuntimeError: just so"),
         ("x = 1", "defines no Strategy"),
+        ("import sys\nsys.exit('enough')", "SystemExit: enough"),
+        ("import os\nos._exit(3)", "loading it ends the process"),
+        ("x = bytearray(10 * 1024**3)", "MemoryError"),
         (TEN_LINES.replace("class BelowAverage(Strategy)", "class Grid(Strategy)"), "'grid'"),
     ],
 )
@@ -89,7 +92,7 @@ def test_installed_plugins_are_found_and_broken_ones_named(
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(
-        f"[{registry.GROUP}]\nbelow = plugin_of_a_test:BelowAverage\nlost = nowhere_at_all:Lost\n"
+        f"[{GROUP}]\nbelow = plugin_of_a_test:BelowAverage\nlost = nowhere_at_all:Lost\n"
     )
     (tmp_path / "plugin_of_a_test.py").write_text(TEN_LINES)
     monkeypatch.syspath_prepend(tmp_path)
@@ -144,3 +147,109 @@ def test_a_strategy_can_be_neither_changed_nor_made_without_its_methods() -> Non
 
     with pytest.raises(TypeError):
         Half()  # type: ignore[abstract]
+
+
+# --- where it comes from, and what becomes of it --------------------------------------------------
+
+
+class Ticks:
+    """A clock that passes the time between two looks at each question."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 10.0
+        return self.now
+
+
+def reloading(folder: Path) -> Catalog:
+    catalog = load(folder)
+    catalog.monotonic = Ticks()
+    return catalog
+
+
+def test_a_strategy_says_where_it_comes_from_and_only_ours_are_trusted(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    catalog = load(tmp_path)
+    assert catalog.found["sma-cross"].is_trusted
+    mine = catalog.found["below-average"]
+    assert not mine.is_trusted
+    assert mine.origin == Origin(Kind.FILE, str(tmp_path / "mine.py"))
+    assert Origin.read(str(mine.origin)) == mine.origin
+    assert list(load_one(mine.origin).found) == ["below-average"]
+
+
+def test_a_new_file_is_found_without_a_restart(tmp_path: Path) -> None:
+    catalog = reloading(tmp_path)
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    assert catalog.refresh().new == {"below-average"}
+    assert catalog.make("below-average", {}).history == 20
+    assert not catalog.refresh()
+
+
+def test_a_changed_file_brings_another_class_and_leaves_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    (tmp_path / "other.py").write_text(TEN_LINES.replace("BelowAverage", "Other"))
+    catalog = reloading(tmp_path)
+    mine, other = catalog.get("below-average"), catalog.get("other")
+    (tmp_path / "mine.py").write_text(TEN_LINES.replace("default=20", "default=21"))
+    assert catalog.refresh().changed == {"below-average"}
+    assert catalog.get("below-average") is not mine
+    assert catalog.make("below-average", {}).history == 21
+    assert catalog.get("other") is other
+
+
+def test_a_deleted_file_takes_its_strategies_along_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    catalog = reloading(tmp_path)
+    (tmp_path / "mine.py").unlink()
+    assert catalog.refresh().gone == {"below-average"}
+    with pytest.raises(NotFound, match=r"mine\.py was deleted"):
+        catalog.make("below-average", {})
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    assert catalog.refresh().new == {"below-average"}
+    assert catalog.make("below-average", {}).history == 20
+
+
+def test_a_file_that_breaks_while_it_is_edited_disables_its_own_only(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    (tmp_path / "other.py").write_text(TEN_LINES.replace("BelowAverage", "Other"))
+    catalog = reloading(tmp_path)
+    (tmp_path / "mine.py").write_text(TEN_LINES + "\n    def half")
+    assert catalog.refresh().gone == {"below-average"}
+    with pytest.raises(NotFound, match=r"could not be loaded: SyntaxError"):
+        catalog.get("below-average")
+    assert catalog.get("other").name == "other"
+
+
+def test_a_name_that_is_given_up_goes_to_the_file_that_waited_for_it(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(TEN_LINES)
+    (tmp_path / "b.py").write_text(TEN_LINES)
+    catalog = reloading(tmp_path)
+    assert list(catalog.broken) == [str(tmp_path / "b.py")]
+    (tmp_path / "a.py").unlink()
+    catalog.refresh()
+    assert catalog.found["below-average"].source == str(tmp_path / "b.py")
+    assert catalog.broken == {}
+
+
+def test_the_folder_is_looked_at_once_a_second_at_most(tmp_path: Path) -> None:
+    catalog = load(tmp_path)
+    moments = iter([10.0, 10.5, 11.5])
+    catalog.monotonic = lambda: next(moments)
+    assert not catalog.refresh()
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    assert not catalog.refresh()
+    assert catalog.refresh().new == {"below-average"}
+
+
+def test_a_file_that_never_ends_loading_does_not_keep_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("botswarm.strategies.probe.WALL_S", 1.5)
+    (tmp_path / "a.py").write_text("while True: pass")
+    (tmp_path / "b.py").write_text(TEN_LINES)
+    catalog = load(tmp_path)
+    assert "takes longer than" in catalog.broken[str(tmp_path / "a.py")]
+    assert "below-average" in catalog.found
