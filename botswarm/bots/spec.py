@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,8 @@ from botswarm.strategies.registry import Catalog
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 SYMBOL = r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}"
+TAG = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,31}"
+TAGS_MAX = 20
 BUDGET = "budget"
 """Kept with the strategy's parameters, under this name; no strategy may use it for another."""
 BUDGET_DEFAULT = Decimal(200)
@@ -40,6 +42,10 @@ class BotSpec:
     """In the quote asset: the most its position and open orders may be worth."""
     parameters: Mapping[str, Any]
     """All of them, defaults included: a later version's defaults change no bot that exists."""
+    others: tuple[str, ...] = ()
+    """Further markets of its venue that its strategy looks at."""
+    tags: tuple[str, ...] = ()
+    is_shadow: bool = False
 
     @classmethod
     def of(
@@ -54,20 +60,19 @@ class BotSpec:
         timeframe: str | None = None,
         budget: object = BUDGET_DEFAULT,
         parameters: Mapping[str, object] | None = None,
+        tags: Sequence[str] = (),
+        is_shadow: bool = False,
     ) -> BotSpec:
-        """Raises BadSpec, BadParameters, or NotFound for the strategy."""
-        made = catalog.make(strategy, parameters or {})
+        """Raises BadSpec with every problem; alone, NotFound or BadParameters of the strategy."""
+        problems = _problems(name, symbol, timeframe, budget, tags)
+        try:
+            made = catalog.make(strategy, parameters or {})
+        except BotswarmError as error:
+            if not problems:
+                raise
+            raise BadSpec("; ".join([*problems, error.cause]), cure=error.cure) from None
         length = timeframe or made.timeframe
-        problems = []
-        if not re.fullmatch(NAME, name):
-            problems.append(f"{name!r} is no name: letters, digits, . _ and -, at most 63 of them")
-        if not re.fullmatch(SYMBOL, symbol):
-            problems.append(f"{symbol!r} is no market: write it like BTC-USDT")
-        if length not in TIMEFRAMES_S:
-            problems.append(f"{length!r} is no timeframe: it is one of {', '.join(TIMEFRAMES_S)}")
         amount = _amount(budget)
-        if amount is None:
-            problems.append(f"the budget is {budget!s}, not an amount over 0 such as 250 or 99.5")
         if amount is None or problems:
             raise BadSpec("; ".join(problems), cure="see: botswarm bot create --help")
         return cls(
@@ -79,6 +84,9 @@ class BotSpec:
             timeframe=length,
             budget=amount,
             parameters=plain_parameters(made),
+            others=tuple(other for other in made.needs().others if other != symbol),
+            tags=tuple(sorted(set(tags))),
+            is_shadow=is_shadow,
         )
 
     def bot(self) -> Bot:
@@ -90,7 +98,30 @@ class BotSpec:
             account=self.account,
             timeframe=self.timeframe,
             parameters={BUDGET: format(self.budget, "f"), **self.parameters},
+            others=self.others,
+            tags=self.tags,
+            is_shadow=self.is_shadow,
         )
+
+
+def _problems(
+    name: str, symbol: str, timeframe: str | None, budget: object, tags: Sequence[str]
+) -> list[str]:
+    problems = []
+    if not re.fullmatch(NAME, name):
+        problems.append(f"{name!r} is no name: letters, digits, . _ and -, at most 63 of them")
+    if not re.fullmatch(SYMBOL, symbol):
+        problems.append(f"{symbol!r} is no market: write it like BTC-USDT")
+    if timeframe is not None and timeframe not in TIMEFRAMES_S:
+        problems.append(f"{timeframe!r} is no timeframe: it is one of {', '.join(TIMEFRAMES_S)}")
+    if _amount(budget) is None:
+        problems.append(f"the budget is {budget!s}, not an amount over 0 such as 250 or 99.5")
+    for tag in tags:
+        if not re.fullmatch(TAG, tag):
+            problems.append(f"{tag!r} is no tag: letters, digits, . _ : and -, at most 32 of them")
+    if len(set(tags)) > TAGS_MAX:
+        problems.append(f"{len(set(tags))} tags are over {TAGS_MAX}")
+    return problems
 
 
 def plain_parameters(strategy: Strategy) -> dict[str, Any]:

@@ -6,67 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from botswarm.domain.order import Order, OrderState
-from botswarm.errors import NotFound, Refused
+from botswarm.errors import NotFound
 from botswarm.ledger import evaluations
 from botswarm.ledger.booking import holding_of
+from botswarm.ledger.bot import NEVER, Bot, BotState
+from botswarm.ledger.changes import Changes
 from botswarm.ledger.fold import Holding
-from botswarm.ledger.models import (
-    AuditRow,
-    BotRow,
-    OrderEventRow,
-    OrderRow,
-    OutboxRow,
-    PositionRow,
-)
+from botswarm.ledger.models import BotRow, OrderEventRow, OrderRow, OutboxRow, PositionRow
 from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import order_of, row_of
 from botswarm.ledger.session import Database
 from botswarm.messages import PlaceOrder
 
-NEVER = -1
-
-
-class BotState(StrEnum):
-    CREATED = "created"
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bot:
-    name: str
-    strategy: str
-    venue: str
-    symbol: str
-    account: str
-    timeframe: str
-    parameters: Mapping[str, Any]
-    state: BotState = BotState.CREATED
-    reason: str | None = None
-    last_sequence: int = NEVER
-    """Of its last committed decision; a new one says which it has seen."""
-    memory: Mapping[str, Any] = field(default_factory=dict)
-    last_evaluation: Mapping[str, Any] | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-    version: int = 1
-    """Of its configuration: market, account, timeframe, parameters, tags, shadow or not."""
-    others: tuple[str, ...] = ()
-    """Further symbols of its venue that its strategy looks at; the feed follows them too."""
-    tags: tuple[str, ...] = ()
-    is_shadow: bool = False
-    """It decides and is recorded, and never orders."""
-    armed_until: datetime | None = None
-    """Until when it may run on an account of real money."""
+__all__ = ["NEVER", "Bot", "BotState", "Bots", "Decided", "Decision", "Stand", "stands_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,36 +85,8 @@ class Bots:
 
     def create(self, bot: Bot, now: datetime, *, actor: str) -> Bot:
         """Raises Refused where the name is taken."""
-
-        def work(session: Session) -> Bot:
-            if session.get(BotRow, bot.name) is not None:
-                raise Refused(
-                    f"there is a bot {bot.name} already",
-                    cure=f"choose another name, or see: botswarm bot show {bot.name}",
-                )
-            row = BotRow(
-                name=bot.name,
-                strategy=bot.strategy,
-                venue=bot.venue,
-                symbol=bot.symbol,
-                account=bot.account,
-                timeframe=bot.timeframe,
-                parameters=dict(bot.parameters),
-                state=bot.state.value,
-                reason=bot.reason,
-                last_sequence=bot.last_sequence,
-                memory=dict(bot.memory),
-                last_evaluation=None,
-                created_at=now,
-                updated_at=now,
-            )
-            session.add(row)
-            session.add(_audit(bot.name, "bot.create", None, bot.state, actor, "created", now))
-            touch(session, [bot.name])
-            session.refresh(row)
-            return _bot(row)
-
-        return self._database.write(work)
+        Changes(self._database).save(now, new=[bot], actor=actor, reason="created")
+        return self.get(bot.name)
 
     def get(self, name: str) -> Bot:
         row = self._database.read(lambda session: session.get(BotRow, name))
@@ -209,39 +140,6 @@ class Bots:
             raise self._unknown(name)
         return found[0]
 
-    def delete(self, name: str, now: datetime, *, actor: str) -> None:
-        """Its orders, fills and entries stay: history outlives what it is about.
-
-        Raises NotFound, and Refused while it runs or an order of it is not at its end.
-        """
-
-        def work(session: Session) -> None:
-            row = session.get(BotRow, name, with_for_update=True)
-            if row is None:
-                raise self._unknown(name)
-            if row.state == BotState.RUNNING:
-                raise Refused(f"the bot {name} runs", cure=f"first: botswarm bot stop {name}")
-            if orders := stands_of(session, [row])[0].orders:
-                raise Refused(
-                    f"{len(orders)} orders of {name} are not at their end",
-                    cure=f"wait for them: botswarm order list --bot {name}",
-                )
-            before = BotState(row.state)
-            session.delete(row)
-            session.add(
-                AuditRow(
-                    at=now,
-                    actor=actor,
-                    action="bot.delete",
-                    subject=f"bot:{name}",
-                    before={"state": before.value},
-                    after=None,
-                    reason="deleted",
-                )
-            )
-
-        self._database.write(work)
-
     def running_markets(self, venue: str) -> frozenset[str]:
         """The symbols in which bots run or at which their strategies look, however many."""
         running = (BotRow.venue == venue, BotRow.state == BotState.RUNNING.value)
@@ -258,18 +156,8 @@ class Bots:
         self, name: str, state: BotState, now: datetime, *, reason: str, actor: str
     ) -> Bot:
         """Audited; raises NotFound."""
-
-        def work(session: Session) -> Bot:
-            row = session.get(BotRow, name, with_for_update=True)
-            if row is None:
-                raise self._unknown(name)
-            before = BotState(row.state)
-            row.state, row.reason, row.updated_at = state.value, reason, now
-            session.add(_audit(name, "bot.state", before, state, actor, reason, now))
-            touch(session, [name])
-            return _bot(row)
-
-        return self._database.write(work)
+        Changes(self._database).move([name], state, now, actor=actor, reason=reason)
+        return self.get(name)
 
     def decide(self, decision: Decision, now: datetime) -> bool:
         """Commit one decision; False when another worker was there first, or the bot has ended."""
@@ -409,24 +297,4 @@ def _bot(row: BotRow) -> Bot:
         tags=tuple(row.tags or ()),
         is_shadow=row.is_shadow,
         armed_until=row.armed_until,
-    )
-
-
-def _audit(
-    name: str,
-    action: str,
-    before: BotState | None,
-    after: BotState,
-    actor: str,
-    reason: str,
-    now: datetime,
-) -> AuditRow:
-    return AuditRow(
-        at=now,
-        actor=actor,
-        action=action,
-        subject=f"bot:{name}",
-        before=before and {"state": before.value},
-        after={"state": after.value},
-        reason=reason,
     )

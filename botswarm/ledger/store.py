@@ -6,10 +6,12 @@ from botswarm.config import Secret
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
+from botswarm.ledger.changes import Changes
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
+from botswarm.ledger.roster import Roster
 from botswarm.ledger.session import Database
 from botswarm.ledger.stands import Stands
 
@@ -25,10 +27,12 @@ class Ledger:
         self.books = LedgerBooks(self.database)
         self.bots = Bots(self.database)
         self.candles = Candles(self.database)
+        self.changes = Changes(self.database)
         self.evaluations = Evaluations(self.database)
         self.halts = Halts(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
+        self.roster = Roster(self.database)
         self.stands = Stands(self.database)
 
     def dispose_after_fork(self) -> None:
