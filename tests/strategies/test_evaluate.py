@@ -134,10 +134,10 @@ def test_a_bot_with_too_short_a_history_waits() -> None:
 
 def test_a_bot_whose_history_has_a_hole_waits_and_a_hole_further_back_does_not_matter() -> None:
     whole = some_candles([100.0] * 5)
-    moments = whole.open_ms.copy()
-    moments[:2] -= 60_000
-    holed = replace(whole, open_ms=moments)
-    for candles, gate in ((holed, "gapped"), (holed.latest(3), None)):
+    for hole_before, gate in ((2, None), (3, "gapped")):
+        moments = whole.open_ms.copy()
+        moments[:hole_before] -= 60_000
+        candles = replace(whole, open_ms=moments)
         subject = _subject(Decimal(1000), Decimal(0), [], Told(decision=wants(ALL)))
         found = evaluate(subject, a_market(), candles, NOW, signal_life=LIFE)
         assert (found.stopped and found.stopped.gate) == gate
