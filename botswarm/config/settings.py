@@ -79,6 +79,12 @@ class Settings:
     limit_daily_loss_max: Decimal
     limit_signal_age_max_s: int
     limit_data_age_max_s: int
+    bot_enable: bool
+    bot_max_concurrent: int
+    bot_require_confirmation: bool
+    bot_arm_hours_max: int
+    evaluation_days_kept: int
+    evaluations_kept_max: int
     strategies_dir: Path | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from botswarm.config import urls
 from botswarm.config.feeding import FEED
 from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
+from botswarm.config.running import BOTS
 from botswarm.config.secret import Secret
 from botswarm.errors import Problem
 
@@ -362,6 +363,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="No bot decides on prices older than this by the exchange's own clock.",
         default=5,
     ),
+    *BOTS,
     Setting(
         name="strategies_dir",
         kind=_path(_no_folder, "a folder"),
