@@ -7,10 +7,34 @@ from decimal import Decimal
 from typing import Any
 
 from botswarm.domain.instrument import Instrument
+from botswarm.domain.market import Trading
 
 # Where a venue sets no step, any number goes: the ledger's own precision is the step then.
 NO_STEP = Decimal("1E-18")
 NO_MAXIMUM = Decimal(10**15)
+
+
+# The longest first where one ends like another. Only for reading frames without the venue's list.
+QUOTES = (
+    "FDUSD", "BFUSD", "RLUSD", "USDT", "USDC", "TUSD", "BUSD", "USDP", "USDS", "USD1", "USDE",
+    "XUSD", "EURI", "AEUR", "IDRT", "BIDR", "BVND", "BKRW", "DOGE", "BTC", "ETH", "BNB", "XRP",
+    "TRX", "DOT", "SOL", "DAI", "PAX", "VAI", "UST", "TRY", "EUR", "GBP", "AUD", "BRL", "RUB",
+    "UAH", "NGN", "ZAR", "ARS", "COP", "CZK", "JPY", "MXN", "PLN", "RON", "IDR", "USD",
+)  # fmt: skip
+SYMBOL_LENGTH_MAX = 40
+
+
+def split(theirs: str) -> str | None:
+    """``BTCUSDT`` as ``BTC-USDT`` by the assets that markets are quoted in; None for no symbol."""
+    if len(theirs) > SYMBOL_LENGTH_MAX or not theirs.isalnum() or theirs != theirs.upper():
+        return None
+    for quote in QUOTES:
+        if theirs.endswith(quote) and theirs != quote:
+            return f"{theirs.removesuffix(quote)}-{quote}"
+    # The testnet has assets named in other alphabets, quoted in some that are not.
+    base = theirs.rstrip("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    quote = theirs[len(base) :]
+    return f"{base}-{quote}" if base and quote else None
 
 
 def to_venue(symbol: str) -> str:
@@ -56,6 +80,12 @@ def instrument(venue: str, described: Mapping[str, Any]) -> Instrument:
         notional_min=_positive(notional.get("minNotional")) or Decimal(0),
         is_trading=described.get("status") == "TRADING",
     )
+
+
+def trading(status: str) -> Trading:
+    if status == "TRADING":
+        return Trading.OPEN
+    return Trading.CANCEL_ONLY if status == "CANCEL_ONLY" else Trading.HALTED
 
 
 def _positive(text: str | None) -> Decimal | None:
