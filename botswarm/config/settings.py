@@ -41,6 +41,12 @@ class Settings:
     binance_rest_url: str
     binance_ws_api_url: str
     binance_stream_url: str
+    coinbase_rest_url: str
+    coinbase_stream_url: str
+    coinbase_exchange_rest_url: str
+    coinbase_exchange_stream_url: str
+    kraken_rest_url: str
+    kraken_stream_url: str
     feed_markets: tuple[str, ...]
     feed_venues: tuple[str, ...]
     feed_connect_timeout_s: int

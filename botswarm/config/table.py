@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from botswarm.config import urls
+from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED
 from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
 from botswarm.config.running import BOTS
@@ -72,16 +73,6 @@ def _url(read: Callable[[str], str | Problem], words: str) -> Kind:
         return url if isinstance(url, Problem) else Secret(url)
 
     return Kind(read=read_secret, schema={"type": "string", "format": "uri"}, words=words)
-
-
-def _plain_url(encrypted: str, plain: str) -> Kind:
-    """An address without a password in it; unencrypted only to this very machine."""
-
-    def read(text: str) -> object:
-        return urls.venue_url(text, encrypted, plain)
-
-    words = f"{encrypted}:// URL, or {plain}:// to this machine"
-    return Kind(read=read, schema={"type": "string", "format": "uri"}, words=words)
 
 
 def _same_server(one: str, other: str) -> bool:
@@ -286,24 +277,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="The secret that belongs to the key (HMAC).",
         secret=True,
     ),
-    Setting(
-        name="binance_rest_url",
-        kind=_plain_url("https", "http"),
-        help="Where Binance's REST protocol is spoken; anything but loopback needs https.",
-        default="https://testnet.binance.vision",
-    ),
-    Setting(
-        name="binance_ws_api_url",
-        kind=_plain_url("wss", "ws"),
-        help="Where Binance's WebSocket API is spoken; anything but loopback needs wss.",
-        default="wss://ws-api.testnet.binance.vision/ws-api/v3",
-    ),
-    Setting(
-        name="binance_stream_url",
-        kind=_plain_url("wss", "ws"),
-        help="Where Binance's public streams are; anything but loopback needs wss.",
-        default="wss://stream.testnet.binance.vision",
-    ),
+    *ENDPOINTS,
     Setting(
         name="feed_markets",
         kind=Kind(

@@ -1,23 +1,48 @@
-"""The venue of this swarm: the simulated exchange, unless an account's key is configured."""
+"""Which venues there are: the one that orders go to, and all whose markets can be followed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast, overload
 from urllib.parse import urlsplit
 
 from botswarm.clock import Clock
 from botswarm.config import Secret, Settings
-from botswarm.errors import Refused, Unreachable
+from botswarm.errors import NotFound, Refused, Unreachable
 from botswarm.exchanges.binance.market import BinanceMarketData
 from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.exchanges.binance.user_data import UserData
 from botswarm.exchanges.simulated import record
+from botswarm.exchanges.streams import MarketData
 
 SIMULATED, PAPER = "simulated", "paper"
 BINANCE, SPOT = "binance", "spot"
+PLUGINS = "botswarm.venues"
+"""The entry point group: its names are venues, its values callables that give a MarketData."""
 # Real money is not traded yet: these hosts move play money only.
 TESTNET = ".binance.vision"
 DEMO = ("demo-api.binance.com", "demo-ws-api.binance.com")
 HERE = ("127.0.0.1", "::1", "localhost")
+
+
+class AccountKind(StrEnum):
+    PAPER = "paper"  # the simulated exchange
+    TESTNET = "testnet"  # a real venue's play money
+    LIVE = "live"  # real money
+
+
+def account_kind(settings: Settings, venue: str, account: str) -> AccountKind:
+    """Whose money it is. An account that is not configured here counts as real money."""
+    if (venue, account) == (SIMULATED, PAPER):
+        return AccountKind.PAPER
+    is_ours = (venue, account) == (BINANCE, SPOT) and settings.binance_api_key is not None
+    if is_ours and _is_play_money(settings.binance_rest_url):
+        return AccountKind.TESTNET
+    return AccountKind.LIVE
 
 
 def trading_venue(settings: Settings, clock: Clock) -> BinanceTrading:
@@ -47,16 +72,117 @@ def venue_name(settings: Settings) -> str:
     return SIMULATED if settings.binance_api_key is None else BINANCE
 
 
-def market_data(settings: Settings) -> BinanceMarketData:
-    """The public streams of the venue that orders go to; raises Unreachable as that one does."""
-    if settings.binance_api_key is not None:
-        return BinanceMarketData(
-            name=BINANCE,
-            rest_url=settings.binance_rest_url,
-            stream_url=settings.binance_stream_url,
+@dataclass(frozen=True, slots=True)
+class _Streamed:
+    """A venue of which we know the markets and nothing else."""
+
+    module: str
+    kind: str
+    rest_url: Callable[[Settings], str]
+    stream_url: Callable[[Settings], str]
+
+    def made(self, name: str, settings: Settings) -> MarketData:
+        make = getattr(import_module(self.module), self.kind)
+        rest_url, stream_url = self.rest_url(settings), self.stream_url(settings)
+        return cast("MarketData", make(name=name, rest_url=rest_url, stream_url=stream_url))
+
+
+_COINBASE = "botswarm.exchanges.coinbase.market"
+_KRAKEN = "botswarm.exchanges.kraken.market"
+STREAMED = {
+    BINANCE: _Streamed(
+        "botswarm.exchanges.binance.market",
+        "BinanceMarketData",
+        lambda settings: settings.binance_rest_url,
+        lambda settings: settings.binance_stream_url,
+    ),
+    "coinbase": _Streamed(
+        _COINBASE,
+        "CoinbaseMarketData",
+        lambda settings: settings.coinbase_rest_url,
+        lambda settings: settings.coinbase_stream_url,
+    ),
+    "coinbase-exchange": _Streamed(
+        _COINBASE,
+        "CoinbaseExchangeMarketData",
+        lambda settings: settings.coinbase_exchange_rest_url,
+        lambda settings: settings.coinbase_exchange_stream_url,
+    ),
+    "kraken": _Streamed(
+        _KRAKEN,
+        "KrakenMarketData",
+        lambda settings: settings.kraken_rest_url,
+        lambda settings: settings.kraken_stream_url,
+    ),
+}
+
+
+def venues() -> Sequence[str]:
+    """All whose markets can be followed, ours first."""
+    return [SIMULATED, *STREAMED, *sorted(set(_plugins()) - {SIMULATED, *STREAMED})]
+
+
+def fed_venues(settings: Settings) -> Sequence[str]:
+    """Those whose streams the feed reads."""
+    return settings.feed_venues or (venue_name(settings),)
+
+
+@overload
+def market_data(settings: Settings) -> BinanceMarketData: ...
+@overload
+def market_data(settings: Settings, venue: str) -> MarketData: ...
+def market_data(settings: Settings, venue: str | None = None) -> MarketData:
+    """A venue's public side; without a name, of the one that orders go to.
+
+    Raises Unreachable where no simulated exchange has been started, NotFound for an unknown one.
+    """
+    name = venue_name(settings) if venue is None else venue
+    if name == SIMULATED:
+        card = _card(settings)
+        return BinanceMarketData(name=name, rest_url=card.rest_url, stream_url=card.stream_url)
+    if name in STREAMED:
+        return STREAMED[name].made(name, settings)
+    return _plugged(name)
+
+
+def recorded(settings: Settings, venue: str) -> MarketData:
+    """For frames that were received some time: nobody is asked, so none needs to run."""
+    if venue == SIMULATED:
+        return STREAMED[BINANCE].made(venue, settings)
+    return market_data(settings, venue)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=PLUGINS)}
+
+
+def _plugged(name: str) -> MarketData:
+    found = _plugins().get(name)
+    if found is None:
+        raise NotFound(
+            f"there is no venue {name!r}", cure=f"name one of these: {', '.join(venues())}"
         )
-    card = _card(settings)
-    return BinanceMarketData(name=SIMULATED, rest_url=card.rest_url, stream_url=card.stream_url)
+    try:
+        made = found.load()()
+    except Exception as error:
+        # Another's code: whatever it raises, the person on call needs to know whose it is.
+        raise Unreachable(
+            f"the venue {name} of {_origin(found)} cannot be loaded: "
+            f"{type(error).__name__}: {error}",
+            cure="mend or uninstall that package",
+        ) from error
+    missing = [part for part in ("name", "rules", "session") if not hasattr(made, part)]
+    if missing:
+        raise Unreachable(
+            f"the venue {name} of {_origin(found)} lacks {', '.join(missing)}",
+            cure="mend it after botswarm/exchanges/streams.py: MarketData",
+        )
+    return cast("MarketData", made)
+
+
+def _origin(found: EntryPoint) -> str:
+    package = "an unknown package" if found.dist is None else found.dist.name
+    return f"{package} ({found.value})"
 
 
 def user_data(settings: Settings, clock: Clock) -> UserData:
@@ -86,9 +212,13 @@ def _card(settings: Settings) -> record.ExchangeRecord:
 
 
 def _refuse_real_money(url: str) -> None:
-    host = urlsplit(url).hostname or ""
-    if host not in (*HERE, *DEMO) and not host.endswith(TESTNET):
+    if not _is_play_money(url):
         raise Refused(
-            f"{host} trades real money, and that cannot be armed yet",
+            f"{urlsplit(url).hostname} trades real money, and that cannot be armed yet",
             cure="use the testnet, demo mode or the simulated exchange",
         )
+
+
+def _is_play_money(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in (*HERE, *DEMO) or host.endswith(TESTNET)

@@ -220,6 +220,12 @@ class MarketData(Protocol):
 
     def session(self) -> Session: ...
 
+    def reader(self) -> Session:
+        """A session for recorded frames: it takes every market that the venue's way of writing
+        names, whoever subscribed to it, asks nobody, and tells Changed where it never gets a
+        whole book."""
+        ...
+
     def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
         """The latest closed candles, oldest first."""
         ...

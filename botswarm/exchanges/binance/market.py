@@ -85,12 +85,18 @@ class BinanceMarketData:
     def session(self) -> Session:
         return self._session(lambda theirs: None)
 
-    def _session(self, resolve: Resolve) -> BinanceSession:
+    def reader(self) -> Session:
+        return self._session(
+            lambda theirs: self._symbols.get(theirs) or symbols.split(theirs), tells_changes=True
+        )
+
+    def _session(self, resolve: Resolve, *, tells_changes: bool = False) -> BinanceSession:
         return BinanceSession(
             name=self.name,
             stream_url=self._stream_url,
             resolve=resolve,
             book_levels=self._book_levels,
+            tells_changes=tells_changes,
         )
 
     def stream_url(self, symbols: Sequence[str], channels: Sequence[Channel]) -> str:
