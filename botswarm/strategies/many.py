@@ -16,7 +16,7 @@ import numpy
 from numpy.typing import NDArray
 
 from botswarm.domain.market import Quote, Trade
-from botswarm.strategies.candles import Candles
+from botswarm.strategies.candles import WINDOWED, Candles
 from botswarm.strategies.indicators import Floats
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ KEEP = float("nan")
 class _Lookup:
     """The distinct values of some columns together, and where each bot's are among them."""
 
-    distinct: Sequence[tuple[Any, ...]]
+    distinct: Sequence[tuple[int, tuple[Any, ...]]]
+    """How many candles, and the parameters."""
     places: Integers
 
 
@@ -89,41 +90,44 @@ class Columns:
         known = self._found.get(key)
         if known is not None and known[0] is candles:
             return known[1]
-        lookup = self._lookup(tuple(parameters))
+        lookup = self._lookup(indicator, tuple(parameters))
         found = numpy.array(
-            [_last(candles, indicator, values[0], values[1:], line) for values in lookup.distinct]
+            [
+                _last(candles.latest(history), indicator, given, line)
+                for history, given in lookup.distinct
+            ]
         )[lookup.places]
         found.flags.writeable = False
         self._found[key] = candles, found
         return found
 
-    def _lookup(self, parameters: tuple[str, ...]) -> _Lookup:
-        known = self._lookups.get(parameters)
+    def _lookup(self, indicator: str, parameters: tuple[str, ...]) -> _Lookup:
+        """What looks into a window needs no history of its own: bots with the same one share."""
+        known = self._lookups.get((indicator, *parameters))
         if known is None:
-            places: dict[tuple[Any, ...], int] = {}
-            rows = [
-                places.setdefault(
-                    (each.history, *(getattr(each, name) for name in parameters)), len(places)
-                )
-                for each in self.strategies
-            ]
-            known = _Lookup(distinct=list(places), places=numpy.array(rows, numpy.int64))
-            self._lookups[parameters] = known
+            rows = list(zip(*(self.parameter(name).tolist() for name in parameters), strict=True))
+            rows = rows or [()] * len(self)
+            histories: list[int] = self.history.tolist()
+            shortest: dict[tuple[Any, ...], int] = {}
+            for row, history in zip(rows, histories, strict=True):
+                shortest[row] = min(shortest.get(row, history), history)
+            if indicator in WINDOWED:
+                histories = [shortest[row] for row in rows]
+            wanted = list(zip(histories, rows, strict=True))
+            places: dict[tuple[int, tuple[Any, ...]], int] = {}
+            for each in wanted:
+                places.setdefault(each, len(places))
+            known = _Lookup(
+                distinct=list(places),
+                places=numpy.array([places[each] for each in wanted], numpy.int64),
+            )
+            self._lookups[indicator, *parameters] = known
         return known
 
 
-def _last(
-    candles: Candles,
-    indicator: str,
-    history: int,
-    parameters: tuple[Any, ...],
-    line: str | None,
-) -> float:
-    given = [float(each) if isinstance(each, Decimal) else each for each in parameters]
-    answer = getattr(candles.latest(history), indicator)(*given)
-    if line is not None:
-        answer = getattr(answer, line)
-    return float(answer[-1])
+def _last(candles: Candles, indicator: str, parameters: tuple[Any, ...], line: str | None) -> float:
+    answer = getattr(candles, indicator)(*parameters)
+    return float((answer if line is None else getattr(answer, line))[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
