@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from botswarm.bots.registry import Registry
+from botswarm.bots.registry import Registry, Rules
 from botswarm.bots.spec import BotSpec
-from botswarm.ledger.bots import Bot
+from botswarm.ledger.bots import Bot, BotState
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.registry import Catalog
 
@@ -64,15 +65,24 @@ def specs(catalog: Catalog, *, venue: str, account: str) -> list[BotSpec]:
 
 
 def seed(
-    ledger: Ledger, catalog: Catalog, now: datetime, *, venue: str, account: str
+    ledger: Ledger,
+    catalog: Catalog,
+    now: datetime,
+    *,
+    venue: str,
+    account: str,
+    rules: Rules | None = None,
 ) -> Sequence[Bot]:
     """Create and start those that are not there yet; answers the new ones. Safe to run again."""
-    bots = Registry(ledger)
-    there = {bot.name for bot in bots.list()}
-    new = [each for each in specs(catalog, venue=venue, account=account) if each.name not in there]
-    for spec in new:
-        bots.create(spec, now, actor=ACTOR)
-    return [bots.start(spec.name, now, actor=ACTOR) for spec in new]
+    there = set(ledger.roster.names())
+    new = [
+        replace(each.bot(), state=BotState.RUNNING, reason="started")
+        for each in specs(catalog, venue=venue, account=account)
+        if each.name not in there
+    ]
+    if new:
+        Registry(ledger, rules).save(now, new=new, actor=ACTOR, reason="created")
+    return new
 
 
 def _base(symbol: str) -> str:

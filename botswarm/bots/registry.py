@@ -12,6 +12,7 @@ from botswarm.bots.spec import BotSpec
 from botswarm.errors import NotFound, Problem, Refused
 from botswarm.ledger.bots import Bot, BotState, Stand
 from botswarm.ledger.changes import Judge, Moved, Standing
+from botswarm.ledger.many import several
 from botswarm.ledger.store import Ledger
 
 STARTED, STOPPED, PAUSED, RESUMED = "started", "stopped", "paused", "resumed"
@@ -100,8 +101,8 @@ class Registry:
         """Raises NotFound with the name that was probably meant."""
         try:
             return self._ledger.bots.stand(name)
-        except NotFound as error:
-            raise self._meant(error, name) from None
+        except NotFound:
+            raise unknown(self._ledger, [name]) from None
 
     def start(self, name: str, now: datetime, *, actor: str, reason: str = STARTED) -> Bot:
         return self._one(name, Verb.START, now, actor, reason)
@@ -142,8 +143,8 @@ class Registry:
                 running_max=self._rules.running_max,
                 is_lenient=is_lenient,
             )
-        except NotFound as error:
-            raise self._meant(error, *names) from None
+        except NotFound:
+            raise unknown(self._ledger, names) from None
 
     def delete(self, name: str, now: datetime, *, actor: str, reason: str = "deleted") -> None:
         """Raises Refused while it runs, and while an order of it is not at its end."""
@@ -154,8 +155,8 @@ class Registry:
     ) -> None:
         try:
             self._ledger.changes.delete(names, now, actor=actor, reason=reason)
-        except NotFound as error:
-            raise self._meant(error, *names) from None
+        except NotFound:
+            raise unknown(self._ledger, names) from None
 
     def _one(self, name: str, verb: Verb, now: datetime, actor: str, reason: str) -> Bot:
         self.move([name], verb, now, actor=actor, reason=reason)
@@ -185,11 +186,16 @@ class Registry:
                 cure = f"did you mean {close[0]}?" if close else f"it has {has}"
                 raise NotFound(f"{venue} has no market {symbol}", cure=cure)
 
-    def _meant(self, error: NotFound, *names: str) -> NotFound:
-        if len(names) != 1:
-            return error
-        close = get_close_matches(names[0], self._ledger.roster.names(), n=1)
-        return NotFound(error.cause, cure=f"did you mean {close[0]}?" if close else error.cure)
+
+def unknown(ledger: Ledger, names: Sequence[str]) -> NotFound:
+    """What to say of names of which some are not there, with the one that was probably meant."""
+    there = set(ledger.roster.names())
+    missing = [name for name in names if name not in there] or list(names)
+    close = get_close_matches(missing[0], there, n=1)
+    return NotFound(
+        several(f"there is no bot {name!r}" for name in missing),
+        cure=f"did you mean {close[0]}?" if close else "see: botswarm bot list",
+    )
 
 
 def objection(bot: Standing, verb: Verb, now: datetime, rules: Rules) -> Problem | None:

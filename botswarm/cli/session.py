@@ -185,9 +185,7 @@ def _masked(text: str) -> str:
 
 
 def _problems(error: BotswarmError) -> Sequence[Problem]:
-    return (
-        error.problems if isinstance(error, Misconfigured) else [Problem(error.cause, error.cure)]
-    )
+    return getattr(error, "problems", None) or [Problem(error.cause, error.cure)]
 
 
 def _described(error: BotswarmError) -> dict[str, object]:

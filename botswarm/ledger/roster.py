@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, Select, and_, cast, exists, func, or_, sel
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from botswarm.domain.order import OrderState
 from botswarm.ledger.bot import Bot, BotState
 from botswarm.ledger.many import AT_ONCE, parts
-from botswarm.ledger.models import BotRow, BotVersionRow, PositionRow
+from botswarm.ledger.models import BotRow, BotVersionRow, OrderRow, PositionRow
 from botswarm.ledger.session import Database
 
 
@@ -120,6 +121,36 @@ class Roster:
 
     def names(self) -> Sequence[str]:
         return self._database.read(lambda session: session.scalars(select(BotRow.name)).all())
+
+    def holding(self, names: Sequence[str]) -> Sequence[tuple[str, str, Decimal]]:
+        """Bot, symbol and quantity of those that hold something, by name."""
+
+        def work(session: Session) -> list[tuple[str, str, Decimal]]:
+            held = []
+            for part in parts(sorted(names)):
+                question = (
+                    select(PositionRow.bot, PositionRow.symbol, PositionRow.quantity)
+                    .where(PositionRow.bot.in_(part))
+                    .order_by(PositionRow.bot, PositionRow.symbol)
+                )
+                held += [(row[0], row[1], row[2]) for row in session.execute(question) if row[2]]
+            return held
+
+        return self._database.read(work)
+
+    def open_orders(self, names: Sequence[str]) -> int:
+        """How many orders of these bots are not at their end."""
+        under_way = or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value)
+
+        def work(session: Session) -> int:
+            return sum(
+                session.execute(
+                    select(func.count()).where(OrderRow.bot.in_(part), under_way)
+                ).scalar_one()
+                for part in parts(names)
+            )
+
+        return self._database.read(work)
 
     def versions(self, bot: str) -> Sequence[Version]:
         """Oldest first. A bot that nobody has changed since before versions were kept has none."""
