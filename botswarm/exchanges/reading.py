@@ -115,13 +115,12 @@ def moment_of_text(text: Any, received_ms: int) -> int:
     return _come(at_ms, received_ms)
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, most: int = TEXT_SHOWN_MAX) -> str:
     """What a person may see of it, however long or strange it is."""
-    text = value[:TEXT_SHOWN_MAX] if isinstance(value, str) else _short(value)
-    return ascii(text)
+    return ascii(value[:most] if isinstance(value, str) else _short(value, most))
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, most: int) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return "a number of very many digits"
-    return str(value)[:TEXT_SHOWN_MAX]
+    return str(value)[:most]

@@ -1,0 +1,300 @@
+"""The dialogue of one connection to Coinbase Advanced Trade's public streams."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from botswarm.domain.market import Book, Channel, Status
+from botswarm.exchanges.candles import ClosedByNext
+from botswarm.exchanges.coinbase import advanced_events, products
+from botswarm.exchanges.coinbase.books import Books
+from botswarm.exchanges.numbering import Numbering
+from botswarm.exchanges.reading import decoded, moment_of_text, shown, whole
+from botswarm.exchanges.streams import (
+    Beat,
+    Declined,
+    GoingAway,
+    Heard,
+    Skipped,
+    Stream,
+    StreamRules,
+    Subscribed,
+    Unreadable,
+    Unsubscribed,
+)
+
+RULES = StreamRules(
+    # The venue names no number; this many keep one connection's frames small and its loss bearable.
+    streams_max=200,
+    connects_max=8,
+    connects_period_s=1.0,
+    # Eight a second of all connections of one address together.
+    sends_per_s=2.0,
+    # Heartbeats come every second.
+    silence_s=10.0,
+    subscribe_within_s=5.0,
+    # The first book of a large market is the whole one.
+    frame_max_bytes=33_554_432,
+)
+CHANNELS: frozenset[Channel] = frozenset({"trade", "quote", "candle", "book", "status"})
+NAMES: Mapping[Channel, str] = {
+    "trade": "market_trades",
+    "quote": "ticker",
+    "candle": "candles",
+    "book": "level2",
+    "status": "status",
+}
+OURS: Mapping[str, Channel] = {name: channel for channel, name in NAMES.items()}
+HEARTBEATS = "heartbeats"
+BOOK_LEVELS = 10
+REPEATS_MAX = 20
+"""After so many frames with old numbers the venue counts from there."""
+SKIPPED_MAX = 100_000
+"""A number further ahead is garbled."""
+GOING = ("slow", "too big", "going away", "maintenance", "shutting down")
+"""In an error's words: what the venue ends connections for."""
+WORDS_SHOWN_MAX = 200
+
+
+class AdvancedSession:
+    def __init__(
+        self,
+        *,
+        name: str,
+        stream_url: str,
+        known: frozenset[str] = frozenset(),
+        book_levels: int = BOOK_LEVELS,
+        tells_changes: bool = False,
+    ) -> None:
+        self._name = name
+        self._url = stream_url
+        self._known = known
+        self._books = Books(name, book_levels, tells_changes=tells_changes)
+        self._candles = ClosedByNext()
+        self._numbering = Numbering()
+        self._wanted: dict[tuple[str, str], list[str]] = {}
+        """Our symbols by channel and product: BTC-USD and BTC-USDC are one product."""
+        self._taken: set[Stream] = set()
+        self._ending: set[Stream] = set()
+        self._statuses: dict[str, tuple[Any, str]] = {}
+        self._expected: int | None = None
+        self._repeats = 0
+        self._is_repeat = False
+        self._owed: list[Heard] = []
+        """What was found out from a frame that then could not be read."""
+        self._readers: Mapping[str | None, Callable[[bytes, int, int], list[Heard]]] = {
+            "market_trades": self._trades,
+            "ticker": self._quotes,
+            "candles": self._changed_candles,
+            "l2_data": self._levels,
+            "heartbeats": self._beat,
+            "status": self._changed_statuses,
+            "subscriptions": self._subscriptions,
+        }
+
+    # --- what we say --------------------------------------------------------------------------
+
+    def url(self, streams: Sequence[Stream]) -> str:
+        return self._url
+
+    def subscribe(self, streams: Sequence[Stream]) -> Sequence[str]:
+        """One message per channel is the venue's rule; heartbeats keep quiet channels open."""
+        is_first = not self._wanted
+        for stream in streams:
+            if stream.channel in NAMES:
+                symbols = self._wanted.setdefault(_place(stream), [])
+                if stream.symbol not in symbols:
+                    symbols.append(stream.symbol)
+                self._ending.discard(stream)
+            if stream.channel == "status":
+                self._statuses.pop(stream.symbol, None)  # to be told again
+        messages = _messages("subscribe", {_place(stream) for stream in streams})
+        return [_message("subscribe", HEARTBEATS, ()), *messages] if is_first else messages
+
+    def unsubscribe(self, streams: Sequence[Stream]) -> Sequence[str]:
+        gone = set()
+        for stream in streams:
+            place = _place(stream)
+            symbols = self._wanted.get(place, [])
+            if stream.symbol not in symbols:
+                continue
+            symbols.remove(stream.symbol)
+            self._ending.add(stream)
+            if not symbols:
+                gone.add(place)
+                if stream.channel == "book":
+                    self._books.forget(place[1])
+        return _messages("unsubscribe", gone)
+
+    def resync(self, stream: Stream) -> Sequence[str]:
+        channel, product = _place(stream)
+        return [
+            _message("unsubscribe", channel, (product,)),
+            _message("subscribe", channel, (product,)),
+        ]
+
+    def ping(self) -> str | None:
+        return None
+
+    def whole(self, book: Book) -> Sequence[Heard]:
+        return ()
+
+    # --- what we hear -------------------------------------------------------------------------
+
+    def read(self, frame: str | bytes, received_ms: int) -> Sequence[Heard]:
+        outer = decoded(advanced_events.envelope, frame, RULES.frame_max_bytes)
+        if outer.type == "error":
+            return self._error(outer)
+        read = self._readers.get(outer.channel)
+        if read is None and outer.channel is None:
+            raise Unreadable("wrong_shape", "a frame of no channel")
+        self._is_repeat = self._count(outer.sequence_num)
+        if read is None:
+            raise Unreadable("unknown_event", f"a frame of the channel {shown(outer.channel)}")
+        if outer.timestamp is None:
+            at_ms = received_ms
+        else:
+            at_ms = moment_of_text(outer.timestamp, received_ms)
+        heard = read(bytes(outer.events), at_ms, received_ms)
+        return heard if not self._owed else self._with_owed(heard)
+
+    def _with_owed(self, heard: list[Heard]) -> list[Heard]:
+        owed, self._owed = self._owed, []
+        return owed + heard
+
+    def _count(self, number: Any) -> bool:
+        """Whether the frame is one we have had; one that was skipped breaks every book."""
+        sequence, expected = whole(number), self._expected
+        if expected is None or sequence == expected:
+            self._expected, self._repeats = sequence + 1, 0
+            return False
+        if sequence < expected and self._repeats < REPEATS_MAX:
+            self._repeats += 1
+            return True
+        if sequence > expected + SKIPPED_MAX:
+            raise Unreadable("bad_number", f"frame {sequence} instead of {expected}")
+        if sequence > expected:
+            self._owed.append(Skipped(count=sequence - expected))
+        self._expected, self._repeats = sequence + 1, 0
+        self._owed += self._books.broken(f"frame {sequence} came instead of {expected}")
+        self._candles.forget()
+        return False
+
+    def _symbols(self, channel: str, product: str) -> Sequence[str]:
+        symbols = self._wanted.get((channel, product))
+        return symbols or (products.checked(product, self._known),)
+
+    def _trades(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        heard: list[Heard] = []
+        for told in advanced_events.trades(frame):
+            for symbol in self._symbols("market_trades", told.product_id):
+                heard.append(advanced_events.trade(told, self._name, symbol, received_ms))
+        return heard
+
+    def _quotes(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        heard: list[Heard] = []
+        for told in advanced_events.tickers(frame):
+            for symbol in self._symbols("ticker", told.product_id):
+                number = self._numbering.number(("quote", symbol), at_ms, told)
+                times = at_ms, received_ms
+                heard.append(advanced_events.quote(told, self._name, symbol, number, times))
+        return heard
+
+    def _changed_candles(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        changed = [
+            advanced_events.candle(told, self._name, symbol, at_ms, received_ms)
+            for told in advanced_events.candles(frame)
+            for symbol in self._symbols("candles", told.product_id)
+        ]
+        return [heard for candle in changed for heard in self._candles.put(candle)]
+
+    def _levels(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        """A frame is applied whole or not at all."""
+        changes = [
+            (told, self._symbols("level2", told.product_id), advanced_events.levels(told.updates))
+            for told in advanced_events.books(frame)
+        ]
+        heard: list[Heard] = []
+        for told, symbols, (bids, asks) in changes:
+            book = self._books.of(told.product_id, symbols)
+            if self._is_repeat:
+                # What came since would be undone; whoever counts repetitions counts the book.
+                heard += book.again()
+            elif told.type == "snapshot":
+                heard += book.begin(bids, asks, at_ms, received_ms)
+            else:
+                heard += book.change(bids, asks, at_ms, received_ms)
+        return heard
+
+    def _beat(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        return [Beat(exchange_ms=at_ms)]
+
+    def _changed_statuses(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        """The venue repeats the status of all products; only what is new is told."""
+        heard: list[Heard] = []
+        for told in advanced_events.statuses(frame):
+            product = products.checked(told.get("id"))
+            now = products.trading(told), products.words(told)
+            for symbol in self._wanted.get(("status", product)) or (product,):
+                if self._statuses.get(symbol) != now:
+                    self._statuses[symbol] = now
+                    heard.append(
+                        Status(
+                            venue=self._name,
+                            symbol=symbol,
+                            trading=now[0],
+                            words=now[1],
+                            exchange_ms=at_ms,
+                            received_ms=received_ms,
+                        )
+                    )
+        return heard
+
+    def _subscriptions(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        listed = {
+            Stream(symbol, OURS[channel])
+            for channel, listed in advanced_events.subscriptions(frame)
+            if channel in OURS
+            for product in listed
+            for symbol in self._symbols(channel, product)
+        }
+        new, gone = listed - self._taken, self._ending - listed
+        self._taken = (self._taken | listed) - gone
+        self._ending -= gone
+        heard: list[Heard] = [Subscribed(streams=tuple(sorted(new)))] if new else []
+        return [*heard, Unsubscribed(streams=tuple(sorted(gone)))] if gone else heard
+
+    def _error(self, outer: advanced_events.Envelope) -> Sequence[Heard]:
+        words = f"{outer.message or ''} {outer.reason or ''}".strip()
+        if any(sign in words.lower() for sign in GOING):
+            return (GoingAway(reason=shown(words, WORDS_SHOWN_MAX)),)
+        named = set(re.findall(r"[\w-]+", words))
+        streams = tuple(
+            Stream(symbol, OURS[channel])
+            for (channel, product), symbols in self._wanted.items()
+            if product in named
+            for symbol in symbols
+            if Stream(symbol, OURS[channel]) not in self._taken
+        )
+        return (Declined(streams=streams, reason=shown(words, WORDS_SHOWN_MAX)),)
+
+
+def _place(stream: Stream) -> tuple[str, str]:
+    return NAMES[stream.channel], products.streamed_as(stream.symbol)
+
+
+def _messages(method: str, places: set[tuple[str, str]]) -> list[str]:
+    by_channel: dict[str, list[str]] = {}
+    for channel, product in sorted(places):
+        by_channel.setdefault(channel, []).append(product)
+    return [_message(method, channel, listed) for channel, listed in by_channel.items()]
+
+
+def _message(method: str, channel: str, listed: Sequence[str]) -> str:
+    message: dict[str, Any] = {"type": method, "channel": channel}
+    if listed:
+        message["product_ids"] = list(listed)
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)

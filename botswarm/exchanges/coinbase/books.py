@@ -1,0 +1,155 @@
+"""Coinbase's order books: a whole one first, then absolute quantities at single prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from botswarm.domain.market import Book, Level
+from botswarm.exchanges.ladder import Ladder
+from botswarm.exchanges.numbering import Numbering
+from botswarm.exchanges.streams import Broken, Changed, Heard, Stream
+
+KEPT_MAX = 10_000
+"""Levels of a side; the venue tells all of them, also those nobody will ever reach."""
+KEPT_AFTER_CUT = 5000
+
+Levels = Sequence[Level]
+
+
+class _Side:
+    """The best part of a side, and the price down to which it is known."""
+
+    def __init__(self, levels: Levels, *, highest_first: bool) -> None:
+        self.ladder = Ladder(highest_first=highest_first, levels=levels)
+        self._highest_first = highest_first
+        self._edge: Decimal | None = None
+        self._cut()
+
+    def put(self, levels: Levels) -> None:
+        for price, quantity in levels:
+            self.ladder.put(price, quantity)
+        self._cut()
+
+    def _cut(self) -> None:
+        if len(self.ladder) > KEPT_MAX:
+            self.ladder.cut(KEPT_AFTER_CUT)
+            self._edge = self.ladder.best(KEPT_AFTER_CUT)[-1][0]
+
+    def knows(self, best: Levels, count: int) -> bool:
+        """Whether none that was cut off would stand among these."""
+        if self._edge is None:
+            return True
+        if len(best) < count:
+            return False
+        return best[-1][0] >= self._edge if self._highest_first else best[-1][0] <= self._edge
+
+
+class ProductBook:
+    """One product's; several of our symbols may be the same product to the venue."""
+
+    def __init__(self, venue: str, count: int, numbering: Numbering, tells: bool) -> None:
+        self.symbols: Sequence[str] = ()
+        self._venue = venue
+        self._count = count
+        self._numbering = numbering
+        self._tells_changes = tells
+        self._sides: tuple[_Side, _Side] | None = None
+        self._was_begun = False
+        self._last: list[Heard] = []
+
+    def begin(self, bids: Levels, asks: Levels, at_ms: int, received_ms: int) -> list[Heard]:
+        self._sides = _Side(bids, highest_first=True), _Side(asks, highest_first=False)
+        self._was_begun = True
+        return self._told(self._sides, at_ms, received_ms)
+
+    def change(self, bids: Levels, asks: Levels, at_ms: int, received_ms: int) -> list[Heard]:
+        if self._sides is None:
+            return self._without_whole(bids, asks, at_ms, received_ms)
+        self._sides[0].put(bids)
+        self._sides[1].put(asks)
+        return self._told(self._sides, at_ms, received_ms)
+
+    def broken(self, reason: str, words: str) -> list[Heard]:
+        """Nothing more is told of it until a whole one has come."""
+        if self._sides is None:
+            return []
+        self._sides, self._last = None, []
+        return self._each_broken(reason, words)
+
+    def again(self) -> list[Heard]:
+        return self._last
+
+    def _each_broken(self, reason: str, words: str) -> list[Heard]:
+        return [
+            Broken(stream=Stream(symbol, "book"), reason=reason, words=words)
+            for symbol in self.symbols
+        ]
+
+    def _without_whole(
+        self, bids: Levels, asks: Levels, at_ms: int, received_ms: int
+    ) -> list[Heard]:
+        heard: list[Heard] = []
+        if not self._was_begun:
+            self._was_begun = True
+            heard = self._each_broken("sequence", "a change came before the whole book")
+        if not self._tells_changes:
+            return heard
+        changes = tuple(bids), tuple(asks)
+        return heard + [
+            Changed(
+                venue=self._venue,
+                symbol=symbol,
+                bids=changes[0],
+                asks=changes[1],
+                sequence=self._numbering.number(symbol, at_ms, changes),
+                exchange_ms=at_ms,
+                received_ms=received_ms,
+            )
+            for symbol in self.symbols
+        ]
+
+    def _told(self, sides: tuple[_Side, _Side], at_ms: int, received_ms: int) -> list[Heard]:
+        bids, asks = (side.ladder.best(self._count) for side in sides)
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            return self.broken("crossed", f"bid {bids[0][0]}, ask {asks[0][0]}")
+        if not (sides[0].knows(bids, self._count) and sides[1].knows(asks, self._count)):
+            return self.broken("sequence", "prices have left the part of the book that is kept")
+        self._last = [
+            Book(
+                venue=self._venue,
+                symbol=symbol,
+                sequence=self._numbering.number(symbol, at_ms, (bids, asks)),
+                bids=bids,
+                asks=asks,
+                exchange_ms=at_ms,
+                received_ms=received_ms,
+            )
+            for symbol in self.symbols
+        ]
+        return self._last
+
+
+class Books:
+    """Those of one connection."""
+
+    def __init__(self, venue: str, count: int, *, tells_changes: bool) -> None:
+        self._venue = venue
+        self._count = count
+        self._tells_changes = tells_changes
+        self._numbering = Numbering()
+        self._books: dict[str, ProductBook] = {}
+
+    def of(self, product: str, symbols: Sequence[str]) -> ProductBook:
+        book = self._books.get(product)
+        if book is None:
+            book = ProductBook(self._venue, self._count, self._numbering, self._tells_changes)
+            self._books[product] = book
+        book.symbols = symbols
+        return book
+
+    def forget(self, product: str) -> None:
+        self._books.pop(product, None)
+
+    def broken(self, words: str) -> list[Heard]:
+        return [heard for book in self._books.values() for heard in book.broken("sequence", words)]
