@@ -6,24 +6,23 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from celery import signals
 
-from botswarm.bots.brakes import brakes
-from botswarm.bots.evaluation import Evaluator
-from botswarm.bots.registry import Registry
+from botswarm.bots.evaluation import Evaluator, Scene
+from botswarm.bots.floor import Floor, Result
+from botswarm.bots.muster import Muster, Strategies
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Candle
-from botswarm.errors import BotswarmError, Unreachable
+from botswarm.errors import BotswarmError, NotFound, Unreachable
 from botswarm.exchanges import registry as venues
 from botswarm.exchanges.base import MarketData
-from botswarm.ledger.bots import Stand
 from botswarm.ledger.store import Ledger
 from botswarm.market.book import MarketBook, MarketView
 from botswarm.market.consumer import Follower
@@ -40,6 +39,12 @@ logger = logging.getLogger(__name__)
 BEHIND_MAX_S = 1.0
 """How long an evaluation waits for the digest it was rung for."""
 
+INSTRUMENT_S = 60.0
+"""How long an instrument is believed: a venue may close a market, or change its steps."""
+
+on_pass: list[Callable[[Result], None]] = []
+"""Told of each pass once it is committed: for measuring."""
+
 
 @dataclass(slots=True)
 class Desk:
@@ -47,17 +52,79 @@ class Desk:
 
     ledger: Ledger
     book: MarketBook
-    evaluator: Evaluator
-    clock: Clock
+    floor: Floor
     data_age_max_s: float
-    _instruments: dict[tuple[str, str], Instrument] = field(default_factory=dict)
+    clock: Clock
+    _instruments: dict[tuple[str, str], tuple[float, Instrument]] = field(default_factory=dict)
+    _candles: dict[tuple[str, ...], tuple[Series, Candles]] = field(default_factory=dict)
 
     def instrument(self, venue: str, symbol: str) -> Instrument:
         """Raises NotFound until the feed has saved it."""
+        now = self.clock.monotonic()
         known = self._instruments.get((venue, symbol))
-        if known is None:
-            known = self._instruments[venue, symbol] = self.ledger.books.instrument(venue, symbol)
-        return known
+        if known is None or now - known[0] > INSTRUMENT_S:
+            known = now, self.ledger.books.instrument(venue, symbol)
+            self._instruments[venue, symbol] = known
+        return known[1]
+
+    def look(self, muster: Muster, wanted_sequence: int) -> Scene | None:
+        """What a market's bots want to see, of their own and of further markets."""
+        view = self.book.view(muster.venue, muster.symbol, muster.wanted)
+        if view is None:
+            return None
+        others = {
+            symbol: found
+            for symbol, wanted in muster.others.items()
+            if (found := self._other(muster, symbol, wanted)) is not None
+        }
+        return Scene(
+            market=self._market(view, wanted_sequence),
+            candles=self._shown(view, muster.symbol),
+            others=others,
+        )
+
+    def _other(
+        self, muster: Muster, symbol: str, wanted: Mapping[str, int]
+    ) -> tuple[Market, Mapping[str, Candles]] | None:
+        view = self.book.view(muster.venue, symbol, wanted)
+        if view is None:
+            return None
+        try:
+            return self._market(view, 0), self._shown(view, muster.symbol)
+        except NotFound as error:
+            # Its bots are stopped and say so; those of the market itself go on.
+            logger.warning("a further market cannot be looked at: %s", error)
+            return None
+
+    def _market(self, view: MarketView, wanted_sequence: int) -> Market:
+        return Market(
+            instrument=self.instrument(view.venue, view.symbol),
+            sequence=view.sequence,
+            trade=view.trade,
+            quote=view.quote,
+            exchange_ms=view.exchange_ms,
+            wanted_sequence=wanted_sequence,
+            data_age_max_s=self.data_age_max_s,
+        )
+
+    def _shown(self, view: MarketView, to: str) -> Mapping[str, Candles]:
+        """The very same ones until a candle closes, and with them what was computed over them.
+
+        ``to`` is the market whose bots look: those of another may want to see more, or less.
+        """
+        return {
+            timeframe: self._of((view.venue, view.symbol, timeframe, to), series)
+            for timeframe, series in view.candles.items()
+        }
+
+    def _of(self, key: tuple[str, ...], series: Series) -> Candles:
+        known = self._candles.get(key)
+        if known is not None and known[0] is series:
+            return known[1]
+        names = ("open_ms", "open", "high", "low", "close", "volume")
+        made = Candles(**{name: getattr(series, name) for name in names})
+        self._candles[key] = series, made
+        return made
 
 
 @task(EvaluateMarket)
@@ -65,57 +132,12 @@ def evaluate_market(venue: str, symbol: str, sequence: int) -> dict[str, Any] | 
     """Harmless twice and late: a bot never decides again on what it has decided on."""
     at = desk()
     at.book.wait_for(venue, symbol, sequence, BEHIND_MAX_S)
-    stands = at.ledger.bots.stands(venue, symbol)
-    view = _view(at, venue, symbol, stands)
-    if view is None or not stands:
+    done = at.floor.pass_market(venue, symbol, lambda muster: at.look(muster, sequence))
+    if done is None:
         return None
-    market = _market(at, view, sequence)
-    now = at.clock.now()
-    done = at.evaluator.evaluate(
-        stands, market, _candles(view), now, brakes=lambda bots: brakes(at.ledger, bots, now)
-    )
-    decided = at.ledger.bots.decide_many(done.decisions, now)
-    # Committed: from here on whatever fails is rung again by the sweep.
-    at.ledger.outbox.ring(decided.doorbells, ring, now)
-    _pause(at, done.pauses)
-    return {"bots": len(stands), "decided": len(decided.bots), "orders": len(decided.doorbells)}
-
-
-def _view(at: Desk, venue: str, symbol: str, stands: Sequence[Stand]) -> MarketView | None:
-    needs = at.evaluator.needs(stands)
-    return at.book.view(venue, symbol, needs, max(needs.values(), default=1))
-
-
-def _market(at: Desk, view: MarketView, wanted: int) -> Market:
-    return Market(
-        instrument=at.instrument(view.venue, view.symbol),
-        sequence=view.sequence,
-        trade=view.trade,
-        quote=view.quote,
-        exchange_ms=view.exchange_ms,
-        wanted_sequence=wanted,
-        data_age_max_s=at.data_age_max_s,
-    )
-
-
-def _candles(view: MarketView) -> Mapping[str, Candles]:
-    return {timeframe: _of(series) for timeframe, series in view.candles.items()}
-
-
-def _of(series: Series) -> Candles:
-    names = ("open_ms", "open", "high", "low", "close", "volume")
-    return Candles(**{name: getattr(series, name) for name in names})
-
-
-def _pause(at: Desk, pauses: Mapping[str, str]) -> None:
-    bots = Registry(at.ledger)
-    for name, reason in pauses.items():
-        try:
-            bots.pause(name, at.clock.now(), actor="strategy worker", reason=reason)
-            logger.error("%s is paused: %s", name, reason, extra={"bot_id": name})
-        except BotswarmError as error:
-            # Stopped or deleted by somebody meanwhile; else the next failure asks again.
-            logger.warning("%s is not paused: %s", name, error, extra={"bot_id": name})
+    for told in on_pass:
+        told(done)
+    return {"bots": done.bots, "decided": done.decided, "orders": done.orders}
 
 
 # --- what a process evaluates with ----------------------------------------------------------------
@@ -143,19 +165,26 @@ def desk_for(settings: Settings, clock: Clock) -> Desk:
     catalog = strategies.load(settings.strategies_dir)
     for source, why in catalog.broken.items():
         logger.error("strategies of %s cannot be used: %s", source, why)
-    life = timedelta(seconds=settings.limit_signal_age_max_s)
+    floor = Floor(
+        ledger,
+        Strategies(catalog),
+        Evaluator(timedelta(seconds=settings.limit_signal_age_max_s)),
+        clock,
+        lambda doorbells, now: ledger.outbox.ring(doorbells, ring, now),
+    )
+    book = MarketBook(
+        first_whole(
+            lambda *asked: ledger.candles.load(*asked[:3], limit=asked[3]),
+            _Venue(settings).candles,
+            wall_ms=lambda: int(clock.now().timestamp() * 1000),
+        )
+    )
     return Desk(
         ledger=ledger,
-        book=MarketBook(
-            first_whole(
-                lambda *asked: ledger.candles.load(*asked[:3], limit=asked[3]),
-                _Venue(settings).candles,
-                wall_ms=lambda: int(clock.now().timestamp() * 1000),
-            )
-        ),
-        evaluator=Evaluator(catalog, life),
-        clock=clock,
+        book=book,
+        floor=floor,
         data_age_max_s=settings.limit_data_age_max_s,
+        clock=clock,
     )
 
 

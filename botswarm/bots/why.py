@@ -19,7 +19,7 @@ from botswarm.ledger.store import Ledger
 
 SHOWN = 5
 SILENT_AFTER_S = 90
-"""Evaluations without news are written down every 30 s; who is silent for longer is not asked."""
+"""That a market was evaluated is written down every few seconds; who is silent is not asked."""
 STOPPED = (OrderState.REFUSED, OrderState.STALE, OrderState.REJECTED, OrderState.EXPIRED)
 
 
@@ -81,6 +81,10 @@ def explain(ledger: Ledger, name: str, now: datetime) -> Explanation:
     scopes.append(market_scope(bot.venue, bot.symbol))
     evaluation = bot.last_evaluation
     at = datetime.fromisoformat(evaluation["at"]) if evaluation else None
+    passed = ledger.stands.last_pass(bot.venue, bot.symbol)
+    if at is not None and passed is not None and bot.state is BotState.RUNNING:
+        # A pass that finds nothing new of a bot writes nothing of it.
+        at = max(at, passed.at)
     return Explanation(
         stand=stand,
         evaluation=evaluation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from botswarm.domain.market import TIMEFRAMES_S, Candle, Quote, Trade
@@ -105,30 +105,30 @@ class MarketBook:
         with self._changed:
             return self._changed.wait_for(is_there, timeout_s)
 
-    def view(
-        self, venue: str, symbol: str, timeframes: Iterable[str], history: int
-    ) -> MarketView | None:
-        """The market now, with up to ``history`` closed candles of each timeframe.
+    def view(self, venue: str, symbol: str, wanted: Mapping[str, int]) -> MarketView | None:
+        """The market now, with up to so many closed candles of each timeframe as ``wanted`` says.
 
         None where nothing was heard of it. Where the digests have not brought enough of a
         timeframe, its history is loaded first: only then does this take longer than microseconds.
         """
-        wanted = tuple(timeframes)
         with self._changed:
             market = self._markets.get((venue, symbol))
             if market is None:
                 return None
-            histories = [_history(market, timeframe, history) for timeframe in wanted]
+            histories = {
+                timeframe: _history(market, timeframe, history)
+                for timeframe, history in wanted.items()
+            }
             short = [
                 (timeframe, found)
-                for timeframe, found in zip(wanted, histories, strict=True)
-                if _wants_more(found, history, market.exchange_ms)
-                and found.may_load_at <= self._monotonic()
+                for timeframe, found in histories.items()
+                if found.may_load_at <= self._monotonic()
+                and _wants_more(found, wanted[timeframe], market.exchange_ms)
             ]
         for timeframe, found in short:
-            self._load(venue, symbol, timeframe, history, found)
+            self._load(venue, symbol, timeframe, wanted[timeframe], found)
         with self._changed:
-            return _view(venue, symbol, market, dict(zip(wanted, histories, strict=True)), history)
+            return _view(venue, symbol, market, histories, wanted)
 
     def _load(self, venue: str, symbol: str, timeframe: str, history: int, found: _History) -> None:
         if self._load_history is None:
@@ -185,7 +185,11 @@ def _is_gapped(line: Line, history: int, exchange_ms: int) -> bool:
 
 
 def _view(
-    venue: str, symbol: str, market: _Market, histories: Mapping[str, _History], history: int
+    venue: str,
+    symbol: str,
+    market: _Market,
+    histories: Mapping[str, _History],
+    wanted: Mapping[str, int],
 ) -> MarketView:
     return MarketView(
         venue=venue,
@@ -195,9 +199,11 @@ def _view(
         quote=market.quote,
         exchange_ms=market.exchange_ms,
         candles={
-            timeframe: found.line.latest(history)[0] for timeframe, found in histories.items()
+            timeframe: found.line.latest(wanted[timeframe])[0]
+            for timeframe, found in histories.items()
         },
         is_gapped=any(
-            _is_gapped(found.line, history, market.exchange_ms) for found in histories.values()
+            _is_gapped(found.line, wanted[timeframe], market.exchange_ms)
+            for timeframe, found in histories.items()
         ),
     )

@@ -46,7 +46,7 @@ class Line:
         self._open_ms: Integers = numpy.empty(0, numpy.int64)
         self._values: Floats = numpy.empty((5, 0))
         self._start = self._end = 0
-        self._cached: tuple[int, Series, bool] | None = None
+        self._cached: dict[int, tuple[Series, bool]] = {}
 
     def __len__(self) -> int:
         return self._end - self._start
@@ -66,16 +66,20 @@ class Line:
                 late.append(candle)
         if late:
             self._merge(late)
-        self._cached = None
+        self._cached.clear()
 
     def latest(self, history: int) -> tuple[Series, bool]:
-        """The last ``history`` candles, and whether candles are missing between them."""
-        if self._cached is None or self._cached[0] != history:
+        """The last ``history`` candles, and whether candles are missing between them.
+
+        The very same Series until another candle comes.
+        """
+        known = self._cached.get(history)
+        if known is None:
             start = max(self._start, self._end - history)
             series = self._series(start, self._end)
             steps = numpy.diff(series.open_ms)
-            self._cached = history, series, bool((steps != self.length_ms).any())
-        return self._cached[1], self._cached[2]
+            known = self._cached[history] = series, bool((steps != self.length_ms).any())
+        return known
 
     def _append(self, candle: Candle) -> None:
         if self._end == len(self._open_ms):

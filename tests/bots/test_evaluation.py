@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from botswarm.bots.brakes import brakes
-from botswarm.bots.evaluation import ERRORS_MAX, KEPT_ANEW_S, Evaluator
+from botswarm.bots.evaluation import ERRORS_MAX, Evaluator, Pass, Scene
+from botswarm.bots.muster import KEPT_ANEW_S, Muster, Strategies
 from botswarm.bots.registry import Registry
 from botswarm.bots.spec import BotSpec
 from botswarm.domain.fill import Fill
@@ -20,11 +21,12 @@ from botswarm.domain.order import OrderState, Side
 from botswarm.domain.permission import Approved, Refused, TradingState
 from botswarm.ledger.bots import BotState, Decided
 from botswarm.ledger.halts import SWARM, account_scope, bot_scope, market_scope
+from botswarm.ledger.stands import News
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.api import ALL, NOTHING, Candles, Decision, Strategy, View, parameter
 from botswarm.strategies.evaluate import Market
 from botswarm.strategies.registry import BUILT_IN, Catalog, Found
-from tests.strategies.values import NOW, SYMBOL, VENUE, a_market, some_candles
+from tests.strategies.values import NOW, SYMBOL, VENUE, a_market, a_quote, some_candles
 
 LIFE = timedelta(seconds=10)
 
@@ -79,17 +81,29 @@ def a_bot(ledger: Ledger, name: str, what: str = "hold") -> None:
     bots.start(name, NOW - timedelta(minutes=1), actor="test")
 
 
+def a_muster(ledger: Ledger, catalog: Catalog = CATALOG) -> Muster:
+    muster = Muster(VENUE, SYMBOL, Strategies(catalog))
+    muster.take(ledger.stands.since(VENUE, SYMBOL))
+    return muster
+
+
+def a_scene(market: Market | None = None, candles: Mapping[str, Candles] | None = None) -> Scene:
+    shown = {"1m": some_candles([100.0, 100.0])} if candles is None else candles
+    return Scene(market=market or a_market(), candles=shown)
+
+
 def a_pass(
     ledger: Ledger,
     market: Market | None = None,
     now: datetime = NOW,
     candles: Mapping[str, Candles] | None = None,
 ) -> tuple[Decided, Mapping[str, str]]:
-    evaluator = Evaluator(CATALOG, LIFE)
-    stands = ledger.bots.stands(VENUE, SYMBOL)
-    shown = {"1m": some_candles([100.0, 100.0])} if candles is None else candles
-    done = evaluator.evaluate(
-        stands, market or a_market(), shown, now, brakes=lambda bots: brakes(ledger, bots, now)
+    """As a worker makes it that has just started."""
+    done = Evaluator(LIFE).evaluate(
+        a_muster(ledger),
+        a_scene(market, candles),
+        now,
+        brakes=lambda bots: brakes(ledger, bots, now),
     )
     return ledger.bots.decide_many(done.decisions, now), done.pauses
 
@@ -133,14 +147,12 @@ def test_what_is_ready_counts_in_the_next_evaluation(ledger: Ledger) -> None:
 def test_workers_that_race_on_one_sequence_write_once(ledger: Ledger) -> None:
     for name in ("alpha", "beta", "gamma"):
         a_bot(ledger, name)
-    evaluator = Evaluator(CATALOG, LIFE)
     start = threading.Barrier(4)
     answers: list[Decided] = []
 
     def race(sequence: int) -> None:
-        stands = ledger.bots.stands(VENUE, SYMBOL)
-        shown = {"1m": some_candles([100.0, 100.0])}
-        done = evaluator.evaluate(stands, a_market(sequence=sequence), shown, NOW)
+        scene = a_scene(a_market(sequence=sequence))
+        done = Evaluator(LIFE).evaluate(a_muster(ledger), scene, NOW)
         start.wait()
         answers.append(ledger.bots.decide_many(done.decisions, NOW))
 
@@ -172,8 +184,27 @@ def test_an_unchanged_evaluation_writes_nothing_until_it_is_time_to_be_seen_aliv
 def test_a_bot_that_stops_acting_says_so_at_once(ledger: Ledger) -> None:
     a_bot(ledger, "alpha", "leave")
     a_pass(ledger)
-    a_pass(ledger, a_market(sequence=8, wanted_sequence=9), NOW + timedelta(seconds=1))
-    assert last(ledger, "alpha")["stopped"]["gate"] == "behind"
+    a_pass(ledger, a_market(sequence=8, quote=a_quote(102, 101)), NOW + timedelta(seconds=1))
+    assert last(ledger, "alpha")["stopped"]["gate"] == "crossed"
+
+
+def test_a_digest_that_comes_a_moment_late_is_not_news_and_one_that_stays_away_is(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "alpha", "leave")
+    a_pass(ledger)
+    muster, evaluator = a_muster(ledger), Evaluator(LIFE)
+
+    def behind_after(seconds: float) -> Pass:
+        market = a_market(sequence=8, wanted_sequence=9)
+        return evaluator.evaluate(muster, a_scene(market), NOW + timedelta(seconds=seconds))
+
+    assert behind_after(0.1).decisions == []
+    evaluator.evaluate(muster, a_scene(a_market(sequence=9)), NOW + timedelta(seconds=1))
+    assert behind_after(2).decisions == []
+    (said,) = behind_after(3.1).decisions
+    assert said.evaluation is not None
+    assert said.evaluation["stopped"]["gate"] == "behind"
 
 
 def test_memory_reaches_the_next_evaluation(ledger: Ledger) -> None:
@@ -226,13 +257,14 @@ def test_a_strategy_that_is_not_there_disables_its_own_bots_only(ledger: Ledger)
     a_bot(ledger, "alpha", "count")
     a_bot(ledger, "orphan")
     without = Catalog(found=CATALOG.found, broken={"mine.py": "SyntaxError"})
-    evaluator = Evaluator(without, LIFE)
     stands = [
         replace(each, bot=replace(each.bot, strategy="mine")) if each.bot.name == "orphan" else each
         for each in ledger.bots.stands(VENUE, SYMBOL)
     ]
-    assert evaluator.needs(stands) == {"1m": 2}
-    done = evaluator.evaluate(stands, a_market(), {"1m": some_candles([1.0, 1.0])}, NOW)
+    muster = Muster(VENUE, SYMBOL, Strategies(without))
+    muster.take(News(revision=9, stands=stands, ended=frozenset(), is_all=True))
+    assert muster.wanted == {"1m": 2}
+    done = Evaluator(LIFE).evaluate(muster, a_scene(), NOW)
     ledger.bots.decide_many(done.decisions, NOW)
     words = last(ledger, "orphan")["stopped"]["words"]
     assert words == "there is no strategy 'mine'; mine.py could not be loaded: SyntaxError"
@@ -271,7 +303,7 @@ def test_a_bot_orders_nothing_while_trading_is_halted_and_at_once_thereafter(
         _say(ledger, scope, TradingState.HALTED)
         now = NOW + number * timedelta(seconds=KEPT_ANEW_S)
         at_ms = int(now.timestamp() * 1000)
-        shown = {"1m": Candles(**_shifted(number * KEPT_ANEW_S))}
+        shown = {"1m": Candles(**_shifted(int(number * KEPT_ANEW_S)))}
         a_pass(ledger, a_market(sequence=number, exchange_ms=at_ms), now, shown)
         assert last(ledger, "alpha")["stopped"] == {
             "gate": "halted",
@@ -353,11 +385,10 @@ def test_bots_share_an_indicator_and_never_each_others_history(ledger: Ledger) -
         )
         Registry(ledger).create(spec, NOW, actor="test")
         Registry(ledger).start(name, NOW, actor="test")
-    evaluator = Evaluator(catalog, LIFE)
-    stands = ledger.bots.stands(VENUE, SYMBOL)
-    assert evaluator.needs(stands) == {"1m": 5}
+    muster = a_muster(ledger, catalog)
+    assert muster.wanted == {"1m": 5}
     shown = {"1m": some_candles([1.0, 2.0, 3.0, 4.0, 5.0])}
-    evaluator.evaluate(stands, a_market(), shown, NOW)
+    Evaluator(LIFE).evaluate(muster, a_scene(candles=shown), NOW)
     assert seen["a"] is seen["b"]
     assert seen["a"].close.tolist() == [3.0, 4.0, 5.0]
     assert seen["c"].close.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]

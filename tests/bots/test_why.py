@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from botswarm.bots import demo, why
-from botswarm.bots.evaluation import Evaluator
+from botswarm.bots.evaluation import Evaluator, Scene
+from botswarm.bots.muster import Muster, Strategies
 from botswarm.bots.registry import Registry
 from botswarm.bots.spec import BotSpec
 from botswarm.cli import botswarm
@@ -22,6 +23,7 @@ from botswarm.errors import BotswarmError, NotFound
 from botswarm.errors import Refused as NotAllowed
 from botswarm.ledger.bots import BotState
 from botswarm.ledger.halts import bot_scope
+from botswarm.ledger.stands import MarketPass
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.evaluate import Market
 from botswarm.strategies.registry import load
@@ -49,10 +51,10 @@ def a_bot(ledger: Ledger, name: str = "alpha", *, start: bool = True) -> None:
 
 
 def a_pass(ledger: Ledger, market: Market | None = None, now: datetime = NOW) -> None:
-    evaluator = Evaluator(CATALOG, timedelta(seconds=10))
-    stands = ledger.bots.stands(VENUE, SYMBOL)
-    candles = {"1m": some_candles(RISING)}
-    done = evaluator.evaluate(stands, market or a_market(), candles, now)
+    muster = Muster(VENUE, SYMBOL, Strategies(CATALOG))
+    muster.take(ledger.stands.since(VENUE, SYMBOL))
+    scene = Scene(market=market or a_market(), candles={"1m": some_candles(RISING)})
+    done = Evaluator(timedelta(seconds=10)).evaluate(muster, scene, now)
     ledger.bots.decide_many(done.decisions, now)
 
 
@@ -183,6 +185,13 @@ def test_a_bot_that_runs_and_is_never_asked_is_silent(ledger: Ledger) -> None:
     late = asked(ledger, seconds_later=120)
     assert late.is_silent
     assert late.answer == "alpha runs, and was last evaluated 120 s ago"
+    # Nothing new was found since; that its market is looked after is known all the same.
+    passed = MarketPass(
+        venue=VENUE, symbol=SYMBOL, at=NOW + timedelta(seconds=110), sequence=99, bots=1
+    )
+    ledger.stands.passed([passed])
+    seen = asked(ledger, seconds_later=120)
+    assert (seen.is_silent, seen.age_s) == (False, 10)
 
 
 def test_an_unknown_name_is_answered_with_the_one_that_was_meant(ledger: Ledger) -> None:

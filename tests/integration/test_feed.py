@@ -188,7 +188,7 @@ def test_digests_keep_a_book_that_shows_the_market_within_a_second(
             assert book.wait_for("simulated", symbol, sequence + 1, 5)
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            view = book.view("simulated", "BTC-USDT", ["1s", "1m"], 200)
+            view = book.view("simulated", "BTC-USDT", {"1s": 200, "1m": 200})
             assert view is not None
             assert view.trade is not None
             assert view.quote is not None

@@ -98,11 +98,11 @@ def test_a_view_joins_history_and_digests_without_a_seam() -> None:
     past = Past([candle(number) for number in range(10)])
     book = MarketBook(past)
     book.apply(digest(1, 10_500, candle(9)))
-    view = book.view("v", "A-B", ["1s"], 5)
+    view = book.view("v", "A-B", {"1s": 5})
     assert view is not None
     assert view.candles["1s"].close.tolist() == [5.0, 6.0, 7.0, 8.0, 9.0]
     book.apply(digest(2, 11_500, candle(10), candle(11)))
-    view = book.view("v", "A-B", ["1s"], 5)
+    view = book.view("v", "A-B", {"1s": 5})
     assert view is not None
     series = view.candles["1s"]
     assert series.open_ms.tolist() == [7000, 8000, 9000, 10_000, 11_000]
@@ -115,7 +115,7 @@ def test_a_view_joins_history_and_digests_without_a_seam() -> None:
 
 def test_nothing_is_known_of_a_market_nobody_spoke_of() -> None:
     book = MarketBook()
-    assert book.view("v", "A-B", ["1s"], 5) is None
+    assert book.view("v", "A-B", {"1s": 5}) is None
     assert book.sequence("v", "A-B") == 0
     assert not book.wait_for("v", "A-B", 1, 0.01)
 
@@ -184,7 +184,7 @@ def test_a_digest_without_a_quote_leaves_the_last_one_standing() -> None:
     news = MarketDigest(symbol="A-B", sequence=1, trade=None, quote=quote(10_400))
     book.apply(Digest(venue="v", sent_ms=0, markets=(news,)))
     book.apply(digest(2, 10_500))
-    view = book.view("v", "A-B", [], 1)
+    view = book.view("v", "A-B", {})
     assert view is not None
     assert (view.quote, view.exchange_ms) == (quote(10_400), 10_500)
 
@@ -305,6 +305,6 @@ def test_a_mutated_message_is_read_or_malformed(chosen: st.DataObject) -> None:
 
 
 def _view(book: MarketBook, history: int = 5) -> MarketView:
-    view = book.view("v", "A-B", ["1s"], history)
+    view = book.view("v", "A-B", {"1s": history})
     assert view is not None
     return view

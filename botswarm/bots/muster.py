@@ -1,0 +1,271 @@
+"""The running bots of one market as a process knows them, ready to be asked pass after pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal, localcontext
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+from zlib import crc32
+
+from botswarm.bots.spec import budget_of, parameters_of
+from botswarm.domain.market import TIMEFRAMES_S, Quote
+from botswarm.ledger import fold
+from botswarm.ledger.bots import NEVER, Bot, Stand
+from botswarm.ledger.stands import News
+from botswarm.strategies.api import Candles, Strategy, Trigger, wanted_history
+from botswarm.strategies.evaluate import Holding, Market, Subject
+from botswarm.strategies.origins import Origin
+from botswarm.strategies.registry import Catalog, Changes
+
+KEPT_ANEW_S = 30.0
+"""An evaluation that brings nothing new is written down this often, so that people see it live."""
+KEPT_ANEW_PER_BOT_S = 6.0
+"""The same in a market of many bots, for each of them: what is written then does not grow."""
+
+AVERAGE_STEP = Decimal("1e-12")
+
+
+class Makes(Protocol):
+    """Where a bot's strategy is got."""
+
+    def of(self, bot: Bot) -> Strategy:
+        """Raises whatever is wrong with the bot's strategy or parameters."""
+
+    def origin(self, bot: Bot) -> Origin | None:
+        """None where it is our own code, or is not there at all."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Member:
+    """One bot, with what it takes to ask it; it changes under its muster's lock only."""
+
+    bot: Bot
+    revision: int
+    problem: Exception | None = None
+    """Why it cannot be asked; it is told at each pass, where errors are counted."""
+    subject: Subject | None = None
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    """How many candles of which timeframe it must see."""
+    others: tuple[str, ...] = ()
+    trigger: Trigger = field(default_factory=Trigger.on_tick)
+    is_vectorised: bool = False
+    origin: Origin | None = None
+    """Of a stranger's code; None is ours."""
+    # what was last written down of it
+    verdict: str | None = None
+    gate: str | None = None
+    errors: int = 0
+    kept_at: float | None = None
+    # when it was last asked, in the words of its trigger
+    asked_open_ms: int = -1
+    asked_ms: int = -1
+    asked_quote: Quote | None = None
+    spread: float = 1.0
+    """Bots that were written down together are not all written down anew together."""
+
+    @property
+    def name(self) -> str:
+        return self.bot.name
+
+    @property
+    def strategy(self) -> Strategy:
+        assert self.subject is not None
+        return self.subject.strategy
+
+    def is_due(self, market: Market, candles: Mapping[str, Candles]) -> bool:
+        """Whether what it waits for has happened since it was last asked."""
+        match self.trigger.kind:
+            case "candle":
+                own = candles.get(self.bot.timeframe)
+                return own is None or not len(own) or int(own.open_ms[-1]) != self.asked_open_ms
+            case "quote":
+                return market.quote is None or not _is_same(market.quote, self.asked_quote)
+            case "timer":
+                return market.exchange_ms - self.asked_ms >= self.trigger.seconds * 1000
+            case _:
+                return True
+
+    def was_asked(self, market: Market, candles: Mapping[str, Candles]) -> None:
+        own = candles.get(self.bot.timeframe)
+        if own is not None and len(own):
+            self.asked_open_ms = int(own.open_ms[-1])
+        self.asked_ms, self.asked_quote = market.exchange_ms, market.quote
+
+    def was_kept(self, record: Mapping[str, Any]) -> None:
+        """What the ledger now says of its last evaluation."""
+        stopped = record.get("stopped")
+        self.verdict = record.get("verdict")
+        self.gate = stopped["gate"] if stopped else None
+        self.errors = int(record.get("errors") or 0)
+        self.kept_at = datetime.fromisoformat(record["at"]).timestamp()
+
+    def follow(self, before: Member) -> None:
+        """Take over what the ledger does not know of the same bot before its stand changed."""
+        if (before.bot.created_at, before.bot.version) != (self.bot.created_at, self.bot.version):
+            return
+        self.asked_open_ms, self.asked_ms = before.asked_open_ms, before.asked_ms
+        self.asked_quote = before.asked_quote
+
+
+def _is_same(quote: Quote, other: Quote | None) -> bool:
+    return other is not None and (quote.bid, quote.ask) == (other.bid, other.ask)
+
+
+def member_of(stand: Stand, makes: Makes, known: Member | None = None) -> Member:
+    """Never raises: what is wrong with a bot is its ``problem``."""
+    bot = stand.bot
+    # The last evaluation is most of what a row weighs; four of its values are all that is needed.
+    made = Member(bot=replace(bot, last_evaluation=None), revision=stand.revision)
+    made.spread = 0.5 + crc32(bot.name.encode()) % 1000 / 1000
+    if bot.last_evaluation is not None:
+        made.was_kept(bot.last_evaluation)
+        at = datetime.fromisoformat(bot.last_evaluation["at"])
+        if bot.updated_at is not None and bot.updated_at > at:
+            # Who starts a bot again after its errors gives it another chance: they count no more.
+            made.errors = 0
+    if known is not None:
+        made.follow(known)
+    try:
+        made.origin = makes.origin(bot)
+        _prepare(made, stand, makes.of(bot))
+    except Exception as error:
+        # A stranger's code, or a row that somebody wrote by hand: one bot's trouble only.
+        made.problem = error
+    return made
+
+
+def _prepare(member: Member, stand: Stand, strategy: Strategy) -> None:
+    bot, needs = stand.bot, strategy.needs()
+    own = stand.held.get(bot.symbol)
+    member.wanted = wanted_history(strategy, bot.timeframe)
+    member.others = tuple(symbol for symbol in needs.others if symbol != bot.symbol)
+    member.trigger = strategy.trigger()
+    # Strangers' code decides in a process of its own, and there one by one.
+    is_own = member.origin is None
+    member.is_vectorised = is_own and strategy.is_vectorised() and not member.others
+    member.subject = Subject(
+        bot=bot.name,
+        account=bot.account,
+        strategy=strategy,
+        timeframe=bot.timeframe,
+        budget=budget_of(bot),
+        position=stand.position,
+        orders=stand.orders,
+        memory=bot.memory,
+        average_price=_average(own),
+        others={
+            symbol: Holding(position=held.quantity, average_price=_average(held))
+            for symbol, held in stand.held.items()
+            if symbol in member.others
+        },
+    )
+
+
+def _average(held: fold.Holding | None) -> Decimal | None:
+    """What was paid for one, where something is held."""
+    if held is None or held.quantity <= 0:
+        return None
+    with localcontext(fold.EXACT):
+        return (held.cost / held.quantity).quantize(AVERAGE_STEP)
+
+
+class Muster:
+    """One market's. Hold its ``lock`` from ``take`` to the end of the pass."""
+
+    def __init__(self, venue: str, symbol: str, makes: Makes) -> None:
+        self.venue, self.symbol = venue, symbol
+        self.lock = threading.Lock()
+        self.revision = NEVER
+        self.members: dict[str, Member] = {}
+        self.changed: set[str] = set()
+        """Members that are new or other since somebody last cleared this."""
+        self.behind_since: datetime | None = None
+        self._makes = makes
+        self._wanted: dict[str, int] | None = None
+        self._others: dict[str, dict[str, int]] | None = None
+
+    def take(self, news: News) -> None:
+        self.revision = news.revision
+        if not (news.stands or news.ended or news.is_all):
+            return
+        gone = set(news.ended)
+        if news.is_all:
+            gone |= set(self.members) - {stand.bot.name for stand in news.stands}
+        for name in gone:
+            self.members.pop(name, None)
+        for stand in news.stands:
+            name = stand.bot.name
+            self.members[name] = member_of(stand, self._makes, self.members.get(name))
+        self.changed |= gone | {stand.bot.name for stand in news.stands}
+        self._wanted = self._others = None
+
+    def forget(self) -> None:
+        """Read everything anew at the next look: strategies have changed."""
+        self.revision = NEVER
+
+    @property
+    def wanted(self) -> Mapping[str, int]:
+        """How many candles of each timeframe its bots want to see of this market."""
+        if self._wanted is None:
+            self._wanted = _most(each.wanted for each in self.members.values())
+        return self._wanted
+
+    @property
+    def others(self) -> Mapping[str, Mapping[str, int]]:
+        """The same of further markets: as many of the bot's own timeframe as of its own market."""
+        if self._others is None:
+            symbols = {symbol for each in self.members.values() for symbol in each.others}
+            self._others = {
+                symbol: _most(
+                    {each.bot.timeframe: each.wanted[each.bot.timeframe]}
+                    for each in self.members.values()
+                    if symbol in each.others
+                )
+                for symbol in sorted(symbols)
+            }
+        return self._others
+
+    @property
+    def kept_anew_s(self) -> float:
+        """On average; the more bots, the more seldom each."""
+        return KEPT_ANEW_PER_BOT_S * len(self.members)
+
+
+def _most(each_wants: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    most: dict[str, int] = {}
+    for wants in each_wants:
+        for timeframe, count in wants.items():
+            if timeframe in TIMEFRAMES_S:
+                most[timeframe] = max(most.get(timeframe, 0), count)
+    return most
+
+
+class Strategies:
+    """Strategies by what was asked of them: bots that say the same share one."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._made: WeakValueDictionary[tuple[Any, ...], Strategy] = WeakValueDictionary()
+
+    def of(self, bot: Bot) -> Strategy:
+        parameters = parameters_of(bot)
+        key = (bot.strategy, *sorted((name, repr(value)) for name, value in parameters.items()))
+        made = self._made.get(key)
+        if made is None:
+            made = self.catalog.make(bot.strategy, parameters)
+            self._made[key] = made
+        return made
+
+    def origin(self, bot: Bot) -> Origin | None:
+        return None  # all code runs in this process
+
+    def refresh(self) -> Changes:
+        """What has changed since the last look; strategies that did are made anew."""
+        changes = self.catalog.refresh()
+        if changes:
+            self._made.clear()
+        return changes
