@@ -18,6 +18,7 @@ from botswarm.errors import BotswarmError, Misconfigured, Problem
 if TYPE_CHECKING:
     from botswarm.config import Configuration, Settings
 
+INDENTED_MAX = 1000
 READER_LEFT = 141  # what a shell reports for a program that SIGPIPE ended
 
 
@@ -149,7 +150,10 @@ class Session:
             self.reader_left()
 
     def _print_json(self, envelope: Mapping[str, object]) -> None:
-        self._print(json.dumps(envelope, indent=2, ensure_ascii=False, default=str))
+        data = envelope.get("data")
+        # Nobody reads thousands of entries by eye, and indenting them takes longer than all else.
+        indent = None if isinstance(data, list) and len(data) > INDENTED_MAX else 2
+        self._print(json.dumps(envelope, indent=indent, ensure_ascii=False, default=str))
 
     def _print_failure(self, error: BotswarmError) -> None:
         label = click.style(f"Error [{code_of(error)}]", fg="red", bold=True)

@@ -7,24 +7,15 @@ from collections.abc import Sequence
 
 def in_columns(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Left-aligned columns, numbers to the right; the last column may be as long as it likes."""
-    cells = [[_shown(value) for value in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(heads), *cells]) for i in range(len(heads))]
+    cells = [["-" if value is None else str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     right = [
         bool(rows) and all(isinstance(row[i], int | None) for row in rows)
         for i in range(len(heads))
     ]
-    lines = [_line(heads, widths, right)]
-    lines += [_line(line, widths, right) for line in cells]
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _line(line: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    cells = (
-        cell.rjust(width) if to_right else cell.ljust(width)
-        for cell, width, to_right in zip(line, widths, right, strict=True)
+    # One pattern for all lines: there may be ten thousand.
+    pattern = "  ".join(
+        f"{{:{'>' if to_right else '<'}{width}}}"
+        for width, to_right in zip(widths, right, strict=True)
     )
-    return "  ".join(cells).rstrip()
+    return "\n".join(pattern.format(*line).rstrip() for line in (heads, *cells))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -84,7 +86,7 @@ class Roster:
         if limit is not None:
             question = question.limit(limit)
         return self._database.read(
-            lambda session: [_line(tuple(row)) for row in session.execute(question)]
+            lambda session: [_line(tuple(row)) for row in session.connection().execute(question)]
         )
 
     def count(self, choice: Choice) -> int:
@@ -215,7 +217,7 @@ def _lines(clauses: Sequence[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
             BotRow.state,
             BotRow.reason,
             BotRow.version,
-            BotRow.tags,
+            cast(BotRow.tags, String),
             BotRow.is_shadow,
             said["verdict"].as_string(),
             said[("stopped", "gate")].as_string(),
@@ -232,9 +234,14 @@ def _lines(clauses: Sequence[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
 
 def _line(row: tuple[Any, ...]) -> Line:
     # The columns in the order of the fields; no list of tags is none, no position is nothing held.
-    values = list(row)
-    values[9], values[-1] = values[9] or (), values[-1] or Decimal(0)
+    values: tuple[Any, ...] = (*row[:9], _tags(row[9]), *row[10:-1], row[-1] or Decimal(0))
     return Line(*values)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tags(text: str | None) -> tuple[str, ...]:
+    """Ten thousand bots have few lists of tags, and the same ones."""
+    return tuple(json.loads(text) or ()) if text else ()
 
 
 def _configured() -> Select[*tuple[Any, ...]]:

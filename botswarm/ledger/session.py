@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg2
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -161,6 +160,9 @@ class Database:
         return engine
 
     def _postgresql(self) -> Engine:
+        # Not on top: commands that use SQLite start sooner without it.
+        import psycopg2
+
         engine = create_engine(
             self.url,
             json_serializer=to_json,
