@@ -12,6 +12,7 @@ import click
 
 from botswarm.cli.command import Command, Group
 from botswarm.cli.failures import NoBroker, PartsMissing
+from botswarm.cli.feed_files import normalise
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.clock import SystemClock
@@ -27,7 +28,10 @@ LISTEN_S = 1.0
 
 @click.group(cls=Group)
 def feed() -> None:
-    """Look at what the feed says."""
+    """Look at what the feed says, and at frames in files."""
+
+
+feed.add_command(normalise)
 
 
 @feed.command("prices", cls=Command)

@@ -91,6 +91,9 @@ class Broken:
     """From a small fixed set, it becomes a metric's label: "sequence", "checksum", "crossed"."""
     words: str
     """The numbers, for people."""
+    first: int | None = None
+    last: int | None = None
+    """The numbers that are missing, where the venue's rule tells them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,7 @@ class DepthBook:
             return ()  # told before
         if change.first > self._last + 1:
             words = f"the book stands at {self._last}, the next change begins at {change.first}"
-            return self._broken("sequence", words, change)
+            return self._broken("sequence", words, change, after=self._last)
         return self._apply(self._sides, change)
 
     def whole(self, book: Book) -> Sequence[Heard]:
@@ -92,20 +92,27 @@ class DepthBook:
     def _wait(self, change: Change) -> Sequence[Heard]:
         is_first = not self._waiting
         if self._waiting and change.first > self._waiting[-1].last + 1:
-            words = f"from {self._waiting[-1].last} to {change.first}, before the book was whole"
-            return self._broken("sequence", words, change)
+            last = self._waiting[-1].last
+            words = f"from {last} to {change.first}, before the book was whole"
+            return self._broken("sequence", words, change, after=last)
         if len(self._waiting) == WAITING_MAX:
             self._waiting.clear()
             is_first = True
         self._waiting.append(change)
         return (NeedsWhole(stream=self._stream),) if is_first else ()
 
-    def _broken(self, reason: str, words: str, change: Change) -> Sequence[Heard]:
+    def _broken(
+        self, reason: str, words: str, change: Change, *, after: int | None = None
+    ) -> Sequence[Heard]:
         self._sides, self._waiting = None, deque([change])
-        return (
-            Broken(stream=self._stream, reason=reason, words=words),
-            NeedsWhole(stream=self._stream),
+        broken = Broken(
+            stream=self._stream,
+            reason=reason,
+            words=words,
+            first=None if after is None else after + 1,
+            last=None if after is None else change.first - 1,
         )
+        return (broken, NeedsWhole(stream=self._stream))
 
     def _apply(self, sides: tuple[_Side, _Side], change: Change) -> Sequence[Heard]:
         bids, asks = sides

@@ -203,7 +203,8 @@ class BinanceSession:
         self._told_until[stream.symbol] = max(change.last, before or 0)
         if before is not None and change.first > before + 1:
             words = f"after {before} the next change begins at {change.first}"
-            return (Broken(stream=stream, reason="sequence", words=words), told)
+            hole = {"first": before + 1, "last": change.first - 1}
+            return (Broken(stream=stream, reason="sequence", words=words, **hole), told)
         return (told,)
 
     def _partial_book(self, name: str | None, event: Event, received_ms: int) -> Sequence[Heard]:
