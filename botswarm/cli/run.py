@@ -40,10 +40,20 @@ def _exchange_flags(command: Callback) -> Callback:
 
 @run.command("exchange")
 @_exchange_flags
+@click.option(
+    "--stream-journal",
+    "writes_streams",
+    is_flag=True,
+    help="Write down every trade told on every connection, for campaigns that compare.",
+)
 @standby.if_needed
 @click.pass_obj
-def exchange(session: Session, /, if_needed: bool, **given: str | None) -> None:
-    """Run the simulated exchange: Binance's spot protocols and a market of its own.
+def exchange(
+    session: Session, /, if_needed: bool, writes_streams: bool, **given: str | None
+) -> None:
+    """Run the simulated exchange: a market of its own, over Binance's spot protocols.
+
+    The public feeds of Coinbase and Kraken tell of the same market on paths of their own.
 
     It listens on 127.0.0.1 only, keeps its journal in the state folder and writes its address
     and keys there. A restart goes on with every balance and open order of the last run.
@@ -69,6 +79,7 @@ def exchange(session: Session, /, if_needed: bool, **given: str | None) -> None:
             port=settings.exchange_port,
             scenario=settings.exchange_scenario,
             seed=settings.exchange_seed,
+            writes_streams=writes_streams,
             limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
         )
     )

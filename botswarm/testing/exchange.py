@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from botswarm.errors import Unreachable
-from botswarm.exchanges.simulated import journal, record
+from botswarm.exchanges.simulated import journal, record, stream_journal
 from botswarm.exchanges.simulated.signatures import sign
 from botswarm.testing.servers import Server
 
@@ -51,6 +51,15 @@ class SimulatedExchangeServer(Server):
         """What it has written down, of these types or of all."""
         entries = journal.read(self.journal_path)
         return [entry for entry in entries if not types or entry["type"] in types]
+
+    @property
+    def streams_path(self) -> Path:
+        """Where it writes what its streams told, if it was started with --stream-journal."""
+        return self.state_dir / stream_journal.FILE
+
+    def streams(self, *types: str) -> list[stream_journal.Row]:
+        rows = (row for _, row in stream_journal.read(self.streams_path))
+        return [row for row in rows if not types or row["type"] in types]
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -101,6 +110,11 @@ class SimulatedExchangeServer(Server):
     def arm(self, kind: str, **wish: object) -> Reply:
         """Order a mishap; see docs/simulated-exchange.md for those there are."""
         return self.misbehaviour("POST", {"kind": kind, **wish})
+
+    def stream_counts(self) -> Any:
+        """Connections, attempts and trades as the exchange counts them now."""
+        headers = {"X-Botswarm-Secret": self.card.api_secret}
+        return self.send("GET", "/botswarm/streams", headers=headers).body
 
     def misbehaviour(self, method: str, wish: object = None, *, secret: str | None = None) -> Reply:
         headers = {"X-Botswarm-Secret": self.card.api_secret if secret is None else secret}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from botswarm.exchanges.simulated import refusal
+from botswarm.exchanges.simulated.control import Control
 from botswarm.exchanges.simulated.faults import REQUEST_FAULTS, Fault
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.journal import JournalFailed
@@ -26,8 +26,6 @@ from botswarm.exchanges.simulated.users import SUBSCRIPTIONS_MAX, UserLine
 _log = logging.getLogger(__name__)
 
 Delivery = Literal["whole", "half", "none", "garbage"]
-FAULTS_PATH: Final = "/botswarm/faults"
-SECRET_HEADER: Final = "x-botswarm-secret"  # noqa: S105 - its name, not its value
 GARBAGE: Final = b"<html><body><h1>We will be right back</h1></body></html>"
 
 
@@ -44,6 +42,7 @@ class Gateway:
         self.service = service
         self.credentials = credentials
         self.operations = Operations(service)
+        self.control = Control(service, credentials.secret)
         self._addresses: dict[str, AddressLimits] = {}
 
     def address(self, peer: str) -> AddressLimits:
@@ -55,8 +54,8 @@ class Gateway:
     # --- REST -----------------------------------------------------------------------------
 
     async def rest(self, request: Request) -> tuple[Response, Delivery]:
-        if request.path == FAULTS_PATH:
-            return self._faults(request), "whole"
+        if (answer := self.control.answer(request)) is not None:
+            return answer, "whole"
         operation = REST.get((request.method, request.path))
         if operation is None:
             return _unknown_path(request), "whole"
@@ -236,56 +235,6 @@ class Gateway:
             retry_ms = now_ms + 1000 * int(why.headers["Retry-After"])
             error["data"] = {"serverTime": now_ms, "retryAfter": retry_ms}
         return {"id": number, "status": why.status, "error": error, "rateLimits": limits}
-
-    # --- misbehaviour ---------------------------------------------------------------------
-
-    def _faults(self, request: Request) -> Response:
-        secret = request.headers.get(SECRET_HEADER, "")
-        if not hmac.compare_digest(secret.encode(), self.credentials.secret.encode()):
-            return Response.json({"code": -2015, "msg": "the secret is wrong"}, status=401)
-        faults = self.service.faults
-        if request.method == "DELETE":
-            faults.clear()
-        elif request.method == "POST":
-            try:
-                wish = json.loads(request.body or "{}")
-                if not isinstance(wish, dict):
-                    raise Refusal(-1130, "the body is a JSON object")
-                self._act(faults.arm(wish))
-            except ValueError:
-                return Response.json({"code": -1135, "msg": "the body is not JSON"}, status=400)
-            except Refusal as why:
-                return Response.json({"code": why.code, "msg": why.text}, status=400)
-        elif request.method != "GET":
-            return _unknown_path(request)
-        return Response.json(faults.described())
-
-    def _act(self, fault: Fault) -> None:
-        service = self.service
-        if fault.kind == "feed_outage":
-            service.silent_until_ms = service.now_ms() + int(fault.seconds * 1000)
-        elif fault.kind == "clock_offset":
-            service.clock_offset_ms = int(fault.seconds * 1000)
-        elif fault.kind == "disconnect_streams":
-            for connection in list(service.hub.connections):
-                connection.socket.abort()
-        elif fault.kind == "disconnect_users":
-            for line in list(service.users.lines):
-                line.socket.abort()
-        elif fault.kind == "shutdown":
-            announce_shutdown(service)
-
-
-def announce_shutdown(service: Service) -> None:
-    """As a venue does before it restarts; then every connection is closed."""
-    event = {"e": "serverShutdown", "E": service.now_ms()}
-    for connection in list(service.hub.connections):
-        combined = {"stream": "!serverShutdown", "data": event}
-        connection.socket.send_text(json.dumps(combined if connection.is_combined else event))
-        connection.socket.close(1001, "server shutdown")
-    for line in list(service.users.lines):
-        line.socket.send_text(json.dumps({"event": event}))
-        line.socket.close(1001, "server shutdown")
 
 
 def _internal_error() -> Refusal:

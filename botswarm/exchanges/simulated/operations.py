@@ -59,11 +59,22 @@ class Operations:
 
     def depth(self, parameters: Parameters) -> object:
         board = self._board(parameters)
-        return snapshot(board, parameters.limit(100, 5000))
+        limit = parameters.limit(100, 5000)
+        return snapshot(board, limit, is_stale=self.service.publisher.is_to_be_stale(board))
 
     def trades(self, parameters: Parameters) -> object:
         board, limit = self._board(parameters), parameters.limit(500, 1000)
         return [wire.public_trade(trade) for trade in list(board.tape.trades)[-limit:]]
+
+    def old_trades(self, parameters: Parameters) -> object:
+        """From an id on; without one the latest."""
+        board, limit = self._board(parameters), parameters.limit(500, 1000)
+        first = parameters.integer("fromId")
+        if first is None:
+            found = list(board.tape.trades)[-limit:]
+        else:
+            found = [trade for trade in board.tape.trades if trade.id >= first][:limit]
+        return [wire.public_trade(trade) for trade in found]
 
     def aggregates(self, parameters: Parameters) -> object:
         board, limit = self._board(parameters), parameters.limit(500, 1000)
@@ -357,6 +368,7 @@ TIME: Final = _public(Operations.time, _fixed(1))
 EXCHANGE_INFO: Final = _public(Operations.exchange_info, _fixed(20))
 DEPTH: Final = _public(Operations.depth, _by_depth)
 TRADES: Final = _public(Operations.trades, _fixed(25))
+OLD_TRADES: Final = _public(Operations.old_trades, _fixed(25))
 AGGREGATES: Final = _public(Operations.aggregates, _fixed(4))
 KLINES: Final = _public(Operations.klines, _fixed(2))
 AVERAGE_PRICE: Final = _public(Operations.average_price, _fixed(2))
@@ -381,6 +393,7 @@ REST: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/api/v3/exchangeInfo"): EXCHANGE_INFO,
     ("GET", "/api/v3/depth"): DEPTH,
     ("GET", "/api/v3/trades"): TRADES,
+    ("GET", "/api/v3/historicalTrades"): OLD_TRADES,
     ("GET", "/api/v3/aggTrades"): AGGREGATES,
     ("GET", "/api/v3/klines"): KLINES,
     ("GET", "/api/v3/avgPrice"): AVERAGE_PRICE,
@@ -406,6 +419,7 @@ WS_API: Final[Mapping[str, Operation]] = {
     "exchangeInfo": EXCHANGE_INFO,
     "depth": DEPTH,
     "trades.recent": TRADES,
+    "trades.historical": OLD_TRADES,
     "trades.aggregate": AGGREGATES,
     "klines": KLINES,
     "avgPrice": AVERAGE_PRICE,

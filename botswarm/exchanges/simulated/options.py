@@ -31,6 +31,8 @@ class ExchangeOptions:
     pong_s: float = 60.0
     lifetime_s: float = 86_400.0
     """Of a WebSocket connection."""
+    writes_streams: bool = False
+    """Write down every trade told on every connection, for campaigns that compare."""
     limits: RateLimits = field(default_factory=RateLimits)
     balances: Mapping[str, Decimal] = field(default_factory=lambda: dict(FIRST_BALANCES))
     """Of the account, where the journal does not know it yet."""

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Protocol
 
 from botswarm.domain.order import Side
 from botswarm.exchanges.simulated import wire
 from botswarm.exchanges.simulated.candles import INTERVALS_MS, Candles, Kline
 from botswarm.exchanges.simulated.exchange import Exchange, Fact, Market, Traded
+from botswarm.exchanges.simulated.matching import Level
 from botswarm.exchanges.simulated.orders import ZERO
-from botswarm.exchanges.simulated.streams import StreamHub
+from botswarm.exchanges.simulated.streams import VENUE, StreamHub
 from botswarm.exchanges.simulated.tape import PublicTrade, Tape
 
 DEPTHS = (5, 10, 20)
 FAST_MS = 100
 SLOW_MS = 1_000
 
+OTHERS = 0
+"""Marks the changes of depth that wait for the other venues' feeds."""
+STALE_S = 3
+"""How old a snapshot of the book is that is ordered to be stale."""
+
 Change = tuple[Side, Decimal]
+Best = tuple[Decimal, Decimal, Decimal, Decimal]
+"""Bid and its quantity, ask and its quantity."""
 
 
 @dataclass(slots=True)
@@ -39,10 +49,28 @@ class Board:
     tape: Tape = field(default_factory=Tape)
     best: tuple[object, ...] = ()
     depth: dict[int, DepthChanges] = field(default_factory=dict)
+    crossed: Decimal | None = None
+    """The price of a bid above the asks that was shown by order, until it is taken back."""
+    past: deque[tuple[int, list[Level], list[Level]]] = field(
+        default_factory=lambda: deque(maxlen=STALE_S + 1)
+    )
+    """The book as it was in each of the last seconds: update id, bids, asks."""
 
     @property
     def stem(self) -> str:
         return self.market.rules.symbol.lower()
+
+
+class Listener(Protocol):
+    """A feed that says the same in another venue's words."""
+
+    def on_trades(self, board: Board, trades: Sequence[PublicTrade], now_ms: int) -> None: ...
+
+    def on_quote(self, board: Board, now_ms: int) -> None: ...
+
+    def on_candle(self, board: Board, interval: str, candle: Kline, now_ms: int) -> None: ...
+
+    def on_depth(self, board: Board, changes: Sequence[Change], now_ms: int) -> None: ...
 
 
 class Publisher:
@@ -50,19 +78,21 @@ class Publisher:
         self, exchange: Exchange, candles: dict[str, Candles], hub: StreamHub, now_ms: int
     ) -> None:
         self.hub = hub
+        self.others: list[Listener] = []
         # Update numbers start at the time, so that they never fall, not even over a restart.
         self.boards = {
             symbol: Board(market, candles[symbol], now_ms)
             for symbol, market in exchange.markets.items()
         }
         for board in self.boards.values():
-            board.depth = {speed: DepthChanges(now_ms) for speed in (FAST_MS, SLOW_MS)}
+            board.depth = {speed: DepthChanges(now_ms) for speed in (OTHERS, FAST_MS, SLOW_MS)}
 
     def publish(self, facts: Iterable[Fact], now_ms: int) -> None:
         """Everything that is to be said at once of what happened at ``now_ms``."""
         # First what is over: a trade belongs to the candle of its own time.
         self.roll_candles(now_ms)
         parts: list[PublicTrade] = []
+        by_market: dict[str, list[PublicTrade]] = {}
         previous: Traded | None = None
         for fact in facts:
             if not isinstance(fact, Traded):
@@ -71,19 +101,24 @@ class Publisher:
                 self._aggregate(previous.symbol, parts, now_ms)
                 parts = []
             parts.append(self._trade(fact, now_ms))
+            by_market.setdefault(fact.symbol, []).append(parts[-1])
             previous = fact
         if previous is not None:
             self._aggregate(previous.symbol, parts, now_ms)
         for board in self.boards.values():
-            self._note_depth(board)
+            self._note_depth(board, now_ms)
+        for symbol, trades in by_market.items():
+            for other in self.others:
+                other.on_trades(self.boards[symbol], trades, now_ms)
 
     def _trade(self, fact: Traded, now_ms: int) -> PublicTrade:
         board = self.boards[fact.symbol]
         trade = board.tape.add(fact)
         board.candles.add(now_ms, trade.price, trade.quantity, trade.id, not trade.buyer_is_maker)
+        self.hub.journal.happened(fact.symbol, trade)
         name = f"{board.stem}@trade"
         if self.hub.has(name):
-            self.hub.publish(name, wire.trade_event(fact.symbol, trade, now_ms))
+            self.hub.publish(name, wire.trade_event(fact.symbol, trade, now_ms), (trade.id,))
         return trade
 
     def _aggregate(self, symbol: str, parts: list[PublicTrade], now_ms: int) -> None:
@@ -93,7 +128,7 @@ class Publisher:
         if self.hub.has(name):
             self.hub.publish(name, wire.aggregate_event(symbol, aggregate, now_ms))
 
-    def _note_depth(self, board: Board) -> None:
+    def _note_depth(self, board: Board, now_ms: int) -> None:
         book = board.market.book
         changed = [(half.side, price) for half in (book.bids, book.asks) for price in half.changed]
         if not changed:
@@ -103,9 +138,9 @@ class Publisher:
         board.update_id += len(changed)
         for waiting in board.depth.values():
             waiting.changed.update(changed)
-        self._quote(board)
+        self._quote(board, now_ms)
 
-    def _quote(self, board: Board) -> None:
+    def _quote(self, board: Board, now_ms: int) -> None:
         bids, asks = board.market.book.bids.depth(1), board.market.book.asks.depth(1)
         best = (*bids, *asks)
         if not bids or not asks or best == board.best:
@@ -113,7 +148,19 @@ class Publisher:
         board.best = best
         name = f"{board.stem}@bookTicker"
         if self.hub.has(name):
-            self.hub.publish(name, {"u": board.update_id, **quote(board)})
+            shown = quote(board)
+            if self._strikes("crossed_quote", board, "quote"):
+                shown["b"], shown["a"] = shown["a"], shown["b"]
+            self.hub.publish(name, {"u": board.update_id, **shown})
+        for other in self.others:
+            other.on_quote(board, now_ms)
+
+    def _strikes(self, kind: str, board: Board, channel: str) -> bool:
+        faults = self.hub.spoiler.faults
+        symbol = board.market.rules.symbol
+        return bool(faults.armed) and (
+            faults.take_frame(VENUE, symbol, channel, (kind,)) is not None
+        )
 
     # --- at intervals ---------------------------------------------------------------------
 
@@ -139,6 +186,8 @@ class Publisher:
             symbol = board.market.rules.symbol
             message = wire.kline_event(symbol, interval, candle, now_ms, is_closed=is_closed)
             self.hub.publish(name, message)
+        for other in self.others:
+            other.on_candle(board, interval, candle, now_ms)
 
     def show_depth(self, speed_ms: int, now_ms: int) -> None:
         for board in self.boards.values():
@@ -164,11 +213,41 @@ class Publisher:
             "s": board.market.rules.symbol,
             "U": waiting.spoken_id + 1,
             "u": board.update_id,
-            "b": _changed_levels(board, waiting, Side.BUY),
+            "b": _changed_levels(board, waiting, Side.BUY) + self._crossing(board),
             "a": _changed_levels(board, waiting, Side.SELL),
         }
         for name in names:
             self.hub.publish(name, message)
+
+    def _crossing(self, board: Board) -> list[list[str]]:
+        """A bid above the asks where one was ordered; the change after that takes it away."""
+        levels = []
+        if board.crossed is not None:
+            levels = wire.levels([(board.crossed, ZERO)])
+            board.crossed = None
+        elif self._strikes("crossed_book", board, "book") and board.market.book.asks.best:
+            board.crossed = board.market.book.asks.best + board.market.rules.tick_size
+            levels = wire.levels([(board.crossed, Decimal(1))])
+        return levels
+
+    def show_others(self, now_ms: int) -> None:
+        """To the other venues' feeds: what of the books has changed since the last time."""
+        for board in self.boards.values():
+            waiting = board.depth[OTHERS]
+            if waiting.changed:
+                changes = sorted(waiting.changed)
+                waiting.changed.clear()
+                for other in self.others:
+                    other.on_depth(board, changes, now_ms)
+
+    def is_to_be_stale(self, board: Board) -> bool:
+        return self._strikes("stale_snapshot", board, "book")
+
+    def remember_books(self) -> None:
+        """Once a second: for snapshots that are ordered to be stale."""
+        for board in self.boards.values():
+            book = board.market.book
+            board.past.append((board.update_id, book.bids.depth(1000), book.asks.depth(1000)))
 
     def show_tickers(self, now_ms: int) -> None:
         for board in self.boards.values():
@@ -194,20 +273,27 @@ def _changed_levels(board: Board, waiting: DepthChanges, side: Side) -> list[lis
     return wire.levels((price, half.totals.get(price, ZERO)) for price in prices)
 
 
-def snapshot(board: Board, limit: int) -> dict[str, object]:
+def snapshot(board: Board, limit: int, *, is_stale: bool = False) -> dict[str, object]:
     book = board.market.book
+    now = board.update_id, book.bids.depth(limit), book.asks.depth(limit)
+    number, bids, asks = board.past[0] if is_stale and board.past else now
     return {
-        "lastUpdateId": board.update_id,
-        "bids": wire.levels(book.bids.depth(limit)),
-        "asks": wire.levels(book.asks.depth(limit)),
+        "lastUpdateId": number,
+        "bids": wire.levels(bids[:limit]),
+        "asks": wire.levels(asks[:limit]),
     }
 
 
-def quote(board: Board) -> dict[str, object]:
+def best(board: Board) -> Best:
     book = board.market.book
     # Whoever takes a whole side leaves it empty until the market's next step.
     (bid, bid_quantity), *_ = book.bids.depth(1) or [(ZERO, ZERO)]
     (ask, ask_quantity), *_ = book.asks.depth(1) or [(ZERO, ZERO)]
+    return bid, bid_quantity, ask, ask_quantity
+
+
+def quote(board: Board) -> dict[str, object]:
+    bid, bid_quantity, ask, ask_quantity = best(board)
     return {
         "s": board.market.rules.symbol,
         "b": wire.amount(bid),

@@ -23,6 +23,12 @@ class ExchangeRecord:
     api_secret: str
     pid: int
     started_at: str
+    coinbase_rest_url: str = ""
+    coinbase_stream_url: str = ""
+    coinbase_exchange_rest_url: str = ""
+    coinbase_exchange_stream_url: str = ""
+    kraken_rest_url: str = ""
+    kraken_stream_url: str = ""
 
     def __repr__(self) -> str:
         return f"ExchangeRecord({self.host}:{self.port}, pid {self.pid})"

@@ -11,13 +11,17 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from botswarm.clock import SystemClock
 from botswarm.errors import Unreachable
 from botswarm.exchanges.simulated import record
-from botswarm.exchanges.simulated.gateway import Gateway, announce_shutdown
+from botswarm.exchanges.simulated.attempts import Outcome
+from botswarm.exchanges.simulated.control import announce_shutdown, lines_of, retry_headers
+from botswarm.exchanges.simulated.faults import VENUES
+from botswarm.exchanges.simulated.gateway import Delivery, Gateway
 from botswarm.exchanges.simulated.http import (
     HEAD_BYTES_MAX,
     BadRequest,
@@ -27,23 +31,20 @@ from botswarm.exchanges.simulated.http import (
     split_parameters,
 )
 from botswarm.exchanges.simulated.journal import FILE, Journal, JournalFailed
-from botswarm.exchanges.simulated.limits import (
-    CONNECTION_WINDOW_MS,
-    CONNECTIONS_PER_WINDOW,
-    Recent,
-)
+from botswarm.exchanges.simulated.kraken import KrakenFeed
 from botswarm.exchanges.simulated.market import STEP_MS
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
 from botswarm.exchanges.simulated.record import ExchangeRecord
 from botswarm.exchanges.simulated.service import Service
 from botswarm.exchanges.simulated.signatures import Credentials
-from botswarm.exchanges.simulated.streams import Line, StreamConnection
+from botswarm.exchanges.simulated.streams import VENUE, Line, StreamConnection
 from botswarm.exchanges.simulated.users import UserLine
 from botswarm.exchanges.simulated.websocket import Closed, WebSocket, encode_frame, handshake
 
 _log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
+WS_API_PATH: Final = "/ws-api/v3"
 PORT: Final = 18443
 # Below the range that outgoing connections get their ports from: a client that retries while
 # the exchange is away could be given the exchange's own port.
@@ -54,7 +55,6 @@ class Server:
     def __init__(self, service: Service, credentials: Credentials) -> None:
         self.service = service
         self.gateway = Gateway(service, credentials)
-        self._attempts: dict[str, Recent] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -87,10 +87,14 @@ class Server:
                 return
             if request is None:
                 return
+            venue, request = _venue_of(request)
             if request.wants_websocket:
-                await self._websocket(request, reader, writer)
+                await self._websocket(venue, request, reader, writer)
                 return
-            response, delivery = await self.gateway.rest(request)
+            if self.service.is_down(venue) and not request.path.startswith("/botswarm/"):
+                writer.transport.abort()
+                return
+            response, delivery = await self._rest(venue, request)
             if delivery == "none":
                 writer.transport.abort()
                 return
@@ -103,12 +107,31 @@ class Server:
                 return
             await writer.drain()
 
+    async def _rest(self, venue: str, request: Request) -> tuple[Response, Delivery]:
+        if venue == VENUE:
+            return await self.gateway.rest(request)
+        answer = self.service.feeds[venue].rest(request) if request.method == "GET" else None
+        return answer or Response.json({"message": "NotFound"}, status=404), "whole"
+
     # --- WebSockets -----------------------------------------------------------------------
 
     async def _websocket(
-        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        venue: str,
+        request: Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
-        refusal = self._objection(request)
+        if not _is_stream(venue, request.path) and request.path != WS_API_PATH:
+            refusal: Response | None = Response.json(
+                {"code": -1020, "msg": "no WebSocket lives here"}, status=404
+            )
+        else:
+            outcome = self._judge(venue, request)
+            if outcome == "refused":
+                writer.transport.abort()
+                return
+            refusal = None if outcome == "accepted" else self._too_many(venue, request, outcome)
         answer = None if refusal else handshake(request)
         if answer is None:
             refusal = refusal or Response.json(
@@ -118,30 +141,36 @@ class Server:
             return
         writer.write(answer)
         socket_ = WebSocket(reader, writer)
-        if request.path == "/ws-api/v3":
+        if request.path == WS_API_PATH:
             await self._user_line(request, socket_)
-        else:
+        elif venue == VENUE:
             await self._stream_connection(request, socket_)
+        else:
+            await self._feed_line(venue, request, socket_)
 
-    def _objection(self, request: Request) -> Response | None:
-        is_stream = request.path in ("/ws", "/stream") or request.path.startswith("/ws/")
-        if not is_stream and request.path != "/ws-api/v3":
-            return Response.json({"code": -1020, "msg": "no WebSocket lives here"}, status=404)
-        attempts = self._attempts.setdefault(
-            request.peer, Recent(CONNECTIONS_PER_WINDOW, CONNECTION_WINDOW_MS)
+    def _judge(self, venue: str, request: Request) -> Outcome:
+        service, now_ms = self.service, self.service.now_ms()
+        # An outage is one of market data: orders go on.
+        is_down = service.is_down(venue) and request.path != WS_API_PATH
+        outcome = service.attempts.judge(venue, request.peer, now_ms, is_down=is_down)
+        service.stream_journal.note(
+            "connect", now_ms, venue=venue, peer=request.peer, outcome=outcome
         )
-        if attempts.admits(self.service.now_ms()):
-            return None
+        return outcome
+
+    def _too_many(self, venue: str, request: Request, outcome: Outcome) -> Response:
+        words = "Too many connection attempts from IP; current limit is 300"
         return Response.json(
-            {"code": -1034, "msg": "Too many connection attempts from IP; current limit is 300"},
-            status=429,
-            headers={"Retry-After": str(CONNECTION_WINDOW_MS // 1000)},
+            {"code": -1034, "msg": words} if venue == VENUE else {"message": "Too Many Requests"},
+            status=418 if outcome == "banned" and venue == VENUE else 429,
+            headers=retry_headers(self.service, venue, request.peer, outcome),
         )
 
     async def _stream_connection(self, request: Request, socket_: WebSocket) -> None:
         hub = self.service.hub
         is_combined = request.path == "/stream"
         line = StreamConnection(hub, socket_, time.monotonic(), is_combined=is_combined)
+        line.number, line.peer = self.service.next_connection(), request.peer
         socket_.on_frame = lambda: line.counted(self.service.now_ms())
         hub.connections.add(line)
         try:
@@ -150,6 +179,25 @@ class Server:
                 line.on_message(await socket_.receive())
         finally:
             hub.leave(line)
+            self._ended(line)
+
+    async def _feed_line(self, venue: str, request: Request, socket_: WebSocket) -> None:
+        feed = self.service.feeds[venue]
+        line = feed.open(socket_, time.monotonic())
+        line.number, line.peer = self.service.next_connection(), request.peer
+        try:
+            feed.greet(line)
+            while not socket_.is_closing:
+                feed.receive(line, await socket_.receive())
+        finally:
+            feed.leave(line)
+            self._ended(line)
+
+    def _ended(self, line: Line) -> None:
+        service = self.service
+        service.stream_journal.note(
+            "end", service.now_ms(), venue=line.venue, peer=line.peer, connection=line.number
+        )
 
     async def _user_line(self, request: Request, socket_: WebSocket) -> None:
         line = UserLine(socket_, time.monotonic())
@@ -188,19 +236,19 @@ class Server:
         while True:
             await asyncio.sleep((STEP_MS - self.service.now_ms() % STEP_MS + 1) / 1000)
             self.service.step()
+            self.gateway.control.step()
 
     async def keep_lines(self) -> None:
         options = self.service.options
-        period_s = min(1.0, options.ping_s / 4, options.lifetime_s / 4)
         while True:
-            await asyncio.sleep(period_s)
-            lines: list[Line] = [*self.service.hub.connections, *self.service.users.lines]
-            for line in lines:
+            lifetime_s = self.service.lifetime_s
+            await asyncio.sleep(min(1.0, options.ping_s / 4, lifetime_s / 4))
+            for line in list(lines_of(self.service)):
                 line.keep_alive(
                     time.monotonic(),
                     ping_s=options.ping_s,
                     pong_s=options.pong_s,
-                    lifetime_s=options.lifetime_s,
+                    lifetime_s=lifetime_s,
                 )
 
     async def say_goodbye(self) -> None:
@@ -209,6 +257,20 @@ class Server:
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+
+
+def _venue_of(request: Request) -> tuple[str, Request]:
+    """Whose door it is, and the request as that venue sees it."""
+    first, _, rest = request.path.removeprefix("/").partition("/")
+    if first in VENUES and first != VENUE:
+        return first, replace(request, path=f"/{rest}")
+    return VENUE, request
+
+
+def _is_stream(venue: str, path: str) -> bool:
+    if venue == VENUE:
+        return path in ("/ws", "/stream") or path.startswith("/ws/")
+    return path == ("/v2" if venue == KrakenFeed.name else "/")
 
 
 def _wanted_streams(request: Request) -> list[str]:
@@ -267,7 +329,13 @@ def _card(port: int, credentials: Credentials) -> ExchangeRecord:
         port=port,
         rest_url=f"http://{HOST}:{port}",
         stream_url=f"ws://{HOST}:{port}",
-        ws_api_url=f"ws://{HOST}:{port}/ws-api/v3",
+        ws_api_url=f"ws://{HOST}:{port}{WS_API_PATH}",
+        coinbase_rest_url=f"http://{HOST}:{port}/coinbase",
+        coinbase_stream_url=f"ws://{HOST}:{port}/coinbase",
+        coinbase_exchange_rest_url=f"http://{HOST}:{port}/coinbase-exchange",
+        coinbase_exchange_stream_url=f"ws://{HOST}:{port}/coinbase-exchange",
+        kraken_rest_url=f"http://{HOST}:{port}/kraken",
+        kraken_stream_url=f"ws://{HOST}:{port}/kraken/v2",
         api_key=credentials.key,
         api_secret=credentials.secret,
         pid=os.getpid(),

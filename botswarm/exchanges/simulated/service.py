@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Final
 
 from botswarm.clock import Clock
-from botswarm.exchanges.simulated import history
+from botswarm.exchanges.simulated import history, stream_journal
 from botswarm.exchanges.simulated.accounts import Fees
+from botswarm.exchanges.simulated.attempts import Attempts
 from botswarm.exchanges.simulated.candles import Candles
+from botswarm.exchanges.simulated.coinbase import CoinbaseFeed
+from botswarm.exchanges.simulated.coinbase_exchange import CoinbaseExchangeFeed
 from botswarm.exchanges.simulated.exchange import Fact, Traded, is_customer
 from botswarm.exchanges.simulated.faults import Faults
+from botswarm.exchanges.simulated.feeds import Feed, Stage
 from botswarm.exchanges.simulated.journal import Entry, Journal, last_start, read
+from botswarm.exchanges.simulated.kraken import KrakenFeed
 from botswarm.exchanges.simulated.limits import OrderLimits
 from botswarm.exchanges.simulated.market import LISTINGS, STEP_MS, SyntheticMarket
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
 from botswarm.exchanges.simulated.orders import NewOrder
 from botswarm.exchanges.simulated.publisher import FAST_MS, SLOW_MS, Publisher
+from botswarm.exchanges.simulated.random_streams import RandomStreams
 from botswarm.exchanges.simulated.refusal import Refusal
-from botswarm.exchanges.simulated.streams import StreamHub
+from botswarm.exchanges.simulated.stream_faults import Spoiler
+from botswarm.exchanges.simulated.streams import Line, StreamHub
 from botswarm.exchanges.simulated.users import UserData
 
 IDS_RESERVED: Final = 5_000
@@ -33,8 +40,15 @@ class Service:
         self.journal = journal
         self.clock = clock
         self.clock_offset_ms = 0
+        self.lifetime_s = options.lifetime_s
         self.faults = Faults()
-        self.hub = StreamHub()
+        self.attempts = Attempts()
+        self.down_until_ms: dict[str, int] = {}
+        """Venues whose market data cannot be reached until then."""
+        self.random_streams: RandomStreams | None = None
+        journal_path = options.state_dir / stream_journal.FILE if options.writes_streams else None
+        self.stream_journal = stream_journal.StreamJournal(journal_path)
+        self.hub = StreamHub(Spoiler(self.faults), self.stream_journal)
         self.order_limits = OrderLimits(options.limits)
         self.fees = Fees()
         self.silent_until_ms = 0
@@ -51,6 +65,9 @@ class Service:
         self.exchange = self.market.exchange
         self.users = UserData(self.exchange, self.faults)
         self.publisher = self._publisher(now_ms)
+        self.feeds = self._feeds()
+        self.publisher.others.extend(self.feeds.values())
+        self._last_connection = 0
         self._open(epoch_ms, now_ms)
 
     def now_ms(self) -> int:
@@ -73,6 +90,31 @@ class Service:
             for symbol, line in self.market.lines.items()
         }
         return Publisher(self.exchange, candles, self.hub, now_ms)
+
+    def _feeds(self) -> dict[str, Feed]:
+        """Of the venues that are not Binance, by name."""
+        stage = Stage(
+            boards=self.publisher.boards,
+            now_ms=self.now_ms,
+            is_silent=lambda: self.hub.is_silent,
+            spoiler=self.hub.spoiler,
+            journal=self.stream_journal,
+        )
+        kinds: tuple[type[Feed], ...] = (CoinbaseFeed, CoinbaseExchangeFeed, KrakenFeed)
+        return {kind.name: kind(stage) for kind in kinds}
+
+    def stream_lines(self) -> Iterator[Line]:
+        """Every market-data connection, of all venues."""
+        yield from list(self.hub.connections)
+        for feed in self.feeds.values():
+            yield from list(feed.lines)
+
+    def next_connection(self) -> int:
+        self._last_connection += 1
+        return self._last_connection
+
+    def is_down(self, venue: str) -> bool:
+        return self.now_ms() < self.down_until_ms.get(venue, 0)
 
     def _open(self, epoch_ms: int, now_ms: int) -> None:
         entries = read(self.journal.path)
@@ -113,6 +155,7 @@ class Service:
         """After a clean end no number is skipped."""
         self._note_ids(ahead=0)
         self.journal.write([self.reserved.entry("stop", self.now_ms())])
+        self.stream_journal.close(self.now_ms())
 
     # --- facts ----------------------------------------------------------------------------
 
@@ -124,7 +167,7 @@ class Service:
                 self._count_first_fills(fact, now_ms)
         self.publisher.publish(facts, now_ms)
         self.users.publish(facts, now_ms)
-        self.hub.flush()
+        self._flush()
 
     def reject(self, request: NewOrder, why: Refusal) -> None:
         self.journal.write([history.rejection(request, why, self.now_ms())])
@@ -171,4 +214,15 @@ class Service:
             self.publisher.show_depth(SLOW_MS, now_ms)
             self.publisher.show_candles(now_ms)
             self.publisher.show_tickers(now_ms)
+            self.publisher.remember_books()
+            for feed in self.feeds.values():
+                feed.on_second(now_ms)
+            self.stream_journal.flush(now_ms)
+        if not self.hub.is_silent:
+            self.publisher.show_others(now_ms)
+        self._flush()
+
+    def _flush(self) -> None:
         self.hub.flush()
+        for feed in self.feeds.values():
+            feed.flush()

@@ -8,18 +8,31 @@ import secrets
 from collections.abc import Iterable
 from typing import Any, Final
 
+from botswarm.exchanges.simulated.faults import Faults
 from botswarm.exchanges.simulated.limits import (
     MESSAGES_PER_SECOND,
     STREAMS_PER_CONNECTION,
     Recent,
 )
+from botswarm.exchanges.simulated.stream_faults import Spoiler
+from botswarm.exchanges.simulated.stream_journal import StreamJournal
 from botswarm.exchanges.simulated.websocket import POLICY_VIOLATION, WebSocket, encode_frame
 
 METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 
+VENUE: Final = "binance"
+CHANNEL_OF: Final = {"trade": "trade", "aggTrade": "trade", "bookTicker": "quote"}
+
+
 class Line:
     """A WebSocket that is kept alive: pings, their answers, its age."""
+
+    venue = VENUE
+    number = 0
+    """Of the connection, since the exchange started."""
+    peer = ""
+    sends_pings = True
 
     def __init__(self, socket: WebSocket, now_s: float) -> None:
         self.socket = socket
@@ -37,11 +50,13 @@ class Line:
 
     def keep_alive(self, now_s: float, *, ping_s: float, pong_s: float, lifetime_s: float) -> None:
         self._now_s = now_s
+        if self.socket.is_mute:
+            return
         if now_s - self.opened_s >= lifetime_s:
             self.socket.close(1008, "connection lifetime is over")
         elif self._payload and now_s - self.answered_s >= pong_s:
             self.socket.close(1008, "Pong timeout")
-        elif now_s - self.pinged_s >= ping_s:
+        elif self.sends_pings and now_s - self.pinged_s >= ping_s:
             self.pinged_s = now_s
             self._payload = secrets.token_hex(8).encode()
             self.socket.ping(self._payload)
@@ -135,7 +150,11 @@ def _error(code: int, text: str, number: object = None) -> dict[str, Any]:
 
 
 class StreamHub:
-    def __init__(self) -> None:
+    def __init__(
+        self, spoiler: Spoiler | None = None, journal: StreamJournal | None = None
+    ) -> None:
+        self.spoiler = spoiler or Spoiler(Faults())
+        self.journal = journal or StreamJournal(None)
         self.connections: set[StreamConnection] = set()
         self._listeners: dict[str, set[StreamConnection]] = {}
         self._waiting: set[StreamConnection] = set()
@@ -160,12 +179,19 @@ class StreamHub:
     def has(self, name: str) -> bool:
         return name in self._listeners
 
-    def publish(self, name: str, message: object) -> None:
+    def publish(self, name: str, message: object, ids: tuple[int, ...] = ()) -> None:
         """Encoded at most twice, however many listen; sent by the next ``flush``."""
         if self.is_silent:
             return
-        raw = combined = b""
         text = json.dumps(message, separators=(",", ":"))
+        stem, _, kind = name.partition("@")
+        symbol, channel = stem.upper(), _channel(kind)
+        for shown in self.spoiler.pass_on(VENUE, symbol, channel, text, ids):
+            if not shown.is_lost:
+                self._send(name, symbol, shown.text, shown.ids)
+
+    def _send(self, name: str, symbol: str, text: str, ids: tuple[int, ...]) -> None:
+        raw = combined = b""
         for connection in self._listeners.get(name, ()):
             if connection.is_combined:
                 combined = combined or encode_frame(
@@ -176,6 +202,8 @@ class StreamHub:
                 raw = raw or encode_frame(text.encode())
                 connection.outbox.append(raw)
             self._waiting.add(connection)
+            if ids and connection.socket.can_send:
+                self.journal.told(VENUE, connection.number, connection.peer, symbol, ids)
 
     def flush(self) -> None:
         """One write for each connection, whatever happened since the last."""
@@ -183,3 +211,11 @@ class StreamHub:
             connection.socket.send(b"".join(connection.outbox))
             connection.outbox.clear()
         self._waiting.clear()
+
+
+def _channel(kind: str) -> str:
+    if kind.startswith("depth"):
+        return "book"
+    if kind.startswith("kline"):
+        return "candle"
+    return CHANNEL_OF.get(kind, "other")

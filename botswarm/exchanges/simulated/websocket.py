@@ -20,6 +20,8 @@ MESSAGE_BYTES_MAX: Final = 256 * 1024
 BEHIND_BYTES_MAX: Final = 16 * 1024 * 1024
 """A reader this far behind is cut off, as every exchange does."""
 
+TRICKLE_S: Final = 0.1
+
 NORMAL: Final = 1000
 PROTOCOL_ERROR: Final = 1002
 POLICY_VIOLATION: Final = 1008
@@ -63,19 +65,44 @@ class WebSocket:
         self.on_pong: Callable[[bytes], None] = lambda payload: None
         self.on_frame: Callable[[], None] = lambda: None
         """Called for every frame that comes in, of whatever kind."""
+        self.is_mute = False
+        """Half open: nothing leaves and what comes is not looked at, but the line stands."""
+        self.answers_pings = True
+        self._slow: bytearray | None = None
 
     @property
     def is_closing(self) -> bool:
         return self._is_closing or self._writer.is_closing()
 
+    @property
+    def can_send(self) -> bool:
+        return not self.is_closing and not self.is_mute
+
     def send(self, frames: bytes) -> None:
         """Frames, encoded already; never waits."""
-        if self.is_closing:
+        if not self.can_send:
+            return
+        if self._slow is not None:
+            self._slow += frames
             return
         if self._writer.transport.get_write_buffer_size() > BEHIND_BYTES_MAX:
             self.abort()
             return
         self._writer.write(frames)
+
+    async def trickle(self, bytes_per_s: int, seconds: float) -> None:
+        """Send a few bytes at a time for so long, then all that has gathered."""
+        if self._slow is not None:
+            return
+        self._slow, left = bytearray(), seconds
+        while left > 0 and not self.is_closing:
+            count = max(1, int(bytes_per_s * TRICKLE_S))
+            self._writer.write(bytes(self._slow[:count]))
+            del self._slow[:count]
+            await asyncio.sleep(TRICKLE_S)
+            left -= TRICKLE_S
+        rest, self._slow = bytes(self._slow), None
+        self.send(rest)
 
     def send_text(self, text: str) -> None:
         self.send(encode_frame(text.encode()))
@@ -85,6 +112,8 @@ class WebSocket:
 
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye and hang up; an answer to it is not waited for."""
+        if self.is_mute:
+            return
         self.send(encode_frame(struct.pack("!H", code) + reason.encode()[:120], CLOSE))
         self._is_closing = True
         self._writer.close()
@@ -99,9 +128,12 @@ class WebSocket:
         parts: list[bytes] = []
         while True:
             final, opcode, payload = await self._frame()
+            if self.is_mute:
+                continue
             self.on_frame()
             if opcode == PING:
-                self.send(encode_frame(payload, PONG))
+                if self.answers_pings:
+                    self.send(encode_frame(payload, PONG))
             elif opcode == PONG:
                 self.on_pong(payload)
             elif opcode == CLOSE:
