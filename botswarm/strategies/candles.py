@@ -55,7 +55,8 @@ class Candles:
         known: Candles | None = self._known.get(("latest", count))
         if known is None:
             names = ("open_ms", "open", "high", "low", "close", "volume")
-            known = Candles(**{name: getattr(self, name)[-count:] for name in names})
+            start = len(self.close) - count
+            known = Candles(**{name: getattr(self, name)[start:] for name in names})
             self._known["latest", count] = known
         return known
 
@@ -88,13 +89,20 @@ class Candles:
     # --- bands ------------------------------------------------------------------------------------
 
     def bollinger(self, length: int, width: float) -> Bands:
-        return self._once(indicators.bollinger, ("close",), length, width)
+        # Bots with other widths share the average and the deviation.
+        middle, deviation = self.sma(length), self.stddev(length)
+        return self._kept(
+            ("bollinger", length, width), lambda: indicators.around(middle, deviation, width)
+        )
 
     def donchian(self, length: int) -> Bands:
         return self._once(indicators.donchian, ("high", "low"), length)
 
     def keltner(self, length: int, width: float) -> Bands:
-        return self._once(indicators.keltner, HLC, length, width)
+        middle, range_ = self.ema(length), self.atr(length)
+        return self._kept(
+            ("keltner", length, width), lambda: indicators.around(middle, range_, width)
+        )
 
     def supertrend(self, length: int, width: float) -> SupertrendLines:
         return self._once(indicators.supertrend, HLC, length, width)
@@ -140,10 +148,30 @@ class Candles:
 
     def _once(self, compute: Callable[..., Found], columns: tuple[str, ...], *given: Any) -> Found:
         known: Found | None = self._known.get((compute, given))
+        if known is not None:
+            return known
+        return self._kept(
+            (compute, given), lambda: compute(*(getattr(self, name) for name in columns), *given)
+        )
+
+    def _kept(self, key: tuple[Any, ...], compute: Callable[[], Found]) -> Found:
+        known: Found | None = self._known.get(key)
         if known is None:
-            known = compute(*(getattr(self, name) for name in columns), *given)
+            known = compute()
             lines: Any = known if isinstance(known, tuple) else (known,)
             for line in lines:
                 line.flags.writeable = False
-            self._known[compute, given] = known
+            self._known[key] = known
         return known
+
+
+_NO_NUMBERS = numpy.empty(0)
+NONE = Candles(
+    open_ms=numpy.empty(0, numpy.int64),
+    open=_NO_NUMBERS,
+    high=_NO_NUMBERS,
+    low=_NO_NUMBERS,
+    close=_NO_NUMBERS,
+    volume=_NO_NUMBERS,
+)
+"""For who asks for none."""

@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 from botswarm.domain.market import Book
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.strategies.api import Candles, Decision, Other, View, Wish, wanted_history
+from botswarm.strategies.candles import NONE
 from botswarm.strategies.gates import CLOSING_TIME_MS, data_age_ms, objection, unfit
 from botswarm.strategies.reasons import record
 from botswarm.strategies.sizing import TOLERANCE, Place, sized
@@ -98,9 +99,8 @@ def view_of(
     assert quote is not None
     symbol = market.instrument.symbol
     cuts = {
-        timeframe: found.latest(wanted)
+        timeframe: (series.get(timeframe) or NONE).latest(wanted)
         for timeframe, wanted in wanted_history(strategy, subject.timeframe).items()
-        if (found := series.get(timeframe)) is not None
     }
     needs = strategy.needs()
     own = tuple(order for order in subject.orders if order.symbol == symbol)
@@ -127,11 +127,10 @@ def _other(symbol: str, other: Neighbour, subject: Subject) -> Other:
     trade, quote = other.market.trade, other.market.quote
     assert trade is not None
     assert quote is not None
-    assert other.candles is not None
     held = subject.others.get(symbol, Holding())
     return Other(
         symbol=symbol,
-        candles=other.candles.latest(subject.strategy.history),
+        candles=(other.candles or NONE).latest(subject.strategy.history),
         trade=trade,
         quote=quote,
         position=held.position,

@@ -83,12 +83,12 @@ def _neighbour(other: Neighbour, subject: Subject, now: datetime) -> Stop | None
 
 
 def _short(candles: Candles | None, wanted: int, timeframe: str, exchange_ms: int) -> Stop | None:
+    if wanted == 0:
+        return None
     has = 0 if candles is None else min(len(candles), wanted)
     if candles is None or has < wanted:
         words = f"{has} of the {wanted} closed candles it needs are known"
         return Stop(gate="history", words=words)
-    if has == 0:
-        return None
     length_ms = TIMEFRAMES_S[timeframe] * 1000
     first, last = int(candles.open_ms[-has]), int(candles.open_ms[-1])
     # They rise without repeating, so as many as fit between first and last are all there are.

@@ -14,13 +14,24 @@ from typing import Any
 from botswarm.errors import BotswarmError, NotFound, Problem
 from botswarm.strategies import origins
 from botswarm.strategies.api import Strategy, Value
+from botswarm.strategies.bollinger import BollingerReversion
+from botswarm.strategies.breakout import Breakout
+from botswarm.strategies.dca import Dca
 from botswarm.strategies.grid import Grid
+from botswarm.strategies.macd_trend import MacdTrend
+from botswarm.strategies.market_maker import MarketMaker
 from botswarm.strategies.origins import GROUP, Kind, Origin, Unusable, kinds_of
+from botswarm.strategies.pairs import Pairs
 from botswarm.strategies.probe import probe
+from botswarm.strategies.rebalance import Rebalance
 from botswarm.strategies.rsi_reversion import RsiReversion
 from botswarm.strategies.sma_cross import SmaCross
+from botswarm.strategies.supertrend import Supertrend
 
-BUILT_IN: tuple[type[Strategy], ...] = (SmaCross, RsiReversion, Grid)
+BUILT_IN: tuple[type[Strategy], ...] = (
+    *(SmaCross, MacdTrend, Supertrend, RsiReversion, BollingerReversion, Breakout),
+    *(Grid, MarketMaker, Dca, Pairs, Rebalance),
+)
 LOOK_EVERY_S = 1.0
 """Files are looked at no more often than this, however often ``refresh`` is called."""
 

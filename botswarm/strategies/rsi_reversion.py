@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy, View, parameter
+import numpy
+
+from botswarm.strategies.api import (
+    ALL,
+    NOTHING,
+    Decision,
+    Many,
+    Outcomes,
+    Rule,
+    Strategy,
+    View,
+    above,
+    below,
+    parameter,
+)
+from botswarm.strategies.many import KEEP
+
+IN = "in: the market was sold too hard"
+OUT = "out: the market was bought too hard"
+STAYS = "stays: the RSI is between its bounds"
 
 
 class RsiReversion(Strategy, name="rsi-reversion"):
@@ -37,24 +56,29 @@ class RsiReversion(Strategy, name="rsi-reversion"):
     def decide(self, view: View) -> Decision:
         rsi = float(view.candles.rsi(self.length)[-1])
         low, high = float(self.enter_below), float(self.leave_above)
-        shown = {"rsi": rsi}
+        enters, leaves = below("RSI", rsi, low), above("RSI", rsi, high)
         if rsi < low:
-            return Decision(
-                verdict="in: the market was sold too hard",
-                indicators=shown,
-                nearest=f"to leave: RSI {rsi:.1f}, needs > {high:g}",
-                target=ALL,
-            )
+            return self._decision(IN, rsi, f"to leave: RSI {rsi:.1f}, needs > {high:g}", leaves)
         if rsi > high:
-            return Decision(
-                verdict="out: the market was bought too hard",
-                indicators=shown,
-                nearest=f"to enter: RSI {rsi:.1f}, needs < {low:g}",
-                target=NOTHING,
-            )
-        wait = f"to leave: RSI {rsi:.1f}, needs > {high:g}"
-        if view.position <= 0:
-            wait = f"to enter: RSI {rsi:.1f}, needs < {low:g}"
+            return self._decision(OUT, rsi, f"to enter: RSI {rsi:.1f}, needs < {low:g}", enters)
+        if view.position > 0:
+            return self._decision(STAYS, rsi, f"to leave: RSI {rsi:.1f}, needs > {high:g}", leaves)
+        return self._decision(STAYS, rsi, f"to enter: RSI {rsi:.1f}, needs < {low:g}", enters)
+
+    def _decision(self, verdict: str, rsi: float, nearest: str, rule: Rule) -> Decision:
         return Decision(
-            verdict="stays: the RSI is between its bounds", indicators=shown, nearest=wait
+            verdict=verdict,
+            indicators={"rsi": rsi},
+            nearest=nearest,
+            target={IN: ALL, OUT: NOTHING}.get(verdict),
+            rules=[rule],
+        )
+
+    @classmethod
+    def decide_many(cls, many: Many) -> Outcomes:
+        rsi = many.last("rsi", "length")
+        low, high = many.parameter("enter_below"), many.parameter("leave_above")
+        code = numpy.where(rsi < low, 0, numpy.where(rsi > high, 1, 2))
+        return Outcomes(
+            verdict=code, verdicts=(IN, OUT, STAYS), target=numpy.array([1.0, 0.0, KEEP])[code]
         )

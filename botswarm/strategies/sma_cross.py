@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy, View, parameter
+import numpy
+
+from botswarm.strategies.api import (
+    ALL,
+    NOTHING,
+    Decision,
+    Many,
+    Outcomes,
+    Strategy,
+    View,
+    above,
+    below,
+    parameter,
+)
+from botswarm.strategies.many import KEEP
+
+IN = "in: the fast average is above the slow one"
+OUT = "out: the fast average is below the slow one"
+STAYS = "stays: the averages are too close to each other"
 
 
 class SmaCross(Strategy, name="sma-cross"):
@@ -31,25 +49,39 @@ class SmaCross(Strategy, name="sma-cross"):
         fast = float(view.candles.sma(self.fast)[-1])
         slow = float(view.candles.sma(self.slow)[-1])
         margin = slow * float(self.margin_percent) / 100
-        above = fast - slow
-        shown = {"fast": fast, "slow": slow, "above": above}
-        if abs(above) <= margin:
+        ahead = fast - slow
+        shown = {"fast": fast, "slow": slow, "above": ahead}
+        enters, leaves = above("fast", fast, slow + margin), below("fast", fast, slow - margin)
+        if abs(ahead) <= margin:
             return Decision(
-                verdict="stays: the averages are too close to each other",
+                verdict=STAYS,
                 indicators=shown,
-                nearest=f"fast {fast:.8g} is {abs(above):.3g} from slow {slow:.8g}, "
+                nearest=f"fast {fast:.8g} is {abs(ahead):.3g} from slow {slow:.8g}, "
                 f"needs more than {margin:.3g}",
+                rules=[enters, leaves],
             )
-        if above > 0:
+        if ahead > 0:
             return Decision(
-                verdict="in: the fast average is above the slow one",
+                verdict=IN,
                 indicators=shown,
-                nearest=f"to leave: fast {fast:.8g} is {above:.3g} above slow {slow:.8g}",
+                nearest=f"to leave: fast {fast:.8g} is {ahead:.3g} above slow {slow:.8g}",
                 target=ALL,
+                rules=[leaves],
             )
         return Decision(
-            verdict="out: the fast average is below the slow one",
+            verdict=OUT,
             indicators=shown,
-            nearest=f"to enter: fast {fast:.8g} is {-above:.3g} below slow {slow:.8g}",
+            nearest=f"to enter: fast {fast:.8g} is {-ahead:.3g} below slow {slow:.8g}",
             target=NOTHING,
+            rules=[enters],
+        )
+
+    @classmethod
+    def decide_many(cls, many: Many) -> Outcomes:
+        fast, slow = many.last("sma", "fast"), many.last("sma", "slow")
+        margin = slow * many.parameter("margin_percent") / 100
+        ahead = fast - slow
+        code = numpy.where(numpy.abs(ahead) <= margin, 2, numpy.where(ahead > 0, 0, 1))
+        return Outcomes(
+            verdict=code, verdicts=(IN, OUT, STAYS), target=numpy.array([1.0, 0.0, KEEP])[code]
         )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
+import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botswarm.domain.order import Side
-from botswarm.strategies.api import ALL, NOTHING, Decision, Strategy
+from botswarm.strategies.api import ALL, NOTHING, Decision, Other, Strategy, View
 from botswarm.strategies.grid import Grid
 from botswarm.strategies.registry import BUILT_IN
 from botswarm.strategies.rsi_reversion import RsiReversion
 from botswarm.strategies.sma_cross import SmaCross
-from tests.strategies.values import a_view, an_open_order
+from tests.strategies.values import a_quote, a_trade, a_view, an_open_order, some_candles
 
 # --- moving averages ------------------------------------------------------------------------------
 
@@ -132,30 +134,66 @@ def test_a_grid_does_not_buy_above_the_market() -> None:
 # --- all ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.name)
-@given(prices=st.lists(st.integers(100, 20_000), min_size=100, max_size=100))
+each_kind = pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.name)
+
+
+def a_whole_view(strategy: Strategy, seed: int, **changes: Any) -> View:
+    """With everything that the strategy needs, on a random walk."""
+    random = numpy.random.default_rng(seed)
+    count = max(strategy.history, 1) + 5
+    closes = numpy.round(100 + numpy.cumsum(random.normal(0, 0.7, count)), 2).clip(20)
+    view = a_view(closes.tolist(), price=str(closes[-1]), **changes)
+    needs = strategy.needs()
+    others = {}
+    for symbol in needs.others:
+        walk = numpy.round(50 + numpy.cumsum(random.normal(0, 0.4, count)), 2).clip(10)
+        price = Decimal(str(walk[-1]))
+        others[symbol] = Other(
+            symbol=symbol,
+            candles=some_candles(walk.tolist()).latest(strategy.history),
+            trade=replace(a_trade(price), symbol=symbol),
+            quote=replace(a_quote(price - 1, price + 1), symbol=symbol),
+        )
+    return replace(view, candles=view.candles.latest(strategy.history), others=others)
+
+
+@each_kind
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6))
 def test_the_same_view_gives_the_same_decision_and_is_left_as_it_was(
-    kind: type[Strategy], prices: Sequence[int]
+    kind: type[Strategy], seed: int
 ) -> None:
-    strategy = kind()
-    closes = [price / 100 for price in prices][-strategy.history :]
-    view = a_view(closes, price=Decimal(prices[-1]) / 100, position="1.5")
-    memory = dict(view.memory)
-    first = strategy.decide(view)
+    view = a_whole_view(kind(), seed, position="1.5")
+    closes, memory = view.candles.close.tolist(), dict(view.memory)
+    first = kind().decide(view)
     # Another instance and other arrays: nothing may be remembered in between.
-    again = kind().decide(replace(view, candles=a_view(closes).candles))
+    again = kind().decide(a_whole_view(kind(), seed, position="1.5"))
     assert first == again
     assert dict(view.memory) == memory
     assert view.candles.close.tolist() == closes
 
 
-@pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.name)
+@each_kind
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), position=st.sampled_from(["0", "1.5"]))
+def test_a_decision_says_what_it_waits_for_in_words_without_numbers(
+    kind: type[Strategy], seed: int, position: str
+) -> None:
+    decision = kind().decide(a_whole_view(kind(), seed, position=position))
+    assert not any(letter.isdigit() for letter in decision.verdict)
+    assert decision.nearest_words
+    for value in decision.indicators.values():
+        assert math.isfinite(value)
+
+
+@each_kind
 def test_every_parameter_of_a_built_in_strategy_is_bounded_and_explained(
     kind: type[Strategy],
 ) -> None:
     assert kind.parameters()
     for each in kind.parameters():
         assert len(each.words) > 10
-        assert each.at_least is not None
-        assert each.at_most is not None
+        if not isinstance(each.default, (bool, str)):
+            assert each.at_least is not None
+            assert each.at_most is not None
         assert each.read(each.default) == each.default

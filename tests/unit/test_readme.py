@@ -94,7 +94,7 @@ def test_the_strategy_that_is_shown_is_a_whole_one(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(code)
     catalog = load(tmp_path)
     assert catalog.broken == {}
-    assert catalog.found["breakout"].source == str(tmp_path / "mine.py")
+    assert catalog.found["new-high"].source == str(tmp_path / "mine.py")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -53,10 +53,26 @@ def supertrend(
     high: Floats, low: Floats, close: Floats, length: int, width: float
 ) -> SupertrendLines:
     """A stop that follows the price ``width`` average true ranges away and turns when hit."""
-    running = Supertrend(length, width)
-    lines = [running.update(*candle) for candle in _rows(high, low, close)]
-    columns = numpy.array(lines).reshape(-1, 2).T
-    return SupertrendLines(columns[0], columns[1])
+    line, direction = unknown(len(close)), unknown(len(close))
+    if len(close) <= length:
+        return SupertrendLines(line, direction)
+    away, middle = width * atr(high, low, close, length)[length:], (high + low)[length:] / 2.0
+    lower, upper = (middle - away).tolist(), (middle + away).tolist()
+    stops, ways, way = [], [], 1.0
+    floor, ceiling, before = lower[0], upper[0], float(close[length - 1])
+    for bottom, top, price in zip(lower, upper, close[length:].tolist(), strict=True):
+        # A stop is only ever tightened, until the price has gone through it.
+        floor = bottom if bottom > floor or before < floor else floor
+        ceiling = top if top < ceiling or before > ceiling else ceiling
+        if way > 0:
+            way = -1.0 if price < floor else 1.0
+        elif price > ceiling:
+            way = 1.0
+        stops.append(floor if way > 0 else ceiling)
+        ways.append(way)
+        before = price
+    line[length:], direction[length:] = stops, ways
+    return SupertrendLines(line, direction)
 
 
 def _rows(high: Floats, low: Floats, close: Floats) -> list[tuple[float, float, float]]:
@@ -129,8 +145,6 @@ class Adx:
 
 
 class Supertrend:
-    """Both forms are this one, for the same reason."""
-
     def __init__(self, length: int, width: float) -> None:
         self._atr, self._width = Atr(length), width
         self._lower = self._upper = self._close = NAN
@@ -144,11 +158,11 @@ class Supertrend:
             return NAN, NAN
         middle = (high + low) / 2.0
         lower, upper = middle - away, middle + away
-        # A stop is only ever tightened, until the price has gone through it.
-        if not (before < self._lower):
-            lower = max(lower, self._lower) if self._lower == self._lower else lower
-        if not (before > self._upper):
-            upper = min(upper, self._upper) if self._upper == self._upper else upper
+        # Comparisons with what is not known yet are false.
+        if self._lower > lower and before >= self._lower:
+            lower = self._lower
+        if self._upper < upper and before <= self._upper:
+            upper = self._upper
         if self._direction > 0 and close < lower:
             self._direction = -1.0
         elif self._direction < 0 and close > upper:

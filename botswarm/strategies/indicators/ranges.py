@@ -17,7 +17,11 @@ class Bands(NamedTuple):
 
 def bollinger(values: Floats, length: int, width: float) -> Bands:
     """The average, and ``width`` standard deviations around it."""
-    middle, away = sma(values, length), width * stddev(values, length)
+    return around(sma(values, length), stddev(values, length), width)
+
+
+def around(middle: Floats, deviation: Floats, width: float) -> Bands:
+    away = width * deviation
     return Bands(middle - away, middle, middle + away)
 
 
@@ -29,8 +33,7 @@ def donchian(high: Floats, low: Floats, length: int) -> Bands:
 
 def keltner(high: Floats, low: Floats, close: Floats, length: int, width: float) -> Bands:
     """The exponential average, and ``width`` average true ranges around it."""
-    middle, away = ema(close, length), width * atr(high, low, close, length)
-    return Bands(middle - away, middle, middle + away)
+    return around(ema(close, length), atr(high, low, close, length), width)
 
 
 class Bollinger:
