@@ -88,7 +88,7 @@ class Feed:
 
 @pytest.fixture
 def feed() -> Feed:
-    return Feed()
+    return Feed(reads_all=True)
 
 
 def trades(*told: dict[str, Any], kind: str = "update") -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_a_ticker_is_a_quote_numbered_by_the_venue_s_clock(feed: Feed) -> None:
 
 
 def test_two_connections_give_a_quote_the_same_number() -> None:
-    one, other = Feed(), Feed()
+    one, other = Feed(reads_all=True), Feed(reads_all=True)
     next(other.numbers)
     event = {"type": "update", "tickers": [TICKER]}
     first, second = one.only("ticker", event), other.only("ticker", event)
@@ -182,7 +182,9 @@ def test_a_book_is_what_its_changes_make_of_it(feed: Feed) -> None:
     assert second.sequence > first.sequence
 
 
-def test_a_hole_in_the_numbers_breaks_every_book_and_says_how_much(feed: Feed) -> None:
+def test_a_hole_in_the_numbers_breaks_every_book_and_says_how_much() -> None:
+    feed = Feed()
+    feed.session.subscribe([Stream("BTC-USD", "book"), Stream("ETH-USD", "book")])
     feed.read("l2_data", SNAPSHOT)
     feed.read("l2_data", SNAPSHOT | {"product_id": "ETH-USD"})
     for _ in range(3):
@@ -254,6 +256,14 @@ def test_dollars_in_another_coat_arrive_under_the_name_that_was_asked_for(feed: 
     feed.session.subscribe([Stream("BTC-USD", "trade")])
     both = feed.read("market_trades", trades(TRADE))
     assert [each.symbol for each in both if isinstance(each, Trade)] == ["BTC-USDC", "BTC-USD"]
+
+
+def test_a_market_that_nobody_asked_for_is_unknown() -> None:
+    feed = Feed()
+    feed.session.subscribe([Stream("ETH-USD", "trade")])
+    with pytest.raises(Unreadable) as refused:
+        feed.read("market_trades", trades(TRADE))
+    assert refused.value.reason == "unknown_market"
 
 
 def test_a_shared_product_is_left_when_its_last_name_is(feed: Feed) -> None:

@@ -76,7 +76,7 @@ UPDATE = {
 
 @pytest.fixture
 def session() -> ExchangeSession:
-    return ExchangeSession(name="coinbase-exchange", stream_url="ws://127.0.0.1:1")
+    return ExchangeSession(name="coinbase-exchange", stream_url="ws://127.0.0.1:1", reads_all=True)
 
 
 def read(session: ExchangeSession, frame: dict[str, Any]) -> Sequence[Heard]:
@@ -151,7 +151,14 @@ def test_a_book_is_what_its_changes_make_of_it(session: ExchangeSession) -> None
     assert second.exchange_ms == 1618677817075
 
 
-def test_a_crossed_book_is_dropped_until_a_whole_one_comes(session: ExchangeSession) -> None:
+def following(*streams: Stream) -> ExchangeSession:
+    session = ExchangeSession(name="c", stream_url="ws://127.0.0.1:1")
+    session.subscribe(streams)
+    return session
+
+
+def test_a_crossed_book_is_dropped_until_a_whole_one_comes() -> None:
+    session = following(Stream("SKL-BTC", "book"))
     read(session, SNAPSHOT)
     crossing = UPDATE | {"changes": [["buy", "0.00001310", "1"]]}
     broken = only(session, crossing)
@@ -162,7 +169,8 @@ def test_a_crossed_book_is_dropped_until_a_whole_one_comes(session: ExchangeSess
     assert isinstance(only(session, SNAPSHOT), Book)
 
 
-def test_changes_without_a_whole_book_are_said_once_to_be_broken(session: ExchangeSession) -> None:
+def test_changes_without_a_whole_book_are_said_once_to_be_broken() -> None:
+    session = following(Stream("SKL-BTC", "book"))
     broken = only(session, UPDATE)
     assert isinstance(broken, Broken)
     assert broken.reason == "sequence"
@@ -170,7 +178,7 @@ def test_changes_without_a_whole_book_are_said_once_to_be_broken(session: Exchan
 
 
 def test_who_reads_a_recording_is_told_changes_that_have_no_whole_book() -> None:
-    session = ExchangeSession(name="c", stream_url="", tells_changes=True)
+    session = ExchangeSession(name="c", stream_url="", reads_all=True)
     _, changed = read(session, UPDATE)
     assert isinstance(changed, Changed)
     assert changed.asks == ((Decimal("0.00001306"), Decimal("660.5")),)
@@ -318,15 +326,15 @@ def test_what_cannot_be_read_says_why(
     assert isinstance(only(session, MATCH), Trade)
 
 
-def test_a_market_that_is_not_among_the_venue_s_is_unknown() -> None:
-    session = ExchangeSession(name="c", stream_url="", known=frozenset({"BTC-USD"}))
+def test_a_market_that_nobody_asked_for_is_unknown() -> None:
+    session = following(Stream("BTC-USD", "trade"))
     with pytest.raises(Unreadable) as refused:
         read(session, MATCH)
     assert refused.value.reason == "unknown_market"
 
 
 def test_a_book_of_very_many_levels_stays_small_and_right() -> None:
-    session = ExchangeSession(name="c", stream_url="")
+    session = ExchangeSession(name="c", stream_url="", reads_all=True)
     bids = [[str(20_000 - number), "1"] for number in range(15_000)]
     asks = [[str(20_001 + number), "1"] for number in range(15_000)]
     (book,) = read(session, SNAPSHOT | {"bids": bids, "asks": asks})

@@ -60,23 +60,26 @@ WORDS_SHOWN_MAX = 200
 
 
 class AdvancedSession:
+    """Knows the markets it was told to subscribe to; a reader of recordings knows all."""
+
     def __init__(
         self,
         *,
         name: str,
         stream_url: str,
-        known: frozenset[str] = frozenset(),
         book_levels: int = BOOK_LEVELS,
-        tells_changes: bool = False,
+        reads_all: bool = False,
     ) -> None:
         self._name = name
         self._url = stream_url
-        self._known = known
-        self._books = Books(name, book_levels, tells_changes=tells_changes)
+        self._reads_all = reads_all
+        self._books = Books(name, book_levels, tells_changes=reads_all)
         self._candles = ClosedByNext()
         self._numbering = Numbering()
         self._wanted: dict[tuple[str, str], list[str]] = {}
         """Our symbols by channel and product: BTC-USD and BTC-USDC are one product."""
+        self._products: set[str] = set()
+        """Never forgotten again: a last frame may follow the end of a subscription."""
         self._taken: set[Stream] = set()
         self._ending: set[Stream] = set()
         self._statuses: dict[str, tuple[Any, str]] = {}
@@ -106,6 +109,7 @@ class AdvancedSession:
         for stream in streams:
             if stream.channel in NAMES:
                 symbols = self._wanted.setdefault(_place(stream), [])
+                self._products.add(_place(stream)[1])
                 if stream.symbol not in symbols:
                     symbols.append(stream.symbol)
                 self._ending.discard(stream)
@@ -185,7 +189,13 @@ class AdvancedSession:
 
     def _symbols(self, channel: str, product: str) -> Sequence[str]:
         symbols = self._wanted.get((channel, product))
-        return symbols or (products.checked(product, self._known),)
+        if symbols:
+            return symbols
+        if product in self._products:
+            return (product,)
+        if self._reads_all:
+            return (products.checked(product),)
+        raise products.unknown(product)
 
     def _trades(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
         heard: list[Heard] = []
@@ -237,8 +247,9 @@ class AdvancedSession:
         heard: list[Heard] = []
         for told in advanced_events.statuses(frame):
             product = products.checked(told.get("id"))
+            every = (product,) if self._reads_all else ()
             now = products.trading(told), products.words(told)
-            for symbol in self._wanted.get(("status", product)) or (product,):
+            for symbol in self._wanted.get(("status", product)) or every:
                 if self._statuses.get(symbol) != now:
                     self._statuses[symbol] = now
                     heard.append(
@@ -259,13 +270,20 @@ class AdvancedSession:
             for channel, listed in advanced_events.subscriptions(frame)
             if channel in OURS
             for product in listed
-            for symbol in self._symbols(channel, product)
+            for symbol in self._listed(channel, product)
         }
         new, gone = listed - self._taken, self._ending - listed
         self._taken = (self._taken | listed) - gone
         self._ending -= gone
         heard: list[Heard] = [Subscribed(streams=tuple(sorted(new)))] if new else []
         return [*heard, Unsubscribed(streams=tuple(sorted(gone)))] if gone else heard
+
+    def _listed(self, channel: str, product: str) -> Sequence[str]:
+        """The status of all markets is one subscription, and may be listed without their names."""
+        if channel == "status" and not self._reads_all:
+            return [each for (name, _), all_ in self._wanted.items() if name == channel
+                    for each in all_]  # fmt: skip
+        return self._symbols(channel, product)
 
     def _error(self, outer: advanced_events.Envelope) -> Sequence[Heard]:
         words = f"{outer.message or ''} {outer.reason or ''}".strip()

@@ -56,19 +56,22 @@ WORDS_SHOWN_MAX = 200
 
 
 class ExchangeSession:
+    """Knows the markets it was told to subscribe to; a reader of recordings knows all."""
+
     def __init__(
         self,
         *,
         name: str,
         stream_url: str,
-        known: frozenset[str] = frozenset(),
         book_levels: int = BOOK_LEVELS,
-        tells_changes: bool = False,
+        reads_all: bool = False,
     ) -> None:
         self._name = name
         self._url = stream_url
-        self._known = known
-        self._books = Books(name, book_levels, tells_changes=tells_changes)
+        self._reads_all = reads_all
+        self._books = Books(name, book_levels, tells_changes=reads_all)
+        self._products: set[str] = set()
+        """Never forgotten again: a last frame may follow the end of a subscription."""
         self._wanted: set[Stream] = set()
         self._taken: set[Stream] = set()
         self._statuses: dict[str, tuple[Any, str]] = {}
@@ -82,6 +85,7 @@ class ExchangeSession:
         """With the heartbeats of their markets: they tell the last trade, every second."""
         carried = [stream for stream in streams if stream.channel in NAMES]
         self._wanted.update(carried)
+        self._products |= {stream.symbol for stream in carried}
         for stream in carried:
             if stream.channel == "status":
                 self._statuses.pop(stream.symbol, None)  # to be told again
@@ -134,7 +138,14 @@ class ExchangeSession:
         raise Unreadable("unknown_event", f"a message of the type {shown(kind)}")
 
     def _symbol(self, told: Message) -> str:
-        return products.checked(told.product_id, self._known)
+        return self._named(told.product_id)
+
+    def _named(self, product: Any) -> str:
+        if type(product) is str and product in self._products:
+            return product
+        if self._reads_all:
+            return products.checked(product)
+        raise products.unknown(product)
 
     def _whole_book(self, told: Message, received_ms: int) -> Sequence[Heard]:
         symbol, at_ms = self._symbol(told), exchange_events.time_of(told, received_ms)
@@ -152,6 +163,8 @@ class ExchangeSession:
         at_ms = exchange_events.time_of(told, received_ms)
         for product in told.products or ():
             symbol = products.checked(product.get("id"))
+            if not (self._reads_all or Stream(symbol, "status") in self._wanted):
+                continue
             now = products.trading(product), products.words(product)
             if self._statuses.get(symbol) != now:
                 self._statuses[symbol] = now
@@ -174,7 +187,7 @@ class ExchangeSession:
             if name == "status":
                 listed |= {stream for stream in self._wanted if stream.channel == "status"}
             elif name in OURS:
-                listed.add(Stream(products.checked(product, self._known), OURS[name]))
+                listed.add(Stream(self._named(product), OURS[name]))
         # What is still wanted has not ended: it is being begun anew.
         new, gone = listed - self._taken, self._taken - listed - self._wanted
         self._taken = listed

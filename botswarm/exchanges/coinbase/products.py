@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -82,8 +82,12 @@ def streamed_as(symbol: str) -> str:
     return symbol
 
 
-def checked(product: Any, known: Sequence[str] | frozenset[str] = ()) -> str:
-    """Its name, if it can be one and is one of those that are known; raises Unreadable."""
-    if type(product) is str and _SYMBOL.fullmatch(product) and (not known or product in known):
+def checked(product: Any) -> str:
+    """Its name, if it can be one; raises Unreadable."""
+    if type(product) is str and _SYMBOL.fullmatch(product):
         return product
-    raise Unreadable("unknown_market", f"no market of Coinbase: {shown(product)}")
+    raise unknown(product)
+
+
+def unknown(product: Any) -> Unreadable:
+    return Unreadable("unknown_market", f"not one of the markets asked for: {shown(product)}")
