@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 from celery import signals
 
 from botswarm.bots.evaluation import Evaluator, Scene
-from botswarm.bots.floor import Floor, Result
+from botswarm.bots.floor import Floor
 from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.registry import Rules
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.instrument import Instrument
@@ -41,9 +42,6 @@ BEHIND_MAX_S = 1.0
 
 INSTRUMENT_S = 60.0
 """How long an instrument is believed: a venue may close a market, or change its steps."""
-
-on_pass: list[Callable[[Result], None]] = []
-"""Told of each pass once it is committed: for measuring."""
 
 
 @dataclass(slots=True)
@@ -135,8 +133,6 @@ def evaluate_market(venue: str, symbol: str, sequence: int) -> dict[str, Any] | 
     done = at.floor.pass_market(venue, symbol, lambda muster: at.look(muster, sequence))
     if done is None:
         return None
-    for told in on_pass:
-        told(done)
     return {"bots": done.bots, "decided": done.decided, "orders": done.orders}
 
 
@@ -171,6 +167,7 @@ def desk_for(settings: Settings, clock: Clock) -> Desk:
         Evaluator(timedelta(seconds=settings.limit_signal_age_max_s)),
         clock,
         lambda doorbells, now: ledger.outbox.ring(doorbells, ring, now),
+        Rules.of(settings, functools.partial(venues.is_live, settings)),
     )
     book = MarketBook(
         first_whole(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from botswarm.bots.registry import Rules
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.bots import Bot
 from botswarm.ledger.halts import SWARM, Halt, account_scope, bot_scope, market_scope
@@ -16,7 +17,9 @@ PAUSE_MAX_S = 60
 """A bot whose orders are refused tries again after 2, 4, 8 … and at most so many seconds."""
 
 
-def brakes(ledger: Ledger, bots: Sequence[Bot], now: datetime) -> Mapping[str, Stop]:
+def brakes(
+    ledger: Ledger, bots: Sequence[Bot], now: datetime, rules: Rules | None = None
+) -> Mapping[str, Stop]:
     """By name: why some of these bots must not order now.
 
     The gate would refuse them all the same, again and again, and each refusal is a row.
@@ -25,8 +28,25 @@ def brakes(ledger: Ledger, bots: Sequence[Bot], now: datetime) -> Mapping[str, S
         return {}
     halts = {halt.scope: halt for halt in ledger.halts.all()}
     setbacks = ledger.orders.setbacks([bot.name for bot in bots])
-    stops = {bot.name: _halted(bot, halts) or _pausing(setbacks.get(bot.name), now) for bot in bots}
+    rules = rules or Rules()
+    stops = {
+        bot.name: _ruled_out(bot, rules, now)
+        or _halted(bot, halts)
+        or _pausing(setbacks.get(bot.name), now)
+        for bot in bots
+    }
     return {name: stop for name, stop in stops.items() if stop is not None}
+
+
+def _ruled_out(bot: Bot, rules: Rules, now: datetime) -> Stop | None:
+    if not rules.is_enabled:
+        return Stop(gate="switched off", words="bots are switched off (BOTSWARM_BOT_ENABLE)")
+    if not rules.is_live(bot.venue, bot.account):
+        return None
+    if bot.armed_until is None or now >= bot.armed_until:
+        words = f"{bot.venue}:{bot.account} is real money, and it is not armed"
+        return Stop(gate="not armed", words=words)
+    return None
 
 
 def _halted(bot: Bot, halts: Mapping[str, Halt]) -> Stop | None:

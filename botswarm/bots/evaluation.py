@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from botswarm.bots import inputs
 from botswarm.bots.costs import SLOW_MS, Costs
 from botswarm.bots.muster import KEPT_ANEW_S, Member, Muster
 from botswarm.bots.ranks import Ranks
@@ -289,7 +290,7 @@ class Conclusion:
             # What it would have ordered is told all the same.
             evaluation, orders = replace(evaluation, stopped=SHADOW), ()
         elif orders and stop is not None:
-            evaluation, orders = replace(evaluation, orders=(), stopped=stop), ()
+            evaluation, orders = replace(evaluation, stopped=stop), ()
         memory = evaluation.decision.memory if evaluation.decision else None
         if memory == bot.memory:
             memory = None
@@ -298,6 +299,9 @@ class Conclusion:
         if is_change or memory is not None or self._is_news(member, evaluation):
             others = self._scene.neighbours(member)
             record = one.record(evaluation, subject, market, self._now, others)
+            if stop is not None and not bot.is_shadow:
+                # What would have happened, for those who ask why it did not.
+                record["wanted"], record["orders"] = record["orders"], []
         # Here, because what cannot be written would fail the commit, and with it all other bots.
         _check_is_plain(memory, record)
         self._decisions[member.name] = Decision(
@@ -310,7 +314,19 @@ class Conclusion:
             evaluation=record,
             version=bot.version,
             is_change=is_change,
+            inputs=self._inputs(member, evaluation, memory) if is_change else None,
         )
+
+    def _inputs(
+        self, member: Member, evaluation: Evaluation, memory: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """What deciding again takes; nothing where the bot was not asked."""
+        if evaluation.decision is None or member.subject is None:
+            return None
+        scene = self._scene
+        others = scene.neighbours(member)
+        kept = inputs.packed(member.subject, scene.market, scene.candles, others, scene.book)
+        return kept if memory is None else {**kept, "remembered": dict(memory)}
 
     def _failed(self, member: Member, error: Exception) -> None:
         """A decision to do nothing that counts the errors in a row."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from botswarm.bots.brakes import brakes
 from botswarm.bots.evaluation import Evaluator, Pass, Scene
 from botswarm.bots.muster import Muster, Strategies
-from botswarm.bots.registry import Registry
+from botswarm.bots.registry import Registry, Rules
 from botswarm.clock import Clock
 from botswarm.errors import BotswarmError
 from botswarm.ledger.outbox import Doorbell
@@ -25,6 +25,9 @@ REDO_MAX = 5
 """How often the bots whose stand changed in the middle of a pass are asked again at once."""
 TOLD_EVERY_S = 5.0
 """How often the ledger is told which markets were evaluated."""
+
+on_pass: list[Callable[[Result], object]] = []
+"""Told of each pass once it is committed: for measuring."""
 
 Look = Callable[[Muster], Scene | None]
 """The market as it is now, with all its bots want to see; None where nothing is known of it."""
@@ -56,11 +59,13 @@ class Floor:
         evaluator: Evaluator,
         clock: Clock,
         ring: Ring,
+        rules: Rules | None = None,
     ) -> None:
         self._ledger = ledger
         self._strategies = strategies
         self._clock = clock
         self._ring = ring
+        self._rules = rules
         self.evaluator = evaluator
         self._musters: dict[tuple[str, str], Muster] = {}
         self._passes: dict[tuple[str, str], MarketPass] = {}
@@ -82,6 +87,8 @@ class Floor:
             if scene is None:
                 return None
             result = self._decide(muster, scene)
+        for told in on_pass:
+            told(result)
         self._count(result, began)
         return result
 
@@ -107,7 +114,7 @@ class Floor:
                 muster,
                 scene,
                 now,
-                brakes=lambda bots: brakes(self._ledger, bots, self._clock.now()),
+                brakes=lambda bots: brakes(self._ledger, bots, self._clock.now(), self._rules),
             )
             committed, rung = self.commit(muster, scene, made, now)
             asked += len(made.asked)

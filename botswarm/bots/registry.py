@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from botswarm.bots.spec import BotSpec
+from botswarm.config import Settings
 from botswarm.errors import NotFound, Problem, Refused
 from botswarm.ledger.bots import Bot, BotState, Stand
 from botswarm.ledger.changes import Judge, Moved, Standing
@@ -55,6 +56,14 @@ class Rules:
     running_max: int | None = None
     is_live: Callable[[str, str], bool] = lambda venue, account: False
     """Whether an account at a venue is of real money."""
+
+    @classmethod
+    def of(cls, settings: Settings, is_live: Callable[[str, str], bool]) -> Rules:
+        return cls(
+            is_enabled=settings.bot_enable,
+            running_max=settings.bot_max_concurrent,
+            is_live=is_live,
+        )
 
 
 class Registry:

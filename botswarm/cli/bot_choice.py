@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import sys
@@ -172,13 +173,9 @@ def registry_of(settings: Settings, ledger: Ledger) -> Registry:
 
 def rules_of(settings: Settings) -> Rules:
     from botswarm.bots.registry import Rules
-    from botswarm.exchanges.registry import AccountKind, account_kind
+    from botswarm.exchanges.registry import is_live
 
-    return Rules(
-        is_enabled=settings.bot_enable,
-        running_max=settings.bot_max_concurrent,
-        is_live=lambda venue, account: account_kind(settings, venue, account) is AccountKind.LIVE,
-    )
+    return Rules.of(settings, functools.partial(is_live, settings))
 
 
 def catalog_of(settings: Settings) -> Catalog:

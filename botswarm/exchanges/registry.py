@@ -45,6 +45,11 @@ def account_kind(settings: Settings, venue: str, account: str) -> AccountKind:
     return AccountKind.LIVE
 
 
+def is_live(settings: Settings, venue: str, account: str) -> bool:
+    """Whether it is real money."""
+    return account_kind(settings, venue, account) is AccountKind.LIVE
+
+
 def trading_venue(settings: Settings, clock: Clock) -> BinanceTrading:
     """Raises Refused for a venue of real money, Unreachable where no exchange has been started."""
     if settings.binance_api_key is not None and settings.binance_api_secret is not None:
