@@ -100,7 +100,7 @@ def kraken(exchange: SimulatedExchangeServer) -> Iterator[Client]:
 
 def true_trades(exchange: SimulatedExchangeServer, symbol: str) -> dict[int, tuple[str, ...]]:
     """The engine's own, by id: price, quantity, taker's side."""
-    found = {}
+    found: dict[int, tuple[str, ...]] = {}
     for row in exchange.streams("trades"):
         if row["symbol"] == symbol:
             found |= {each[0]: tuple(each[1:4]) for each in row["trades"]}
@@ -358,6 +358,7 @@ def test_a_stale_snapshot_of_kraken_is_betrayed_by_the_next_checksum(
     book = KrakenBook(25)
     first = kraken.until(lambda message: message.get("channel") == "book")
     assert book.is_right(first)
+    kraken.until(lambda message: message["channel"] == "book" and not book.is_right(message))
 
 
 def test_kraken_tells_every_trade_once_and_numbers_keep_their_zeros(
