@@ -125,3 +125,7 @@ class MarketData(Protocol):
     def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]:
         """By rising id, for what a stream missed; fewer where the venue tells fewer."""
         ...
+
+    def trades_between(self, symbol: str, first_id: int, last_id: int) -> Sequence[Trade]:
+        """Those of these ids that the venue still tells, by rising id; at most one page."""
+        ...

@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import Protocol
 
-from botswarm.domain.market import TIMEFRAMES_S, Candle
+from botswarm.domain.market import TIMEFRAMES_S, Candle, Trade
 from botswarm.errors import BotswarmError
-from botswarm.exchanges.base import MarketData
 from botswarm.feed.tracker import CANDLES_KEPT_MAX, Tracker
 
 logger = logging.getLogger(__name__)
@@ -19,9 +19,15 @@ logger = logging.getLogger(__name__)
 MEND_EVERY_S = 0.5
 MEND_AGAIN_S = 10.0
 REQUESTS_PER_ROUND_MAX = 20
-"""Each costs a little of what the venue allows, which orders need too."""
 CANDLES_PER_REQUEST_MAX = 900
 TRADES_PER_REQUEST = 1000
+TRADES_PAGES_MAX = 20
+"""Of one gap: what is older than that has no use for bots, and is given up."""
+
+CANDLES_COST, TRADES_COST = 2, 25
+"""What Binance charges; others charge less or nothing."""
+ALLOWANCE, ALLOWANCE_PER_S = 2000, 50
+"""Half of what Binance allows an address: orders need the rest."""
 
 PAST = 500
 PAST_PER_ROUND_MAX = 6
@@ -32,6 +38,32 @@ SAVED = tuple(name for name, seconds in TIMEFRAMES_S.items() if seconds >= 60)
 ROWS_MAX = 500
 
 Save = Callable[[Sequence[Candle]], None]
+
+
+class History(Protocol):
+    """What is asked of the venue for what the streams did not bring."""
+
+    def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]: ...
+
+    def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]: ...
+
+    def trades_between(self, symbol: str, first_id: int, last_id: int) -> Sequence[Trade]: ...
+
+
+class _Allowance:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._left = float(ALLOWANCE)
+        self._at = monotonic()
+
+    def take(self, cost: int) -> bool:
+        now = self._monotonic()
+        self._left = min(ALLOWANCE, self._left + ALLOWANCE_PER_S * (now - self._at))
+        self._at = now
+        if self._left < cost:
+            return False
+        self._left -= cost
+        return True
 
 
 class _Errand(ABC):
@@ -77,11 +109,12 @@ class Mender(_Errand):
 
     every_s = MEND_EVERY_S
 
-    def __init__(self, tracker: Tracker, data: MarketData, monotonic: Callable[[], float]) -> None:
+    def __init__(self, tracker: Tracker, data: History, monotonic: Callable[[], float]) -> None:
         super().__init__("mender")
         self._tracker = tracker
         self._data = data
         self._monotonic = monotonic
+        self._allowance = _Allowance(monotonic)
         self._not_before: dict[tuple[str, str], float] = {}
         self._past: deque[tuple[str, str]] = deque()
         self.asked = 0
@@ -91,15 +124,53 @@ class Mender(_Errand):
         self._past.extend((symbol, timeframe) for timeframe in SAVED for symbol in symbols)
 
     def run(self) -> None:
-        for symbol in self._tracker.wanted_trades()[:REQUESTS_PER_ROUND_MAX]:
-            self.asked += 1
-            trades = self._data.latest_trades(symbol, limit=TRADES_PER_REQUEST)
-            self._tracker.recover(symbol, trades)
+        for symbol, lost in self._tracker.wanted_trades():
+            if self._stopped.is_set() or not self._mend(symbol, lost):
+                return
         self._fill_holes()
         for _ in range(min(len(self._past), PAST_PER_ROUND_MAX)):
+            if self._stopped.is_set() or not self._may_ask(CANDLES_COST):
+                return
             symbol, timeframe = self._past[0]
             self._tracker.keep(self._data.candles(symbol, timeframe, limit=PAST))
             self._past.popleft()
+
+    def _may_ask(self, cost: int) -> bool:
+        if not self._allowance.take(cost):
+            return False
+        self.asked += 1
+        return True
+
+    def _mend(self, symbol: str, lost: Sequence[range]) -> bool:
+        """Whether there is allowance left; a gap that is half mended is gone on with later."""
+        if not lost or max(ids.stop for ids in lost) - lost[0].start <= TRADES_PER_REQUEST:
+            if not self._may_ask(TRADES_COST):
+                return False
+            trades = self._data.latest_trades(symbol, limit=TRADES_PER_REQUEST)
+            self._tracker.recover(symbol, trades)
+            if not lost or (trades and trades[0].trade_id <= lost[0].start):
+                # What is newer than all it told it may tell in a moment.
+                told = [ids for ids in lost if trades and ids.stop <= trades[-1].trade_id]
+                return self._give_up(symbol, told)
+        return all(self._page(symbol, ids) for ids in lost)
+
+    def _page(self, symbol: str, ids: range) -> bool:
+        """From the oldest on, until the venue has no more of them."""
+        first = max(ids.start, ids.stop - TRADES_PAGES_MAX * TRADES_PER_REQUEST)
+        while first < ids.stop and not self._stopped.is_set():
+            if not self._may_ask(TRADES_COST):
+                return False
+            trades = self._data.trades_between(symbol, first, ids.stop - 1)
+            if not trades:
+                break
+            self._tracker.recover(symbol, trades)
+            first = trades[-1].trade_id + 1
+        return self._give_up(symbol, [ids])
+
+    def _give_up(self, symbol: str, lost: Sequence[range]) -> bool:
+        for ids in lost:
+            self._tracker.give_up(symbol, ids)
+        return True
 
     def _fill_holes(self) -> None:
         now = self._monotonic()
@@ -109,11 +180,10 @@ class Mender(_Errand):
             if self._not_before.get((symbol, timeframe), 0.0) <= now
         ]
         for symbol, timeframe, count in wanted[:REQUESTS_PER_ROUND_MAX]:
-            if self._stopped.is_set():
+            if self._stopped.is_set() or not self._may_ask(CANDLES_COST):
                 return
-            # Asked before it is known to work: a venue that is down is not asked twice a second.
+            # Noted before it is known to work: a venue that is down is not asked twice a second.
             self._not_before[symbol, timeframe] = now + min(MEND_AGAIN_S, TIMEFRAMES_S[timeframe])
-            self.asked += 1
             limit = min(count + 1, CANDLES_PER_REQUEST_MAX)
             candles = self._data.candles(symbol, timeframe, limit=limit)
             self._tracker.fill(symbol, timeframe, candles)

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
+import socket
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
-import amqp
-from amqp.exceptions import AMQPError, ResourceLocked
+from amqp.exceptions import AMQPError
 from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
 
 from botswarm.errors import BotswarmError
+from botswarm.feed import lead
+from botswarm.feed.outlet import Outlet, Sent, Tally
+from botswarm.feed.said import Note, Said
 from botswarm.feed.tracker import Tracker
-from botswarm.market.wire import (
-    CONTENT_TYPE,
-    EXCHANGE,
-    Batch,
-    Digest,
-    digest_key,
-    encode,
-    tick_key,
-)
+from botswarm.market.wire import Batch, Digest, as_repeat, digest_key, encode, encode_any, tick_key
 
 logger = logging.getLogger(__name__)
 
-DIGEST_EVERY_S = 0.25
-GATHER_S = 0.002
+DIGEST_SPACING_S = 0.02
+GATHER_S = 0.003
 """Ticks that come this close together leave together: half the messages, a tenth of a blink."""
-HEARTBEAT_S = 10
+MESSAGES_PER_S, MESSAGES_AT_ONCE = 6000, 3000
+"""A busier feed gathers for longer, and says more in each message."""
+MARKETS_AT_ONCE = 500
+TURN_S = 0.1
+"""At least this often the clock closes candles, and gaps that stay open are told."""
+HEARTBEAT_S = 6
 CONNECT_TIMEOUT_S = 5.0
-WRITE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
-STAND_BY_S = 1.0
-"""Between two tries for the lead; brokers log each one."""
+STAND_BY_S = 0.5
 LAST_WORDS_S = 2.0
-UNCONFIRMED_MAX = 1000
-"""Messages on their way; beyond it ticks wait, and are conflated if they must."""
-OVERLAP_MS = 5000
-"""What a feed that stands by keeps: longer than it takes to notice that the leader died."""
-
-TRANSIENT = 1
-
-
-def leader_queue(venue: str) -> str:
-    """Exclusive to one connection; the broker frees it the moment that connection is gone."""
-    return f"botswarm.feed.{venue}.leader"
+OVERLAP_MS = 15_000
+"""What a feed that stands by keeps: longer than it takes to notice that the leader's host died."""
 
 
 class Publisher:
     """Owns its thread and its connection; nobody else waits for the broker.
 
-    The connection that publishes is the one that holds the leader's queue, so that two feeds
-    never publish at once: who loses the connection has lost both.
+    The connection that publishes is the one that holds the lead, so that two feeds never publish
+    at once: who loses the connection has lost both.
     """
 
     def __init__(
@@ -64,25 +55,45 @@ class Publisher:
         *,
         on_digest: Callable[[Digest], None],
         wall_ms: Callable[[], int],
+        has_readers: Callable[[], bool] = lambda: False,
+        digest_spacing_s: float = DIGEST_SPACING_S,
     ) -> None:
+        """``has_readers``: somebody should read digests now, and it is counted if nobody does."""
         self._url = url
         self._tracker = tracker
         self._on_digest = on_digest
         self._wall_ms = wall_ms
+        self._has_readers = has_readers
+        self._spacing_s = digest_spacing_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._unconfirmed: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
-        self._left_over: list[tuple[str, bytes]] = []
+        self._left_over: list[Sent] = []
         """Sent on a connection that ended before they were confirmed."""
-        self._tag = 0
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        tracker.awaken = self._awake
+        self._outlet: Outlet | None = None
         self._next_digest = 0.0
+        self._beaten_at = 0.0
+        self._allowed, self._allowed_at = float(MESSAGES_AT_ONCE), 0.0
+        self.tally = Tally()
         self.is_leader = False
         self.is_standing_by = False
         self.is_blocked = False
-        self.published = 0
-        self.nacked = 0
+        self._has_led = False
         self.connects = 0
+        self.took_over_s = 0.0
+        """How long it took, the last time, from having the lead to going on with it."""
         self._said = ""
+
+    @property
+    def published(self) -> int:
+        return sum(self.tally.published.values())
+
+    @property
+    def nacked(self) -> int:
+        return self.tally.refused
 
     def start(self) -> None:
         self._thread.start()
@@ -90,12 +101,23 @@ class Publisher:
     def stop(self, timeout_s: float = 3.0) -> None:
         """Publish what waits, if the broker takes it in this time, and leave."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        self._awake()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._tracker.awaken = lambda: None
+            self._bell.close()
+            self._ear.close()
+
+    def _awake(self) -> None:
+        # Where it has been rung often enough already, it does not fit any more.
+        with contextlib.suppress(BlockingIOError):
+            self._bell.send(b"!")
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._lead_or_stand_by()
+                self._stand_in_row()
             except (AMQPError, OSError, BotswarmError) as error:
                 self._say(f"the broker cannot be used: {error}", logging.WARNING)
             except Exception:
@@ -105,116 +127,147 @@ class Publisher:
             self.is_leader = self.is_blocked = False
             self._stop.wait(RETRY_S)
 
-    def _lead_or_stand_by(self) -> None:
+    # --- the lead -----------------------------------------------------------------------------
+
+    def _stand_in_row(self) -> None:
         with _connection(self._url()) as way:
             connection = way.connection
             connection.on_blocked = self._blocked
             connection.on_unblocked = self._unblocked
             self.connects += 1
-            while not self._stop.is_set():
-                channel = connection.channel()
-                if self._takes_the_lead(channel):
-                    self._lead(connection, channel)
-                    return
-                self.is_standing_by = True
+            lead.prepare(connection, self._tracker.venue)
+            row = lead.Lead(connection, self._tracker.venue)
+            # The broker answers who is first within a moment; before that nobody stands by.
+            _drain(connection, STAND_BY_S, until=lambda: row.is_ours)
+            while not row.is_ours and not self._stop.is_set():
+                self.is_standing_by, self._has_led = True, False
                 self._say("another feed leads: standing by", logging.INFO)
                 self._tracker.stand_by(self._wall_ms() - OVERLAP_MS)
                 self._left_over = []
                 connection.heartbeat_tick()
-                self._stop.wait(STAND_BY_S)
+                _drain(connection, STAND_BY_S, until=lambda: row.is_ours)
+            if row.is_ours and not self._stop.is_set():
+                self._lead(connection, row)
 
-    def _takes_the_lead(self, channel: Any) -> bool:
-        try:
-            channel.queue_declare(
-                leader_queue(self._tracker.venue), exclusive=True, durable=False, auto_delete=False
-            )
-        except ResourceLocked:
-            return False
-        return True
-
-    def _lead(self, connection: Any, channel: Any) -> None:
-        channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
-        channel.events["basic_ack"].add(self._confirmed)
-        channel.events["basic_nack"].add(self._refused)
-        channel.confirm_select()
-        self._tag, self._unconfirmed = 0, OrderedDict()
+    def _lead(self, connection: Any, row: lead.Lead) -> None:
+        began = time.monotonic()
+        said = lead.read_last(connection, self._tracker.venue)
+        self._outlet = outlet = Outlet(connection, self.tally, should_stop=self._stop.is_set)
+        if self._has_led and said.sequence <= self._tracker.sequence:
+            self._send_again(outlet, said)
+        else:
+            # Another feed has led since, or before us.
+            self._left_over = []
+            self._tracker.resume(said)
+        self._has_led = True
         self.is_leader, self.is_standing_by = True, False
+        self.took_over_s = time.monotonic() - began
         self._say("leading: ticks and digests are published", logging.INFO)
         try:
-            for key, body in self._left_over:
-                self._publish(connection, channel, key, body)
-            self._left_over = []
             while not self._stop.is_set():
-                self._turn(connection, channel)
-            self._turn(connection, channel)
-            self._settle_last(connection)
+                self._turn(connection, outlet)
+                row.renew()
+            self._say_all(outlet)
+            deadline = time.monotonic() + LAST_WORDS_S
+            while outlet.unconfirmed and time.monotonic() < deadline:
+                outlet.read(0.1)
         finally:
-            # Whatever was on its way goes again: readers know a trade by its id.
-            self._left_over = [*self._unconfirmed.values(), *self._left_over]
+            self._left_over = [*outlet.unconfirmed.values()]
+            self._outlet = None
 
-    def _turn(self, connection: Any, channel: Any) -> None:
-        self._tracker.wait(min(HEARTBEAT_S / 4, max(0.0, self._next_digest - time.monotonic())))
-        if not self._stop.is_set():
-            time.sleep(GATHER_S)
-        for batch in self._tracker.take_batches():
-            self._publish(connection, channel, _key(batch), encode(batch))
-        if time.monotonic() >= self._next_digest:
-            self._next_digest = time.monotonic() + DIGEST_EVERY_S
-            self._tracker.advance()
-            digest = self._tracker.take_digest()
-            if digest is not None:
-                self._publish(connection, channel, digest_key(digest.venue), encode(digest))
-                self._on_digest(digest)
-        connection.heartbeat_tick()
-        _read_waiting(connection)
-        self._wait_while_blocked(connection)
+    def _send_again(self, outlet: Outlet, said: Said) -> None:
+        """What was on its way when our connection ended, if the broker does not have it."""
+        left_over, self._left_over = self._left_over, []
+        digest = digest_key(self._tracker.venue)
+        for sent, following in zip_longest(left_over, left_over[1:]):
+            # A digest is not kept there, but the note that follows it is.
+            proof = following if sent.key == digest else sent
+            if proof is not None and proof.body in said.bodies:
+                continue
+            is_known = said.read > 0 and (sent.key != digest or following is not None)
+            self.tally.repeats += not is_known
+            body = sent.body if is_known else as_repeat(sent.body)
+            outlet.put(sent.key, body, sent.since, exchange=sent.exchange)
+        outlet.flush()
 
-    def _publish(self, connection: Any, channel: Any, key: str, body: bytes) -> None:
-        self._tag += 1
-        self._unconfirmed[self._tag] = key, body
-        message = amqp.Message(
-            body, content_type=CONTENT_TYPE, content_encoding="utf-8", delivery_mode=TRANSIENT
-        )
-        channel.basic_publish(message, EXCHANGE, key, timeout=WRITE_TIMEOUT_S)
-        self.published += 1
-        self._settle(connection)
+    # --- publishing ---------------------------------------------------------------------------
 
-    def _settle(self, connection: Any) -> None:
-        """Wait until not too many confirms are missing, however long the broker takes."""
-        while len(self._unconfirmed) > UNCONFIRMED_MAX and not self._stop.is_set():
+    def _turn(self, connection: Any, outlet: Outlet) -> None:
+        self._wait(outlet)
+        outlet.is_blocked = self.is_blocked
+        outlet.read()
+        now = time.monotonic()
+        if now - self._beaten_at > 1.0:
+            self._beaten_at = now
             connection.heartbeat_tick()
-            _read_waiting(connection, HEARTBEAT_S / 4)
-
-    def _settle_last(self, connection: Any) -> None:
-        deadline = time.monotonic() + LAST_WORDS_S
-        while self._unconfirmed and time.monotonic() < deadline:
-            _read_waiting(connection, 0.1)
-
-    def _wait_while_blocked(self, connection: Any) -> None:
-        """A broker that is short of memory says so; what is sent now would only fill the socket."""
-        while self.is_blocked and not self._stop.is_set():
-            connection.heartbeat_tick()
-            _read_waiting(connection, 0.1)
-
-    def _confirmed(self, tag: int, multiple: bool) -> None:
-        if not multiple:
-            self._unconfirmed.pop(tag, None)
+        # A broker that is short of memory says so; what is sent now would only fill the socket.
+        if self.is_blocked or outlet.is_full:
+            outlet.read(TURN_S)
             return
-        while self._unconfirmed and next(iter(self._unconfirmed)) <= tag:
-            self._unconfirmed.popitem(last=False)
+        self._allowed = min(
+            MESSAGES_AT_ONCE, self._allowed + (now - self._allowed_at) * MESSAGES_PER_S
+        )
+        self._allowed_at = now
+        self._tracker.advance()
+        if self._allowed > 0:
+            self._batches(outlet, MARKETS_AT_ONCE)
+        if now >= self._next_digest:
+            self._digest(outlet, now)
+        outlet.flush()
 
-    def _refused(self, tag: int, multiple: bool) -> None:
-        # A reader's queue is full and says no. The other readers got it: it is not sent again.
-        before = len(self._unconfirmed)
-        self._confirmed(tag, multiple)
-        self.nacked += before - len(self._unconfirmed)
+    def _wait(self, outlet: Outlet) -> None:
+        """Until there is something to do, at most for a turn."""
+        if self._allowed <= 0:
+            time.sleep(MARKETS_AT_ONCE / MESSAGES_PER_S / 2)
+        elif self._tracker.rest() and not self._stop.is_set():
+            due_at = self._tracker.next_digest_at()
+            until = time.monotonic() + TURN_S
+            if due_at is not None:
+                until = min(until, max(due_at, self._next_digest))
+            sources = (self._ear.fileno(), outlet.fileno())
+            timeout_s = max(0.0, until - time.monotonic())
+            ready, _, _ = select.select(sources, (), (), timeout_s)
+            if self._ear.fileno() in ready:
+                self._ear.recv(4096)
+                time.sleep(GATHER_S)
+        else:
+            time.sleep(GATHER_S)
+
+    def _batches(self, outlet: Outlet, markets_max: int | None) -> None:
+        news = self._tracker.take_news(markets_max)
+        for since, batch in news:
+            outlet.put(_key(batch), encode(batch), since)
+        self._allowed -= len(news)
+
+    def _digest(self, outlet: Outlet, now: float) -> None:
+        digest = self._tracker.take_digest()
+        if digest is None:
+            return
+        self._next_digest = now + self._spacing_s
+        venue = digest.venue
+        outlet.put(digest_key(venue), encode(digest), now, must=self._has_readers())
+        note = encode_any(Note(digest.markets[0].sequence))
+        outlet.put(lead.last_queue(venue), note, now, exchange="")
+        outlet.flush()
+        self._on_digest(digest)
+
+    def _say_all(self, outlet: Outlet) -> None:
+        self._batches(outlet, None)
+        self._digest(outlet, time.monotonic())
+        outlet.flush()
+
+    # --- what the broker says -----------------------------------------------------------------
 
     def _blocked(self, reason: str) -> None:
         self.is_blocked = True
+        if self._outlet is not None:
+            self._outlet.is_blocked = True
         self._say(f"the broker takes no messages: {reason}", logging.WARNING)
 
     def _unblocked(self) -> None:
         self.is_blocked = False
+        if self._outlet is not None:
+            self._outlet.is_blocked = False
         self._say("the broker takes messages again", logging.INFO)
 
     def _say(self, text: str, level: int) -> None:
@@ -234,11 +287,10 @@ def _key(batch: Batch) -> str:
     return tick_key(batch.venue, batch.symbol, batch.kind)
 
 
-def _read_waiting(connection: Any, timeout_s: float = 0.0) -> None:
-    """Take in confirms and whatever else the broker said, waiting at most so long for the first."""
-    try:
-        while True:
-            connection.drain_events(timeout=timeout_s)
-            timeout_s = 0.0
-    except (TimeoutError, BlockingIOError):
-        return
+def _drain(connection: Any, timeout_s: float, *, until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not until() and (left_s := deadline - time.monotonic()) > 0:
+        try:
+            connection.drain_events(timeout=left_s)
+        except (TimeoutError, BlockingIOError):
+            return

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 
-from botswarm.domain.market import TIMEFRAMES_S, Candle, Quote, Tick, Trade
-from botswarm.market.candles import GRACE_MS, CandleBuilder
-from botswarm.market.wire import Batch, Digest, MarketDigest
+from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Quote, Status, Tick, Trade
+from botswarm.feed.counts import Counts
+from botswarm.feed.market import FollowedMarket, ended_since
+from botswarm.feed.said import Said, SaidOfMarket
+from botswarm.market.candles import GRACE_MS
+from botswarm.market.wire import Batch, Digest
 
 TRADES_KEPT_MAX = 50_000
 """Of all markets together, while the broker takes none; about 20 MB."""
 CANDLES_KEPT_MAX = 100_000
-BATCH_MAX = 500
+MARKET_EVERY_S = 0.25
+"""No market is in more digests than one in this time; what moves after a pause is in the next."""
 LAG_PERIOD_MS = 30_000
-RENUMBERED_AFTER_MS = 5000
-"""An old number this much later is no repetition: the venue has begun to count anew."""
-
-
-@dataclass(slots=True)
-class Counts:
-    trades: int = 0
-    quotes: int = 0
-    candles: int = 0
-    gaps: int = 0
-    missed_trades: int = 0
-    recovered_trades: int = 0
-    duplicates: int = 0
-    conflated_trades: int = 0
-    conflated_quotes: int = 0
-    dropped_candles: int = 0
-    late: int = 0
+GO_ON_WITHIN_S = 60.0
+"""A market followed this soon after taking the lead goes on from what was said of it before."""
 
 
 class _Lag:
@@ -54,46 +43,45 @@ class _Lag:
             self._since_ms = trade.received_ms
         elif lag_ms < self._now:
             self._now = lag_ms
+        else:
+            return
         self.least_ms = self._now if self._before is None else min(self._now, self._before)
-
-
-@dataclass(slots=True)
-class _Market:
-    symbol: str
-    builder: CandleBuilder
-    trade: Trade | None = None
-    quote: Quote | None = None
-    gaps: int = 0
-    changed: bool = False
-    is_followed: bool = False
-    """Connected, and a trade has come since: nothing is being missed, so the clock may close."""
-    trades: deque[Trade] = field(default_factory=deque)
-    quote_waiting: bool = False
-    candles: list[Candle] = field(default_factory=list)
-    tick_candles: list[Candle] = field(default_factory=list)
-    missing: int = 0
-    lost: list[range] = field(default_factory=list)
-    """Ids of trades that no connection brought."""
-    recovered: list[Trade] = field(default_factory=list)
 
 
 class Tracker:
     """Thread-safe: connections put ticks in, the publisher takes batches and digests out."""
 
-    def __init__(self, venue: str, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        venue: str,
+        wall_ms: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.venue = venue
         self.counts = Counts()
+        self.awaken: Callable[[], None] = lambda: None
+        """Called when something waits that did not when ``rest`` was asked."""
         self._wall_ms = wall_ms
-        self._markets: dict[str, _Market] = {}
+        self._monotonic = monotonic
+        self._markets: dict[str, FollowedMarket] = {}
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
+        self._is_resting = False
         self._waiting_trades = 0
         self._waiting_candles = 0
         self._unsaved: deque[Candle] = deque(maxlen=CANDLES_KEPT_MAX)
         self._sequence = 0
-        self._news: dict[str, _Market] = {}
+        self._news: dict[str, FollowedMarket] = {}
         """Those with something to publish: of a thousand markets few move within a moment."""
+        self._ripe: dict[str, FollowedMarket] = {}
+        """Those that changed, and may be in a digest now."""
+        self._cooling: deque[tuple[float, FollowedMarket]] = deque()
+        self._overdue: dict[str, FollowedMarket] = {}
+        """Those in which a trade waits for one before it."""
+        self._suspects: set[str] = set()
+        self._said_ids: dict[str, int] = {}
+        self._said_until = 0.0
         self._lag = _Lag()
+        self._closed_s = 0
 
     # --- which markets ------------------------------------------------------------------------
 
@@ -102,12 +90,17 @@ class Tracker:
         with self._lock:
             new = [symbol for symbol in symbols if symbol not in self._markets]
             for symbol in new:
-                self._markets[symbol] = _Market(symbol, CandleBuilder(self.venue, symbol))
+                self._markets[symbol] = FollowedMarket(self.venue, symbol, self.counts)
+                if symbol in self._said_ids and self._monotonic() < self._said_until:
+                    self._markets[symbol].begin_after(self._said_ids.pop(symbol))
             for symbol in set(self._markets) - set(symbols):
                 gone = self._markets.pop(symbol)
-                self._news.pop(symbol, None)
-                self._waiting_trades -= len(gone.trades)
-                self._waiting_candles -= len(gone.candles) + len(gone.tick_candles)
+                for known in (self._news, self._ripe, self._overdue):
+                    known.pop(symbol, None)
+                gone.changed = False
+                self._suspects.discard(symbol)
+                self._waiting_trades -= gone.waiting_trades
+                self._waiting_candles -= gone.waiting_candles
         return new
 
     def interrupted(self, symbols: Iterable[str]) -> None:
@@ -117,117 +110,171 @@ class Tracker:
                 if symbol in self._markets:
                     self._markets[symbol].is_followed = False
 
+    def suspect(self, symbols: Iterable[str]) -> None:
+        """Something of these may have been lost, and nothing says what: the venue is asked."""
+        with self._lock:
+            self._suspects.update(symbol for symbol in symbols if symbol in self._markets)
+
+    def announce(self, symbol: str, last_trade_id: int) -> None:
+        """The venue says that this was its last trade by now."""
+        with self._lock:
+            market = self._markets.get(symbol)
+            if market is not None:
+                market.order.announce(last_trade_id, self._monotonic())
+                if market.order.due_at is not None:
+                    self._overdue[symbol] = market
+
     # --- ticks in -----------------------------------------------------------------------------
 
-    def put(self, ticks: Sequence[Tick]) -> None:
+    def put(self, ticks: Sequence[Tick], at: float | None = None) -> None:
+        """``at``, by the monotonic clock, is when they came from the socket."""
+        now = self._monotonic() if at is None else at
         with self._lock:
             for tick in ticks:
                 market = self._markets.get(tick.symbol)
-                if market is None:
-                    continue
-                if isinstance(tick, Trade):
-                    self._put_trade(market, tick)
-                elif isinstance(tick, Quote):
-                    self._put_quote(market, tick)
-                self._news[market.symbol] = market
-            self._arrived.notify()
+                if market is not None and self._put(market, tick, now):
+                    self._note(market, now)
+            self._tell()
 
-    def _put_trade(self, market: _Market, trade: Trade) -> None:
-        last = market.trade
-        step = 1 if last is None else trade.trade_id - last.trade_id
-        if last is not None and step <= 0:
-            if trade.exchange_ms <= last.exchange_ms + RENUMBERED_AFTER_MS:
-                self.counts.duplicates += 1
-                return
-            step = 2  # somewhere in between; how many were missed nobody can say
-        elif last is not None and step > 1:
-            market.lost.append(range(last.trade_id + 1, trade.trade_id))
-        if (missed := step - 1) > 0:
-            market.gaps += 1
-            self.counts.gaps += 1
-            self.counts.missed_trades += missed
-        market.trade = trade
-        market.changed = market.is_followed = True
-        self.counts.trades += 1
+    def _put(self, market: FollowedMarket, tick: Tick, now: float) -> bool:
+        """Whether there is something to say of it."""
+        if isinstance(tick, Trade):
+            return self._put_trade(market, tick, now)
+        if isinstance(tick, Quote):
+            return market.put_quote(tick)
+        if isinstance(tick, Book):
+            # A strategy sees the best prices; the whole book is for those who read it.
+            if market.put_book(tick):
+                self._wait_with(market, now)
+            return False
+        if isinstance(tick, Status):
+            return market.put_status(tick)
+        self._close(market, market.put_candle(tick))
+        return False
+
+    def _put_trade(self, market: FollowedMarket, trade: Trade, now: float) -> bool:
+        waiting = market.waiting_trades
+        closed = market.put_trade(trade, now)
         self._lag.note(trade)
-        late = market.builder.late
-        self._close(market, market.builder.add(trade, after_gap=missed > 0))
-        self.counts.late += market.builder.late - late
-        self._make_room(market)
-        market.trades.append(trade)
-        self._waiting_trades += 1
+        if closed:
+            self._close(market, closed)
+        if market.order.due_at is not None:
+            self._overdue[market.symbol] = market
+        more = market.waiting_trades - waiting
+        self._waiting_trades += more
+        if self._waiting_trades > TRADES_KEPT_MAX:
+            self._make_room(market)
+        return more > 0
 
-    def _make_room(self, market: _Market) -> None:
-        if self._waiting_trades >= TRADES_KEPT_MAX and market.trades:
+    def _make_room(self, market: FollowedMarket) -> None:
+        while self._waiting_trades > TRADES_KEPT_MAX and len(market.trades) > 1:
             market.trades.popleft()
             market.missing += 1
             self._waiting_trades -= 1
             self.counts.conflated_trades += 1
 
-    def _put_quote(self, market: _Market, quote: Quote) -> None:
-        last = market.quote
-        if (
-            last is not None
-            and quote.sequence <= last.sequence
-            and quote.received_ms <= last.received_ms + RENUMBERED_AFTER_MS
-        ):
-            self.counts.duplicates += 1
-            return
-        if market.quote_waiting:
-            self.counts.conflated_quotes += 1
-        market.quote = quote
-        market.changed = market.quote_waiting = True
-        self.counts.quotes += 1
+    def _wait_with(self, market: FollowedMarket, now: float) -> None:
+        if market.symbol not in self._news:
+            self._news[market.symbol] = market
+            market.since = now
 
-    def _close(self, market: _Market, candles: Sequence[Candle]) -> None:
+    def _note(self, market: FollowedMarket, now: float) -> None:
+        self._wait_with(market, now)
+        if not market.changed:
+            market.changed = True
+            if not market.is_cooling:
+                self._ripe[market.symbol] = market
+
+    def _tell(self) -> None:
+        if self._is_resting and self._news:
+            self._is_resting = False
+            self.awaken()
+
+    def _close(self, market: FollowedMarket, candles: Sequence[Candle]) -> None:
         if not candles:
             return
-        market.changed = True
-        self._news[market.symbol] = market
+        self._note(market, self._monotonic())
         self.counts.candles += len(candles)
         self._unsaved.extend(candles)
         room = CANDLES_KEPT_MAX - self._waiting_candles
         if room < 2 * len(candles):
             # The ledger has them; books that miss them load them from there.
-            self._waiting_candles -= len(market.candles) + len(market.tick_candles)
+            self._waiting_candles -= market.waiting_candles
             self.counts.dropped_candles += len(market.candles)
             market.missing += len(market.tick_candles)
             market.candles, market.tick_candles = [], []
-        market.candles += candles
-        market.tick_candles += candles
+        market.keep(candles)
         self._waiting_candles += 2 * len(candles)
 
     # --- trades that were missed --------------------------------------------------------------
 
-    def wanted_trades(self) -> list[str]:
-        """The markets in which trades were missed that nobody has asked for yet."""
+    def wanted_trades(self) -> list[tuple[str, list[range]]]:
+        """The markets in which trades were missed, and their ids; none where nobody knows which."""
         with self._lock:
-            return [market.symbol for market in self._markets.values() if market.lost]
+            wanted = [
+                (market.symbol, list(market.order.lost))
+                for market in self._markets.values()
+                if market.order.lost
+            ]
+            lost = {symbol for symbol, _ in wanted}
+            return wanted + [(symbol, []) for symbol in self._suspects - lost]
 
     def recover(self, symbol: str, trades: Sequence[Trade]) -> None:
-        """The venue's latest trades: those that were missed go out; the others are gone."""
+        """What the venue told: those that were missed go out."""
+        now = self._monotonic()
         with self._lock:
             market = self._markets.get(symbol)
             if market is None:
                 return
-            found = [trade for trade in trades if any(trade.trade_id in ids for ids in market.lost)]
-            market.missing += sum(len(ids) for ids in market.lost) - len(found)
+            if symbol in self._suspects:
+                self._suspects.discard(symbol)
+                if trades and market.order.last_id is not None:
+                    market.order.announce(trades[-1].trade_id, now)
+                    self._go_on(market, float("inf"))
+            found = market.order.found(trades)
             market.recovered += found
-            market.lost = []
-            self.counts.recovered_trades += len(found)
-            self._news[symbol] = market
-            self._arrived.notify()
+            self._waiting_trades += len(found)
+            self._note(market, now)
+            self._tell()
+
+    def give_up(self, symbol: str, ids: range) -> None:
+        """The venue does not have them any more: readers are told that they will never come."""
+        with self._lock:
+            market = self._markets.get(symbol)
+            if market is not None and (count := market.order.forget(ids)):
+                market.missing += count
+                self._note(market, self._monotonic())
+                self._tell()
+
+    def _go_on(self, market: FollowedMarket, now: float) -> None:
+        waiting = len(market.trades)
+        self._close(market, market.go_on(now))
+        if len(market.trades) > waiting or market.order.lost:
+            self._waiting_trades += len(market.trades) - waiting
+            self._note(market, self._monotonic())
+        if market.order.lost and not market.trades:
+            # Nothing has come after them yet: until then silence means nothing.
+            market.is_followed = False
+        if market.order.due_at is None:
+            self._overdue.pop(market.symbol, None)
 
     # --- candles ------------------------------------------------------------------------------
 
     def advance(self) -> None:
-        """Close by the clock the candles of markets that are quiet."""
+        """Close by the clock the candles of markets that are quiet, and end what is overdue."""
         with self._lock:
+            now = self._monotonic()
+            for market in list(self._overdue.values()):
+                self._go_on(market, now)
             if self._lag.least_ms is None:
                 return
             venue_now_ms = self._wall_ms() - self._lag.least_ms
+            second = (venue_now_ms - GRACE_MS) // 1000
+            if second == self._closed_s:
+                return
+            self._closed_s = second
             for market in self._markets.values():
-                if market.is_followed:
+                if market.is_followed and not market.order.is_waiting:
                     self._close(market, market.builder.advance(venue_now_ms))
 
     def wanted_candles(self) -> list[tuple[str, str, int]]:
@@ -248,7 +295,7 @@ class Tracker:
             market = self._markets.get(symbol)
             if market is not None:
                 self._close(market, market.builder.fill(timeframe, candles))
-                self._arrived.notify()
+                self._tell()
 
     def keep(self, candles: Sequence[Candle]) -> None:
         """Older ones, for the ledger only: nobody waits for them."""
@@ -263,107 +310,94 @@ class Tracker:
 
     # --- out ----------------------------------------------------------------------------------
 
-    def wait(self, timeout_s: float) -> None:
-        """Until something waits to be published, at most so long."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: self._news, timeout_s)
+    @property
+    def sequence(self) -> int:
+        """Of the last digest."""
+        return self._sequence
+
+    def rest(self) -> bool:
+        """Whether no tick waits: then ``awaken`` is called when one does."""
+        with self._lock:
+            self._is_resting = not self._news
+            return self._is_resting
+
+    def next_digest_at(self) -> float | None:
+        """By the monotonic clock; None while no market has changed."""
+        with self._lock:
+            if self._ripe:
+                return self._monotonic()
+            return next((due for due, market in self._cooling if market.changed), None)
 
     def take_batches(self) -> list[Batch]:
-        batches = []
+        return [batch for _, batch in self.take_news()]
+
+    def take_news(self, markets_max: int | None = None) -> list[tuple[float, Batch]]:
+        """With the time at which the first of it came in; those that waited longest first."""
+        taken: list[tuple[float, Batch]] = []
         with self._lock:
-            news, self._news = self._news, {}
+            if markets_max is None or len(self._news) <= markets_max:
+                news, self._news = self._news, {}
+            else:
+                news = {symbol: self._news[symbol] for symbol in list(self._news)[:markets_max]}
+                for symbol in news:
+                    del self._news[symbol]
             for market in news.values():
-                batches += self._trade_batches(market)
-                if market.quote_waiting and market.quote is not None:
-                    batches.append(self._batch(market, "quote", (market.quote,)))
-                    market.quote_waiting = False
-                if market.tick_candles:
-                    batches.append(self._batch(market, "candle", tuple(market.tick_candles)))
-                    self._waiting_candles -= len(market.tick_candles)
-                    market.tick_candles = []
-        return batches
-
-    def _trade_batches(self, market: _Market) -> list[Batch]:
-        batches = []
-        if market.recovered:
-            batches.append(
-                self._batch(
-                    market, "trade", tuple(market.recovered), market.missing, is_recovered=True
-                )
-            )
-            market.recovered, market.missing = [], 0
-        while market.trades:
-            count = min(len(market.trades), BATCH_MAX)
-            ticks = tuple(market.trades.popleft() for _ in range(count))
-            self._waiting_trades -= count
-            batches.append(self._batch(market, "trade", ticks, market.missing))
-            market.missing = 0
-        return batches
-
-    def _batch(
-        self,
-        market: _Market,
-        kind: str,
-        ticks: tuple[Tick, ...],
-        missing: int = 0,
-        *,
-        is_recovered: bool = False,
-    ) -> Batch:
-        return Batch(
-            venue=self.venue,
-            symbol=market.symbol,
-            kind=kind,  # type: ignore[arg-type]  # one of the three, said by the callers above
-            ticks=ticks,
-            missing=missing,
-            is_recovered=is_recovered,
-        )
+                self._waiting_trades -= market.waiting_trades
+                self._waiting_candles -= len(market.tick_candles)
+                taken += [(market.since, batch) for batch in market.take_batches()]
+        return taken
 
     def take_digest(self) -> Digest | None:
-        """Every market that changed; None where none did."""
+        """Every market that changed and was in none for a moment; None where there is none."""
         with self._lock:
-            now_ms = self._wall_ms()
-            # Bots decide by rising sequence numbers. The clock makes those of the next feed, or
-            # of this one after a restart, larger than all that were said before.
-            self._sequence = max(self._sequence + 1, now_ms)
-            changed = [market for market in self._markets.values() if market.changed]
-            markets = tuple(self._digest_of(market) for market in changed)
-        return Digest(venue=self.venue, sent_ms=now_ms, markets=markets) if markets else None
+            now = self._monotonic()
+            while self._cooling and self._cooling[0][0] <= now:
+                market = self._cooling.popleft()[1]
+                market.is_cooling = False
+                if market.changed:
+                    self._ripe[market.symbol] = market
+            if not self._ripe:
+                return None
+            ripe, self._ripe = self._ripe, {}
+            # Bots decide by rising sequence numbers, so they rise whatever the clock does; a feed
+            # that takes over goes on above those it finds said (``resume``).
+            self._sequence = max(self._sequence + 1, self._wall_ms())
+            found = []
+            for market in ripe.values():
+                self._waiting_candles -= len(market.candles)
+                found.append(market.take_digest(self._sequence))
+                market.is_cooling = True
+                self._cooling.append((now + MARKET_EVERY_S, market))
+        return Digest(venue=self.venue, sent_ms=self._wall_ms(), markets=tuple(found))
 
-    def _digest_of(self, market: _Market) -> MarketDigest:
-        candles = tuple(market.candles)
-        self._waiting_candles -= len(candles)
-        market.candles = []
-        market.changed = False
-        return MarketDigest(
-            symbol=market.symbol,
-            sequence=self._sequence,
-            trade=market.trade,
-            quote=market.quote,
-            candles=candles,
-            gaps=market.gaps,
-            is_gapped=market.builder.is_gapped,
-        )
+    # --- while another feed publishes ---------------------------------------------------------
 
     def stand_by(self, before_ms: int) -> None:
         """Another feed publishes: keep only what it may not have said if it died just now."""
         with self._lock:
             for market in self._markets.values():
-                while market.trades and market.trades[0].received_ms < before_ms:
-                    market.trades.popleft()
-                    self._waiting_trades -= 1
-                market.missing, market.recovered = 0, []
-                self._waiting_candles -= len(market.candles) + len(market.tick_candles)
-                market.candles = _ended_since(market.candles, before_ms)
-                market.tick_candles = _ended_since(market.tick_candles, before_ms)
-                self._waiting_candles += len(market.candles) + len(market.tick_candles)
-            fresh = _ended_since(self._unsaved, before_ms)
+                market.stand_by(before_ms)
+            self._waiting_trades = sum(each.waiting_trades for each in self._markets.values())
+            self._waiting_candles = sum(each.waiting_candles for each in self._markets.values())
+            fresh = ended_since(self._unsaved, before_ms)
             self._unsaved.clear()
             self._unsaved.extend(fresh)
 
-
-def _ended_since(candles: Iterable[Candle], moment_ms: int) -> list[Candle]:
-    return [
-        candle
-        for candle in candles
-        if candle.open_ms + TIMEFRAMES_S[candle.timeframe] * 1000 >= moment_ms
-    ]
+    def resume(self, said: Said) -> None:
+        """Publish from here on: exactly what comes after what another feed said last."""
+        with self._lock:
+            self._sequence = max(self._sequence, said.sequence)
+            self._said_ids = {
+                symbol: market.trade_id
+                for symbol, market in said.markets.items()
+                if market.trade_id is not None
+            }
+            self._said_until = self._monotonic() + GO_ON_WITHIN_S
+            nothing = SaidOfMarket()
+            since_ms = said.since_ms or 0
+            now_ms = self._wall_ms() - (self._lag.least_ms or 0)
+            for market in self._markets.values():
+                market.resume(said.markets.get(market.symbol, nothing), since_ms, now_ms)
+                self._note(market, self._monotonic())
+            self._waiting_trades = sum(each.waiting_trades for each in self._markets.values())
+            self._waiting_candles = sum(each.waiting_candles for each in self._markets.values())

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from botswarm.domain.market import Candle, Quote, Tick, Trade
+from botswarm.domain.market import Book, Candle, Channel, Quote, Status, Tick, Trade
 from botswarm.errors import Malformed
 
 VERSION = 1
@@ -31,6 +31,10 @@ class MarketDigest:
     """How often trades were missed since the feed started."""
     is_gapped: bool = False
     """Closed candles are missing, and the feed is still asking the venue for them."""
+    missed: int = 0
+    """Trades since the feed started that no connection brought and the venue no longer tells."""
+    status: Status | None = None
+    """What the venue lets be done in it, where the venue says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,8 @@ class Digest:
     markets: tuple[MarketDigest, ...]
     v: int = VERSION
     kind: Literal["digest"] = "digest"
+    is_repeat: bool = False
+    """It may have been said before: the connection it was sent on broke, and the broker forgot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,46 +56,51 @@ class Batch:
 
     venue: str
     symbol: str
-    kind: Literal["trade", "quote", "candle"]
+    kind: Channel
     ticks: tuple[Tick, ...]
     missing: int = 0
     """Ticks before these that will never come: the broker took too long, or the venue forgot."""
     is_recovered: bool = False
-    """Asked of the venue after a gap: they belong before ticks that came earlier."""
+    """They filled a gap later: they belong before ticks that came earlier."""
+    is_repeat: bool = False
+    """It may have been said before: the connection it was sent on broke, and the broker forgot."""
     v: int = VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class _TradeBatch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AnyBatch:
     v: int
-    kind: Literal["trade"]
+    kind: Channel
     venue: str
     symbol: str
-    missing: int
+    missing: int = 0
+    is_recovered: bool = False
+    is_repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TradeBatch(_AnyBatch):
     ticks: tuple[Trade, ...]
-    is_recovered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _QuoteBatch:
-    v: int
-    kind: Literal["quote"]
-    venue: str
-    symbol: str
-    missing: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _QuoteBatch(_AnyBatch):
     ticks: tuple[Quote, ...]
-    is_recovered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _CandleBatch:
-    v: int
-    kind: Literal["candle"]
-    venue: str
-    symbol: str
-    missing: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CandleBatch(_AnyBatch):
     ticks: tuple[Candle, ...]
-    is_recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BookBatch(_AnyBatch):
+    ticks: tuple[Book, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StatusBatch(_AnyBatch):
+    ticks: tuple[Status, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,10 @@ _batches: dict[str, msgspec.json.Decoder[Any]] = {
     "trade": msgspec.json.Decoder(_TradeBatch),
     "quote": msgspec.json.Decoder(_QuoteBatch),
     "candle": msgspec.json.Decoder(_CandleBatch),
+    "book": msgspec.json.Decoder(_BookBatch),
+    "status": msgspec.json.Decoder(_StatusBatch),
 }
+_NEW, _AGAIN = b'"is_repeat":false', b'"is_repeat":true'
 
 
 def tick_key(venue: str, symbol: str, channel: str) -> str:
@@ -119,6 +133,17 @@ def digest_key(venue: str) -> str:
 
 def encode(message: Digest | Batch) -> bytes:
     return _encoder.encode(message)
+
+
+def encode_any(value: object) -> bytes:
+    """For what is not read by others."""
+    return _encoder.encode(value)
+
+
+def as_repeat(body: bytes) -> bytes:
+    """The same message, marked as one that may have been said before."""
+    # Quotation marks within a venue's words are escaped, so it is found only where it belongs.
+    return body.replace(_NEW, _AGAIN, 1)
 
 
 def decode(body: bytes | str) -> Digest | Batch:
@@ -142,4 +167,5 @@ def decode(body: bytes | str) -> Digest | Batch:
         ticks=tuple(ticks),
         missing=found.missing,
         is_recovered=found.is_recovered,
+        is_repeat=found.is_repeat,
     )

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from botswarm.domain.market import Candle, Quote, Trade
 from botswarm.domain.order import Side
 from botswarm.feed import tracker as tracking
-from botswarm.feed.tracker import Tracker
+from botswarm.feed.market import BATCH_MAX
+from botswarm.feed.order import HOLD_S
+from botswarm.feed.said import Said
+from botswarm.feed.tracker import MARKET_EVERY_S, Tracker
 from botswarm.market.wire import Digest
 
 START = 1_700_000_000_000
@@ -24,6 +27,14 @@ class Wall:
 
     def __call__(self) -> int:
         return self.ms
+
+
+class Monotonic:
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
 
 
 def trade(trade_id: int, at_ms: int = 0, symbol: str = "A-B") -> Trade:
@@ -77,8 +88,13 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-def tracker(wall: Wall) -> Tracker:
-    made = Tracker("v", wall)
+def monotonic() -> Monotonic:
+    return Monotonic()
+
+
+@pytest.fixture
+def tracker(wall: Wall, monotonic: Monotonic) -> Tracker:
+    made = Tracker("v", wall, monotonic)
     made.follow(["A-B"])
     return made
 
@@ -93,22 +109,84 @@ def published(tracker: Tracker) -> list[int]:
 
 
 def digest(tracker: Tracker) -> Digest:
+    clock = tracker._monotonic
+    assert isinstance(clock, Monotonic)
+    clock.s += MARKET_EVERY_S
     found = tracker.take_digest()
     assert found is not None
     return found
 
 
+def wait(tracker: Tracker, seconds: float) -> None:
+    clock = tracker._monotonic
+    assert isinstance(clock, Monotonic)
+    clock.s += seconds
+    tracker.advance()
+
+
 def test_a_gap_is_counted_marked_and_its_trades_are_asked_for(tracker: Tracker) -> None:
     tracker.put([trade(1), trade(2), trade(5, 100)])
+    assert published(tracker) == [1, 2]
+    assert tracker.wanted_trades() == []
+    wait(tracker, HOLD_S)
     assert (tracker.counts.gaps, tracker.counts.missed_trades) == (1, 2)
     assert digest(tracker).markets[0].gaps == 1
-    assert tracker.wanted_trades() == ["A-B"]
-    assert published(tracker) == [1, 2, 5]
+    assert tracker.wanted_trades() == [("A-B", [range(3, 5)])]
+    assert published(tracker) == [5]
     tracker.recover("A-B", [trade(2), trade(4), trade(5), trade(6)])
+    tracker.give_up("A-B", range(3, 5))
     (batch,) = tracker.take_batches()
     assert batch.is_recovered
     assert [each.trade_id for each in batch.ticks if isinstance(each, Trade)] == [4]
     assert batch.missing == 1  # the venue did not have number 3 any more
+    assert digest(tracker).markets[0].missed == 1
+    assert tracker.wanted_trades() == []
+
+
+def test_a_trade_that_was_overtaken_goes_out_in_its_place(tracker: Tracker) -> None:
+    tracker.put([trade(1), trade(3), trade(4)])
+    wait(tracker, HOLD_S / 2)
+    tracker.put([trade(2), trade(3), trade(5)])
+    wait(tracker, HOLD_S)
+    assert published(tracker) == [1, 2, 3, 4, 5]
+    counts = tracker.counts
+    assert (counts.gaps, counts.reordered, counts.duplicates) == (0, 2, 1)
+
+
+def test_a_lost_trade_that_comes_at_last_is_published_as_recovered(tracker: Tracker) -> None:
+    tracker.put([trade(1), trade(3)])
+    wait(tracker, HOLD_S)
+    assert published(tracker) == [1, 3]
+    tracker.put([trade(2)])
+    (batch,) = tracker.take_batches()
+    assert (batch.is_recovered, batch.ticks) == (True, (trade(2),))
+    assert (tracker.counts.duplicates, tracker.counts.recovered_trades) == (0, 1)
+    assert tracker.wanted_trades() == []
+
+
+def test_a_trade_that_only_the_venue_s_heartbeat_tells_of_is_missed_within_a_second(
+    tracker: Tracker,
+) -> None:
+    tracker.put([trade(1)])
+    tracker.announce("A-B", 3)
+    wait(tracker, HOLD_S)
+    assert tracker.wanted_trades() == [("A-B", [range(2, 4)])]
+    tracker.put([trade(4)])
+    assert tracker.counts.gaps == 1
+    tracker.recover("A-B", [trade(2), trade(3)])
+    assert sorted(published(tracker)) == [1, 2, 3, 4]
+    assert tracker.counts.recovered_trades == 2
+
+
+def test_where_nobody_knows_what_was_lost_the_venue_s_latest_trades_tell(
+    tracker: Tracker,
+) -> None:
+    tracker.put([trade(1)])
+    tracker.suspect(["A-B", "X-Y"])
+    assert tracker.wanted_trades() == [("A-B", [])]
+    tracker.recover("A-B", [trade(1), trade(2), trade(3)])
+    assert sorted(published(tracker)) == [1, 2, 3]
+    assert (tracker.counts.gaps, tracker.counts.recovered_trades) == (1, 2)
     assert tracker.wanted_trades() == []
 
 
@@ -147,9 +225,9 @@ def test_while_nobody_takes_trades_the_oldest_go_and_are_counted(
 
 
 def test_long_batches_are_cut(tracker: Tracker) -> None:
-    tracker.put([trade(number) for number in range(1, 2 * tracking.BATCH_MAX + 2)])
+    tracker.put([trade(number) for number in range(1, 2 * BATCH_MAX + 2)])
     sizes = [len(batch.ticks) for batch in tracker.take_batches()]
-    assert sizes == [tracking.BATCH_MAX, tracking.BATCH_MAX, 1]
+    assert sizes == [BATCH_MAX, BATCH_MAX, 1]
 
 
 def test_a_digest_holds_what_changed_since_the_last_one(tracker: Tracker, wall: Wall) -> None:
@@ -170,7 +248,7 @@ def test_a_digest_holds_what_changed_since_the_last_one(tracker: Tracker, wall: 
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=50))
 def test_sequence_numbers_rise_whatever_the_clock_does(steps: list[int]) -> None:
     wall = Wall()
-    tracker = Tracker("v", wall)
+    tracker = Tracker("v", wall, Monotonic())
     tracker.follow(["A-B"])
     seen = []
     for number, step in enumerate(steps, start=1):
@@ -178,10 +256,12 @@ def test_sequence_numbers_rise_whatever_the_clock_does(steps: list[int]) -> None
         tracker.put([trade(number, number)])
         seen.append(digest(tracker).markets[0].sequence)
     assert seen == sorted(set(seen))
-    # A feed that takes over later starts above all of them.
-    wall.ms = max(wall.ms, seen[-1]) + 1
-    successor = Tracker("v", wall)
+    # A feed that takes over starts above all of them, though its clock is an hour behind.
+    successor = Tracker("v", lambda: START - 3_600_000, Monotonic())
     successor.follow(["A-B"])
+    said = Said()
+    said.add(b'{"sequence":%d,"kind":"note"}' % seen[-1])
+    successor.resume(said)
     successor.put([trade(1)])
     assert digest(successor).markets[0].sequence > seen[-1]
 

@@ -1,0 +1,118 @@
+"""Which feed of a venue publishes, and what the one before it had said when it ended.
+
+The lead is a queue with a single active consumer: the broker picks one feed, tells it at once by
+handing it the token in the queue, and picks another when that one's connection is gone. The token
+is held on the connection that publishes, so whoever lost the lead cannot publish any more.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import amqp
+
+from botswarm.feed.said import Said
+from botswarm.market.wire import EXCHANGE
+
+LAST_MAX = 4000
+"""Messages the broker keeps of what was said last; more than may be on their way at once."""
+LAST_EXPIRES_MS = 600_000
+UNDER_WAY_S = 0.05
+"""What a leader sent before it died may still be on its way through the broker for a moment."""
+READ_TIMEOUT_S = 5.0
+RENEW_EVERY_S = 300.0
+"""Brokers end whoever holds a message for half an hour."""
+
+TOKEN = b"lead"
+
+
+def lead_queue(venue: str) -> str:
+    return f"botswarm.feed.{venue}.lead"
+
+
+def last_queue(venue: str) -> str:
+    return f"botswarm.feed.{venue}.last"
+
+
+class Lead:
+    """One feed's place in the row of those that would lead."""
+
+    def __init__(self, connection: Any, venue: str) -> None:
+        self._venue = venue
+        self._channel = connection.channel()
+        self._tag: int | None = None
+        self._renewed_at = time.monotonic()
+        name = lead_queue(venue)
+        self._channel.queue_declare(
+            name,
+            durable=True,
+            auto_delete=False,
+            arguments={
+                "x-single-active-consumer": True,
+                "x-max-length": 1,
+                "x-overflow": "drop-head",
+            },
+        )
+        self._channel.basic_qos(0, 1, False)
+        self._channel.basic_consume(name, callback=self._on_token)
+        # Whoever stands in the row brings a token: there is always one for the next.
+        self._channel.basic_publish(amqp.Message(TOKEN), "", name)
+
+    @property
+    def is_ours(self) -> bool:
+        return self._tag is not None
+
+    def renew(self) -> None:
+        """Call it now and then."""
+        if self._tag is not None and time.monotonic() - self._renewed_at > RENEW_EVERY_S:
+            # It comes back at once, for we are still the one consumer that is active.
+            self._renewed_at = time.monotonic()
+            self._channel.basic_reject(self._tag, requeue=True)
+
+    def _on_token(self, message: Any) -> None:
+        self._tag = message.delivery_info["delivery_tag"]
+
+
+def prepare(connection: Any, venue: str) -> None:
+    """Make what is published to, and the queue that keeps the last of it."""
+    channel = connection.channel()
+    channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
+    channel.queue_declare(
+        last_queue(venue),
+        durable=True,
+        auto_delete=False,
+        arguments={
+            "x-max-length": LAST_MAX,
+            "x-overflow": "drop-head",
+            "x-expires": LAST_EXPIRES_MS,
+        },
+    )
+    # Batches have three words. The digest is noted there by its number only.
+    channel.queue_bind(last_queue(venue), EXCHANGE, f"{venue}.*.*")
+    channel.close()
+
+
+def read_last(connection: Any, venue: str) -> Said:
+    """What was said last; it stays in the queue, for whoever leads next."""
+    said = Said()
+    channel = connection.channel()
+    count = channel.queue_declare(last_queue(venue), passive=True).message_count
+
+    def on_message(message: Any) -> None:
+        body = message.body
+        said.add(body if isinstance(body, bytes) else body.encode())
+
+    channel.basic_consume(last_queue(venue), callback=on_message)
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    wait_s = UNDER_WAY_S
+    while time.monotonic() < deadline:
+        before = said.read
+        try:
+            connection.drain_events(timeout=wait_s if said.read >= count else 1.0)
+        except TimeoutError:
+            if said.read == before and said.read >= count:
+                break
+    # All of it goes back to where it was.
+    channel.close()
+    return said

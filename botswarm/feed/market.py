@@ -1,0 +1,313 @@
+"""One market as the feed knows it: what came, what waits to be published, what is missing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from botswarm.domain.market import (
+    TIMEFRAMES_S,
+    Book,
+    Candle,
+    Channel,
+    Quote,
+    Status,
+    Tick,
+    Trade,
+)
+from botswarm.feed.counts import Counts
+from botswarm.feed.order import RENUMBERED_AFTER_MS, TradeOrder
+from botswarm.feed.said import HOLES_MAX, SaidOfMarket
+from botswarm.market.candles import CandleBuilder
+from botswarm.market.wire import Batch, MarketDigest
+
+BATCH_MAX = 500
+IN_NO_DIGEST_MS = 5000
+"""A candle that closed before is surely in a digest of the feed that led until now."""
+
+
+class FollowedMarket:
+    """Not thread-safe: the tracker's lock holds it together."""
+
+    __slots__ = ("_compares", "_counts", "_told", "_venue", "book", "book_waits", "builder",
+                 "candles", "changed", "floor_id", "is_cooling", "is_followed", "missing",
+                 "order", "quote", "quote_waits", "recovered", "since", "status", "statuses",
+                 "symbol", "tick_candles", "trades")  # fmt: skip
+
+    def __init__(self, venue: str, symbol: str, counts: Counts) -> None:
+        self.symbol = symbol
+        self._venue = venue
+        self._counts = counts
+        self.order = TradeOrder(counts)
+        self.builder = CandleBuilder(venue, symbol)
+        self.quote: Quote | None = None
+        self.book: Book | None = None
+        self.status: Status | None = None
+        self.trades: deque[Trade] = deque()
+        self.recovered: list[Trade] = []
+        self.missing = 0
+        self.quote_waits = self.book_waits = False
+        self.statuses: list[Status] = []
+        self.candles: list[Candle] = []
+        """For the digest."""
+        self.tick_candles: list[Candle] = []
+        """For batches."""
+        self.changed = False
+        self.is_cooling = False
+        """It was in a digest a moment ago: the next may hold it only when its time has come."""
+        self.is_followed = False
+        """Connected, and a trade has come since: nothing is missed, so the clock may close."""
+        self.since = 0.0
+        """When the oldest of what waits came in."""
+        self.floor_id = 0
+        """Another feed has said all up to it: it makes our candles, and is not said again."""
+        self._told: dict[str, Candle] = {}
+        self._compares = False
+
+    @property
+    def waiting_trades(self) -> int:
+        return len(self.trades) + len(self.recovered)
+
+    @property
+    def waiting_candles(self) -> int:
+        return len(self.candles) + len(self.tick_candles)
+
+    # --- in -----------------------------------------------------------------------------------
+
+    def put_trade(self, trade: Trade, now: float) -> Sequence[Candle]:
+        """The candles it closes."""
+        order = self.order
+        if order.lost and order.last_id is not None and trade.trade_id <= order.last_id:
+            found = order.found((trade,))
+            if found:
+                self.recovered += found
+                return ()
+        return self._go_on(order.add(trade, now))
+
+    def go_on(self, now: float) -> Sequence[Candle]:
+        """Past what has been waited for long enough."""
+        before = self.order.gaps
+        closed = self._go_on(self.order.overdue(now))
+        if self.order.gaps > before and not self.order.is_waiting:
+            self.changed = True
+        return closed
+
+    def _go_on(self, ready: Sequence[tuple[Trade, bool]]) -> Sequence[Candle]:
+        closed: list[Candle] = []
+        builder = self.builder
+        for trade, after_gap in ready:
+            self._counts.trades += 1
+            late = builder.late
+            closed += builder.add(trade, after_gap=after_gap)
+            self._counts.late += builder.late - late
+            self.is_followed = True
+            if self.floor_id and self._is_said(trade):
+                continue
+            self.trades.append(trade)
+        return closed
+
+    def _is_said(self, trade: Trade) -> bool:
+        if self.floor_id - HOLES_MAX < trade.trade_id <= self.floor_id:
+            return True
+        self.floor_id = 0
+        return False
+
+    def put_quote(self, quote: Quote) -> bool:
+        last = self.quote
+        if last is not None and _is_old(quote, last):
+            self._counts.duplicates += 1
+            return False
+        self._counts.conflated_quotes += self.quote_waits
+        self._counts.quotes += 1
+        self.quote, self.quote_waits = quote, True
+        return True
+
+    def put_book(self, book: Book) -> bool:
+        last = self.book
+        if last is not None and _is_old(book, last):
+            self._counts.duplicates += 1
+            return False
+        self._counts.conflated_books += self.book_waits
+        self._counts.books += 1
+        self.book, self.book_waits = book, True
+        return True
+
+    def put_status(self, status: Status) -> bool:
+        if self.status is not None and (self.status.trading, self.status.words) == (
+            status.trading,
+            status.words,
+        ):
+            return False
+        self._counts.statuses += 1
+        self.status = status
+        self.statuses.append(status)
+        return True
+
+    def put_candle(self, candle: Candle) -> Sequence[Candle]:
+        """The venue's own, which only fill what we could not make; others are compared."""
+        if not candle.is_closed:
+            return ()
+        self._compares = True
+        if any(
+            hole.first_ms <= candle.open_ms <= hole.last_ms
+            for hole in self.builder.holes.get(candle.timeframe, ())
+        ):
+            return self.builder.fill(candle.timeframe, (candle,))
+        self._compare(candle, "venue")
+        return ()
+
+    def keep(self, candles: Sequence[Candle]) -> None:
+        """Closed, to be published twice: by themselves, and in the digest."""
+        self.candles += candles
+        self.tick_candles += candles
+        if self._compares:
+            for candle in candles:
+                self._compare(candle, "ours")
+
+    def _compare(self, candle: Candle, whose: str) -> None:
+        other = "ours" if whose == "venue" else "venue"
+        told = self._told.get(other + candle.timeframe)
+        if told is None or told.open_ms != candle.open_ms:
+            self._told[whose + candle.timeframe] = candle
+            return
+        self._counts.candles_compared += 1
+        self._counts.candles_differed += _differ(candle, told)
+
+    # --- out ----------------------------------------------------------------------------------
+
+    def take_batches(self) -> list[Batch]:
+        batches = []
+        if self.recovered:
+            found = tuple(sorted(self.recovered, key=lambda trade: trade.trade_id))
+            batches.append(self._batch("trade", found, self.missing, is_recovered=True))
+            self.recovered, self.missing = [], 0
+        while self.trades:
+            count = min(len(self.trades), BATCH_MAX)
+            ticks = tuple(self.trades.popleft() for _ in range(count))
+            batches.append(self._batch("trade", ticks, self.missing))
+            self.missing = 0
+        if self.quote_waits and self.quote is not None:
+            batches.append(self._batch("quote", (self.quote,)))
+            self.quote_waits = False
+        if self.book_waits and self.book is not None:
+            batches.append(self._batch("book", (self.book,)))
+            self.book_waits = False
+        if self.statuses:
+            batches.append(self._batch("status", tuple(self.statuses)))
+            self.statuses = []
+        if self.tick_candles:
+            batches.append(self._batch("candle", tuple(self.tick_candles)))
+            self.tick_candles = []
+        return batches
+
+    def _batch(
+        self,
+        kind: Channel,
+        ticks: tuple[Tick, ...],
+        missing: int = 0,
+        *,
+        is_recovered: bool = False,
+    ) -> Batch:
+        return Batch(
+            venue=self._venue,
+            symbol=self.symbol,
+            kind=kind,
+            ticks=ticks,
+            missing=missing,
+            is_recovered=is_recovered,
+        )
+
+    def take_digest(self, sequence: int) -> MarketDigest:
+        candles, self.candles, self.changed = tuple(self.candles), [], False
+        return MarketDigest(
+            symbol=self.symbol,
+            sequence=sequence,
+            trade=self.order.last,
+            quote=self.quote,
+            candles=candles,
+            gaps=self.order.gaps,
+            is_gapped=self.builder.is_gapped,
+            missed=self.order.gone,
+            status=self.status,
+        )
+
+    # --- while another feed publishes ---------------------------------------------------------
+
+    def stand_by(self, before_ms: int) -> None:
+        """Keep only what the other may not have said if it died just now."""
+        while self.trades and self.trades[0].received_ms < before_ms:
+            self.trades.popleft()
+        self.missing = 0
+        self.recovered = [each for each in self.recovered if each.received_ms >= before_ms]
+        self.candles = ended_since(self.candles, before_ms)
+        self.tick_candles = ended_since(self.tick_candles, before_ms)
+
+    def resume(self, said: SaidOfMarket, since_ms: int, now_ms: int) -> None:
+        """Go on from what the other said last: nothing of it again, and nothing after it lost.
+
+        Where it said nothing of this market lately, all that happened before ``since_ms`` is
+        settled.
+        """
+        kept = [*self.recovered, *self.trades]
+        self.recovered, self.trades = [], deque()
+        if said.trade_id is None:
+            self.trades.extend(trade for trade in kept if trade.exchange_ms >= since_ms)
+        else:
+            self._resume_trades(kept, said.trade_id, said.holes)
+        quote = self.quote
+        if quote is not None:
+            told = said.quote_sequence
+            is_new = quote.received_ms >= since_ms if told is None else quote.sequence > told
+            self.quote_waits = is_new
+        self.tick_candles = [
+            candle
+            for candle in ended_since(self.tick_candles, since_ms)
+            if (candle.timeframe, candle.open_ms) not in said.candles
+        ]
+        # A batch goes out a little before the digest with the same candles; twice is no harm.
+        self.candles = ended_since(self.candles, now_ms - IN_NO_DIGEST_MS)
+
+    def begin_after(self, trade_id: int) -> None:
+        """Another feed had come so far: what lies between it and our first trade was missed."""
+        if self.order.last_id is None:
+            self.order.last_id = trade_id
+
+    def _resume_trades(self, kept: Sequence[Trade], said_id: int, holes: Sequence[range]) -> None:
+        self.begin_after(said_id)
+        self.floor_id = said_id
+        self.trades.extend(trade for trade in kept if trade.trade_id > said_id)
+        self.recovered = [trade for trade in kept if any(trade.trade_id in ids for ids in holes)]
+        lost = [ids for ids in self.order.lost if ids.start > said_id]
+        here = {trade.trade_id for trade in self.recovered}
+        lost += [range(n, n + 1) for ids in holes for n in ids if n not in here]
+        newest = self.order.last_id or said_id
+        first = self.trades[0].trade_id if self.trades else newest + 1
+        if not self.order.is_waiting and first > said_id + 1:
+            # Those are neither said nor kept.
+            lost.append(range(said_id + 1, first))
+        self.order.lost = lost
+
+
+def _is_old(tick: Quote | Book, last: Quote | Book) -> bool:
+    return (
+        tick.sequence <= last.sequence
+        and tick.received_ms <= last.received_ms + RENUMBERED_AFTER_MS
+    )
+
+
+def _differ(one: Candle, other: Candle) -> bool:
+    return (one.open, one.high, one.low, one.close, one.volume) != (
+        other.open,
+        other.high,
+        other.low,
+        other.close,
+        other.volume,
+    )
+
+
+def ended_since(candles: Iterable[Candle], moment_ms: int) -> list[Candle]:
+    return [
+        candle
+        for candle in candles
+        if candle.open_ms + TIMEFRAMES_S[candle.timeframe] * 1000 >= moment_ms
+    ]

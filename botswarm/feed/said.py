@@ -1,0 +1,111 @@
+"""What of a venue's ticks the broker really has: read back from the queue of the last ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+HOLES_MAX = 10_000
+"""Numbers; a longer jump is no hole but a venue that counts anew."""
+
+
+class _Tick(msgspec.Struct):
+    """Of any kind: only the numbers by which ticks are known."""
+
+    trade_id: int | None = None
+    sequence: int | None = None
+    timeframe: str | None = None
+    open_ms: int | None = None
+    exchange_ms: int | None = None
+
+
+class _Message(msgspec.Struct):
+    kind: str
+    symbol: str = ""
+    ticks: list[_Tick] = []
+    is_recovered: bool = False
+    sequence: int = 0
+
+
+_decoder = msgspec.json.Decoder(_Message)
+
+
+class Note(msgspec.Struct):
+    """Put into that queue after each digest, which itself is not in it."""
+
+    sequence: int
+    kind: str = "note"
+
+
+@dataclass(slots=True)
+class SaidOfMarket:
+    trade_id: int | None = None
+    holes: list[range] = field(default_factory=list)
+    """Ids before ``trade_id`` that were not among the trades said."""
+    quote_sequence: int | None = None
+    candles: set[tuple[str, int]] = field(default_factory=set)
+
+
+class Said:
+    def __init__(self) -> None:
+        self.markets: dict[str, SaidOfMarket] = {}
+        self.sequence = 0
+        """Of the last digest."""
+        self.since_ms: int | None = None
+        """By the venue's clock: of the oldest trade in there. What is older was said before."""
+        self.bodies: set[bytes] = set()
+        self.read = 0
+        self.unreadable = 0
+
+    def add(self, body: bytes) -> None:
+        """One message of the queue, in its order."""
+        self.read += 1
+        self.bodies.add(body)
+        try:
+            message = _decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.unreadable += 1
+            return
+        self.sequence = max(self.sequence, message.sequence)
+        if message.symbol:
+            market = self.markets.setdefault(message.symbol, SaidOfMarket())
+            for tick in message.ticks:
+                self._note(market, message, tick)
+
+    def _note(self, market: SaidOfMarket, message: _Message, tick: _Tick) -> None:
+        kind = message.kind
+        if kind == "trade" and tick.trade_id is not None:
+            if message.is_recovered:
+                market.holes = _without(market.holes, tick.trade_id)
+                return
+            if self.since_ms is None:
+                self.since_ms = tick.exchange_ms
+            _note_trade(market, tick.trade_id)
+        elif kind == "quote" and tick.sequence is not None:
+            market.quote_sequence = tick.sequence
+        elif kind == "candle" and tick.timeframe is not None and tick.open_ms is not None:
+            market.candles.add((tick.timeframe, tick.open_ms))
+
+
+def _note_trade(market: SaidOfMarket, trade_id: int) -> None:
+    last = market.trade_id
+    if last is None or trade_id == last + 1:
+        market.trade_id = trade_id
+    elif trade_id > last:
+        market.trade_id = trade_id
+        if trade_id - last <= HOLES_MAX:
+            market.holes.append(range(last + 1, trade_id))
+
+
+def _without(holes: list[range], trade_id: int) -> list[range]:
+    return [
+        part
+        for ids in holes
+        for part in (
+            (range(ids.start, trade_id), range(trade_id + 1, ids.stop))
+            if trade_id in ids
+            else (ids,)
+        )
+        if part
+    ]
