@@ -172,11 +172,9 @@ def test_a_slow_close_reaches_the_other_side_late(proxy: FaultProxy, line: socke
     wait_until(lambda: proxy.open_connections == 0, "the connection to be gone", 3)
 
 
-def test_a_target_that_refuses_looks_like_one_through_the_proxy(echo: Echo) -> None:
-    port = echo.port
-    echo.listener.close()
+def test_a_target_that_refuses_looks_like_one_through_the_proxy() -> None:
     with (
-        FaultProxy(port) as proxy,
+        FaultProxy(free_port()) as proxy,
         socket.create_connection((HOST, proxy.port), timeout=3) as line,
         pytest.raises(ConnectionError),
     ):

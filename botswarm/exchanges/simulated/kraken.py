@@ -199,11 +199,14 @@ class KrakenFeed(Feed):
 
     def _first_book(self, board: Board, shelf: Shelf) -> str:
         book = board.market.book
-        bids, asks = book.bids.depth(shelf.depth), book.asks.depth(shelf.depth)
+        shelf.bids = dict(book.bids.depth(shelf.depth))
+        shelf.asks = dict(book.asks.depth(shelf.depth))
+        told = shelf
         if board.past and self.strikes("stale_snapshot", board):
+            # The changes that follow are those of the book as it is now.
             _, bids, asks = board.past[0]
-        shelf.bids, shelf.asks = dict(bids[: shelf.depth]), dict(asks[: shelf.depth])
-        data = self._book(board, shelf.bids.items(), shelf.asks.items(), shelf)
+            told = Shelf(shelf.depth, dict(bids[: shelf.depth]), dict(asks[: shelf.depth]))
+        data = self._book(board, told.bids.items(), told.asks.items(), told)
         return _dump({"channel": "book", "type": "snapshot", "data": [data]})
 
     def _change(self, board: Board, shelf: Shelf, now_ms: int) -> str:
