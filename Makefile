@@ -11,7 +11,7 @@ bench: ; @scripts/bench $(args)
 # Campaigns of many minutes, kept out of make test.
 chaos: ; @$(bootstrap) run python -m tests.campaign.kill_broker --rounds 200 $(args)
 chaos-swarm: ; @$(bootstrap) run python -m tests.campaign.kill_swarm --rounds 50 $(args)
-fuzz: ; @$(bootstrap) run python -m tests.campaign.mutate_frames --frames 1000000 $(args)
+fuzz: ; @$(bootstrap) run python -m tests.campaign.mutate_frames --frames 1000000 $(args) && $(bootstrap) run python -m tests.campaign.mutate_feed --frames 1000000 $(args)
 
 lock: ; @scripts/lock $(args)
 clean: ; @$(bootstrap) clean

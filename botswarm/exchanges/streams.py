@@ -159,12 +159,15 @@ Notice = (
 Heard = Tick | Notice
 
 
-class Unreadable(Malformed):
-    """A frame that was left out. ``reason`` is from a small fixed set and becomes a label:
+REASONS = frozenset(
+    {"too_large", "too_deep", "not_text", "not_json", "wrong_shape", "bad_number", "bad_time",
+     "unknown_market", "unknown_event", "refused"}
+)  # fmt: skip
+"""Why a frame was left out."""
 
-    ``too_large too_deep not_text not_json wrong_shape bad_number bad_time unknown_market
-    unknown_event refused``.
-    """
+
+class Unreadable(Malformed):
+    """A frame that was left out. ``reason`` is one of REASONS and becomes a label."""
 
     def __init__(self, reason: str, words: str) -> None:
         super().__init__(words)
