@@ -231,7 +231,7 @@ class CoinbaseExchangeMarketData(History):
     def server_time_ms(self) -> int:
         told = self._rest.ask("/time")
         with self._rest.reading("time"):
-            return int(Decimal(told["epoch"]) * 1000)
+            return int(number(str(told["epoch"])) * 1000)
 
     def close(self) -> None:
         self._rest.close()

@@ -1,0 +1,1 @@
+"""Kraken's spot market: WebSocket v2 and its public REST."""
