@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
-from botswarm.errors import Unreachable
+from botswarm.errors import NotFound, Unreachable
 from botswarm.exchanges import registry
-from botswarm.exchanges.base import MarketData
+from botswarm.exchanges.streams import MarketData
 from botswarm.feed.board import Board
 from botswarm.feed.daemon import Feed, Surroundings
+from botswarm.feed.rules import PoolRules
+from botswarm.feed.security import SecurityLog
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
@@ -28,13 +30,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VENUE_PAUSE_S = 0.5
+STOP_TIMEOUT_S = 10.0
 
 Reread = Callable[[], Settings]
 """The settings as they are now: the embedded broker may have started since."""
 
 
 def run(settings: Settings, reread: Reread) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Until SIGTERM or SIGINT; every venue has threads of its own, and waits for no other."""
     stop = threading.Event()
 
     def told_to_stop(number: int, frame: FrameType | None) -> None:
@@ -42,38 +45,71 @@ def run(settings: Settings, reread: Reread) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told_to_stop)
-    data = _venue(settings, stop)
-    if data is None:
-        return
-    database = Database(settings.database_url)
-    bots = Bots(database)
-    surroundings = Surroundings(
-        broker_url=lambda: _broker_url(reread()),
-        running=lambda: bots.running_markets(data.name),
-        ring=_Ring(reread),
-        save_candles=Candles(database).save,
-        save_instruments=LedgerBooks(database).save_instruments,
-        board=_board(settings),
-    )
-    clock = SystemClock()
-    Feed(data, surroundings, configured=settings.feed_markets, clock=clock).run(stop)
-    database.close()
+    swarm = _Swarm(settings, reread, stop)
+    names = registry.fed_venues(settings)
+    others = [
+        threading.Thread(target=swarm.feed, args=(name,), name=f"feed {name}", daemon=True)
+        for name in names[1:]
+    ]
+    for thread in others:
+        thread.start()
+    try:
+        swarm.feed(names[0])
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join(STOP_TIMEOUT_S)
+        swarm.database.close()
 
 
-def venues(settings: Settings) -> Sequence[str]:
-    """Those whose streams are read."""
-    return settings.feed_venues or (registry.venue_name(settings),)
+class _Swarm:
+    """What the feeds of all venues share."""
+
+    def __init__(self, settings: Settings, reread: Reread, stop: threading.Event) -> None:
+        self._settings, self._reread, self._stop = settings, reread, stop
+        self.database = Database(settings.database_url)
+        self._ring = _Ring(reread)
+        self._security = SecurityLog()
+
+    def feed(self, venue: str) -> None:
+        try:
+            data = _venue(self._settings, venue, self._stop)
+            if data is not None:
+                self._made(data).run(self._stop)
+        except NotFound as error:
+            logger.error("%s; %s", error, error.cure)
+            self._stop.set()
+
+    def _made(self, data: MarketData) -> Feed:
+        settings, bots = self._settings, Bots(self.database)
+        surroundings = Surroundings(
+            broker_url=lambda: _broker_url(self._reread()),
+            running=lambda: bots.running_markets(data.name),
+            ring=self._ring,
+            save_candles=Candles(self.database).save,
+            save_instruments=LedgerBooks(self.database).save_instruments,
+            board=_board(settings),
+        )
+        return Feed(
+            data,
+            surroundings,
+            configured=settings.feed_markets,
+            clock=SystemClock(),
+            rules=PoolRules.of(settings),
+            security=self._security,
+            attempts_file=settings.state_dir / f"feed-attempts-{data.name}.txt",
+        )
 
 
-def _venue(settings: Settings, stop: threading.Event) -> MarketData | None:
+def _venue(settings: Settings, venue: str, stop: threading.Event) -> MarketData | None:
     """The simulated exchange may start after us; None when told to stop while waiting for it."""
     said = False
     while not stop.is_set():
         try:
-            return registry.market_data(settings)
+            return registry.market_data(settings, venue)
         except Unreachable as error:
             if not said:
-                logger.warning("waiting for the exchange: %s", error)
+                logger.warning("waiting for %s: %s", venue, error)
             said = True
             stop.wait(VENUE_PAUSE_S)
     return None

@@ -1,175 +1,257 @@
-"""A WebSocket to a venue that comes back for ever, and never faster than the venue allows."""
+"""One WebSocket to a venue in a thread of its own, from the call to its end."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import random
-import socket
+import os
+import select
+import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import websocket
 
+from botswarm.domain.market import Book
+from botswarm.exchanges.streams import MarketData, Stream
+from botswarm.feed.dial import Failed, Opened, Wire, dial
+from botswarm.feed.dialogue import Began, Dialogue, Ears, Ended
+from botswarm.feed.frames import BINARY, CLOSE, PING, PONG, TEXT, Broke, Frame, FrameReader
+from botswarm.feed.liveness import Pulse
+from botswarm.feed.pinging import Pinger
+from botswarm.feed.rules import PoolRules
+from botswarm.feed.security import Rejects, SecurityLog
+
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
-QUIET_S = 5.0
-"""After this long without a byte the venue is asked whether it is there; twice is the end of it."""
-BACKOFF_FIRST_S = 0.1
-BACKOFF_MAX_S = 5.0
-STABLE_S = 30.0
-LIFETIME_S = 23 * 3600.0
-"""Venues end a connection after a day; renewed before that, no tick is missed."""
-
-_PING = websocket.ABNF.OPCODE_PING
-_CLOSE = websocket.ABNF.OPCODE_CLOSE
-_DATA = (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY)
+SILENCE_FLOOR_S = 3.0
+TURN_MAX_S = 0.5
+PACE = 0.8
+"""Of what the venue allows: the network may push together what we sent apart."""
+PROOF_S = 2.0
+"""A connection that stays so long without a word, for its markets are quiet, is one too."""
 
 
-class Budget:
-    """At most so many connection attempts in any such time, over all connections to a venue."""
-
-    def __init__(
-        self, attempts: int, period_s: float, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._period_s = period_s
-        self._monotonic = monotonic
-        self._made: deque[float] = deque(maxlen=attempts)
-        self._lock = threading.Lock()
-
-    def take(self) -> float:
-        """0.0 and the attempt is counted, or how long to wait before asking again."""
-        with self._lock:
-            now = self._monotonic()
-            if len(self._made) == self._made.maxlen and now - self._made[0] < self._period_s:
-                return self._period_s - (now - self._made[0])
-            self._made.append(now)
-            return 0.0
-
-
-class Stream:
-    """One connection in a thread of its own, from ``start`` until ``stop``."""
+class Connection:
+    """It is made for some streams; more may be added and any taken away while it lives."""
 
     def __init__(
         self,
-        url: str,
+        name: str,
+        data: MarketData,
+        streams: Collection[Stream],
         *,
-        budget: Budget,
-        on_frame: Callable[[bytes], None],
-        on_down: Callable[[], None],
-        quiet_s: float = QUIET_S,
+        rules: PoolRules,
+        ears: Ears,
+        security: SecurityLog,
+        rejects: Rejects,
+        wall_ms: Callable[[], int],
+        timeout_s: float,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.url = url
-        self.connects = 0
-        self._budget = budget
-        self._on_frame = on_frame
-        self._on_down = on_down
-        self._quiet_s = quiet_s
-        self._stop = threading.Event()
-        self._up = threading.Event()
-        self._socket: websocket.WebSocket | None = None
-        self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self.name = name
         self.born = time.monotonic()
-        self.wants_successor = False
-        """The venue announced its end: let another connection take over."""
+        self.opened: Opened | None = None
+        self.ended: str | None = None
+        """Why."""
+        self.bytes_in = 0
+        self.sent = 0
+        self.pulse = Pulse(SILENCE_FLOOR_S, self.born)
+        self.pinger = Pinger(rules, self.born)
+        self.talk = Dialogue(name, data, rules=rules, ears=ears, security=security, rejects=rejects)
+        self._venue, self._venue_rules, self._rules = data.name, data.rules, rules
+        self._ears, self._security = ears, security
+        self.timeout_s = timeout_s
+        self._wall_ms, self._tls = wall_ms, tls
+        self._streams = frozenset(streams)
+        self._asks: deque[Callable[[], None]] = deque()
+        self._beats = 0
+        self._pong: bytes | None = None
+        self._send_next = self._look_next = 0.0
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"stream {name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float = 2.0) -> None:
+    def stop(self) -> None:
+        """Soon; nobody waits for it."""
         self._stop.set()
-        self._hang_up()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout_s)
+        self._wake_up()
 
-    def wait_up(self, timeout_s: float) -> bool:
-        """Whether it is connected, waiting at most so long."""
-        return self._up.wait(timeout_s)
+    def join(self, timeout_s: float) -> bool:
+        """Whether its thread has ended by then."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     @property
     def is_up(self) -> bool:
-        return self._up.is_set()
+        return self.opened is not None and self.ended is None
 
     @property
-    def is_old(self) -> bool:
-        return self.wants_successor or time.monotonic() - self.born > LIFETIME_S
+    def has_ended(self) -> bool:
+        return self.ended is not None
+
+    # --- from other threads -------------------------------------------------------------------
+
+    def subscribe(self, streams: Collection[Stream]) -> None:
+        self._ask(lambda: self.talk.subscribe(streams, time.monotonic()))
+
+    def unsubscribe(self, streams: Collection[Stream]) -> None:
+        self._ask(lambda: self.talk.unsubscribe(streams))
+
+    def whole(self, book: Book) -> None:
+        self._ask(lambda: self.talk.whole(book))
+
+    def _ask(self, ask: Callable[[], None]) -> None:
+        self._asks.append(ask)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        with self._wake_lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    # --- its life -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        backoff_s = BACKOFF_FIRST_S
-        while not self._stop.is_set():
-            if (wait_s := self._budget.take()) > 0:
-                logger.warning("too many connections to the venue: waiting %.0f s", wait_s)
-                self._stop.wait(wait_s)
-                continue
-            began = time.monotonic()
-            reason = self._live()
-            if self._stop.is_set():
-                return
-            if time.monotonic() - began > STABLE_S:
-                backoff_s = BACKOFF_FIRST_S
-            # Spread out, so that all feeds of a venue that restarts do not come at once.
-            pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - guards nothing
-            logger.warning("the stream ended: %s; connecting again in %.1f s", reason, pause_s)
-            self._stop.wait(pause_s)
-            backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
-
-    def _live(self) -> str:
-        """Connect and read until the end; says why it came."""
+        reason = "stopped"
+        wire: Wire | None = None
         try:
-            self._socket = self._connect()
-        except (OSError, websocket.WebSocketException, ValueError) as error:
-            return f"no connection: {error}"
-        self.connects += 1
-        self._up.set()
-        try:
-            return self._read(self._socket)
+            url = self.talk.url(self._streams)
+            wire = dial(url, timeout_s=self.timeout_s, tls=self._tls)
+            self._begin(wire)
+            reason = self._converse(wire)
+        except (Failed, Broke) as error:
+            reason = str(error)
+            if error.kind:
+                self._security.note(self._venue, error.kind, f"{self.name}: {error}")
         except (OSError, websocket.WebSocketException) as error:
-            return str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
+        except Exception as error:
+            # The loop of this connection: whatever failed, the next one begins anew.
+            logger.exception("connection %s failed", self.name)
+            reason = f"{type(error).__name__}: {error}"
         finally:
-            self._up.clear()
-            self._hang_up()
-            self._on_down()
+            if wire is not None:
+                wire.close()
+            self.ended = "stopped" if self._stop.is_set() else reason
+            self._ears.event(Ended(self.ended))
+            # Under the lock: the number of what is closed here may be another socket's at once.
+            with self._wake_lock:
+                wake, self._wake = self._wake, -1
+            os.close(wake)
 
-    def _connect(self) -> websocket.WebSocket:
-        # Everything is JSON that the parser checks; checking the text twice costs half the speed.
-        connection = websocket.create_connection(
-            self.url,
-            timeout=CONNECT_TIMEOUT_S,
-            skip_utf8_validation=True,
-            enable_multithread=False,
-            sockopt=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
-        )
-        connection.settimeout(self._quiet_s)
-        return connection
+    def _begin(self, wire: Wire) -> None:
+        now = time.monotonic()
+        self.pulse.last = self.pinger.sent = now
+        self.opened = wire.opened
+        days = wire.opened.certificate_days
+        if days is not None and days < self._rules.certificate_days_min:
+            cause = f"{self.name}: the certificate ends in {days:.1f} days"
+            self._security.note(self._venue, "invalid_certificate", cause)
+        self.talk.subscribe(self._streams, now)
+        self._ears.event(Began())
 
-    def _read(self, connection: websocket.WebSocket) -> str:
-        asked = False
+    def _converse(self, wire: Wire) -> str:
+        reader = FrameReader(self._rules.frame_bytes(self._venue_rules))
+        waits = select.poll()
+        waits.register(wire.fileno(), select.POLLIN)
+        waits.register(self._wake, select.POLLIN)
+        began = time.monotonic()
         while not self._stop.is_set():
-            try:
-                # Pings of the venue are answered in here.
-                code, frame = connection.recv_data_frame(control_frame=True)
-            except websocket.WebSocketTimeoutException:
-                if asked:
-                    return f"silent for {2 * self._quiet_s:g} s"
-                connection.ping()
-                asked = True
-                continue
-            asked = False
-            if code in _DATA:
-                self._on_frame(frame.data)
-            elif code == _CLOSE:
-                return "closed by the venue"
-        return "told to stop"
+            while self._asks:
+                self._asks.popleft()()
+            now = time.monotonic()
+            self._send_due(wire, now)
+            if now >= self._look_next:
+                self._look_next = now + TURN_MAX_S
+                if end := self._look(wire, now):
+                    return end
+                if now - began > PROOF_S:
+                    self.talk.prove()
+            for descriptor, _ in waits.poll(self._turn_ms(now)):
+                if descriptor == self._wake:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(self._wake)
+                    continue
+                data = wire.read()
+                if data == b"":
+                    return "the venue hung up"
+                if data and (end := self._take(reader.feed(data), len(data))):
+                    return end
+        return "stopped"
 
-    def _hang_up(self) -> None:
-        connection = self._socket
-        found = connection.sock if connection is not None else None
-        if found is None:
+    def _turn_ms(self, now: float) -> float:
+        due = self._look_next
+        if self.talk.outbox or self._pong is not None:
+            due = min(due, self._send_next)
+        return max(1.0, (due - now) * 1000)
+
+    def _take(self, frames: Sequence[Frame], size: int) -> str:
+        """Why it is over, or nothing."""
+        now = time.monotonic()
+        self.pulse.beat(now)
+        self.bytes_in += size
+        texts: list[bytes] = []
+        end = ""
+        for code, data in frames:
+            if code in (TEXT, BINARY):
+                texts.append(data)
+            elif code == PING:
+                self._pong = data
+            elif code == PONG:
+                self.pinger.answered(now)
+            elif code == CLOSE:
+                end = _said_at_the_end(data)
+                break
+        self.talk.read(texts, self._wall_ms(), now)
+        if self.talk.beats != self._beats:
+            self._beats = self.talk.beats
+            self.pinger.answered(now)
+        return end
+
+    def _send_due(self, wire: Wire, now: float) -> None:
+        """A pong first, and only the latest: a flood of pings earns no flood of ours."""
+        if now < self._send_next:
             return
-        try:
-            found.shutdown(socket.SHUT_RDWR)
-            found.close()
-        except OSError:
-            pass  # it was gone already
+        if self._pong is not None:
+            payload, self._pong = self._pong, None
+            self._send(wire, payload, now, websocket.ABNF.OPCODE_PONG)
+        elif self.talk.outbox:
+            self._send(wire, self.talk.outbox.popleft().encode(), now)
+
+    def _send(
+        self, wire: Wire, data: bytes, now: float, code: int = websocket.ABNF.OPCODE_TEXT
+    ) -> None:
+        wire.send(data, code)
+        self.sent += 1
+        self._send_next = now + 1 / (self._venue_rules.sends_per_s * PACE)
+
+    def _look(self, wire: Wire, now: float) -> str:
+        """Why it must end, or nothing."""
+        silent_s = self.pulse.silent_s(now)
+        if silent_s > self._venue_rules.silence_s:
+            return f"not a byte for {silent_s:.0f} s"
+        if self.pinger.look(now):
+            return f"{self.pinger.missed} pings in a row without an answer"
+        is_free = now >= self._send_next
+        if is_free and self.pinger.is_due(now, is_suspicious=self.pulse.is_quiet(now)):
+            self.pinger.send(now)
+            words = self.talk.ping()
+            if words is None:
+                self._send(wire, b"botswarm", now, websocket.ABNF.OPCODE_PING)
+            else:
+                self._send(wire, words.encode(), now)
+        self.talk.ask_again(now)
+        return ""
+
+
+def _said_at_the_end(data: bytes) -> str:
+    code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
+    words = data[2:].decode(errors="replace")
+    return f"closed by the venue with {code}{words and f' {words}'}"

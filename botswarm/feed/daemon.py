@@ -6,28 +6,30 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from botswarm.clock import Clock
 from botswarm.domain.instrument import Instrument
-from botswarm.errors import BotswarmError, Malformed
-from botswarm.exchanges.base import MarketData
+from botswarm.domain.market import Channel
+from botswarm.errors import BotswarmError
+from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.bell import Bell, Ring
 from botswarm.feed.board import Board
-from botswarm.feed.connection import Budget, Stream
+from botswarm.feed.caller import Tap
 from botswarm.feed.errands import Keeper, Mender, Save
+from botswarm.feed.pool import Pool
 from botswarm.feed.publisher import Publisher
+from botswarm.feed.rules import PoolRules
+from botswarm.feed.security import SecurityLog
 from botswarm.feed.tracker import Tracker
 from botswarm.market.wire import Digest
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
-HEALTH_EVERY_S = 60.0
-SYMBOLS_PER_CONNECTION = 100
-CONNECTIONS_MAX, CONNECTIONS_PERIOD_S = 250, 300.0
-"""Below the 300 in five minutes after which Binance bans an address."""
-SUCCESSOR_TIMEOUT_S = 3.0
-MALFORMED_SAID_MAX = 10
+SAID_EVERY_S = 60.0
+ALWAYS: tuple[Channel, ...] = ("trade", "quote")
+"""What every market that is followed brings; the other channels are for those who ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Surroundings:
     save_instruments: Callable[[Sequence[Instrument]], None]
     board: Board | None = None
     """Where the last prices are shown, if anywhere: a convenience that may fail at any time."""
+    subscribed: Callable[[], Collection[Stream]] = tuple
+    """What people asked for by hand, while the feed runs."""
 
 
 class Feed:
@@ -55,19 +59,23 @@ class Feed:
         *,
         configured: Collection[str],
         clock: Clock,
+        rules: PoolRules | None = None,
+        security: SecurityLog | None = None,
+        attempts_file: Path | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._data = data
         self._around = surroundings
         self._configured = frozenset(configured)
         self._clock = clock
-        self._streams: dict[tuple[str, ...], Stream] = {}
-        self._budget = Budget(CONNECTIONS_MAX, CONNECTIONS_PERIOD_S, clock.monotonic)
+        self._rules = rules or PoolRules()
         self._running: frozenset[str] = frozenset()
+        self._asked: frozenset[Stream] = frozenset()
         self._unknown: frozenset[str] = frozenset()
         self._known: dict[str, Instrument] = {}
         self._saved = False
-        self._trouble = ""
-        self.malformed = 0
+        self._troubles: dict[str, str] = {}
+        self._level = logging.INFO
         self.tracker = Tracker(data.name, self.wall_ms)
         self.bell = Bell(surroundings.ring, clock.monotonic)
         self.publisher = Publisher(
@@ -75,6 +83,19 @@ class Feed:
         )
         self.mender = Mender(self.tracker, data, clock.monotonic)
         self.keeper = Keeper(self.tracker, surroundings.save_candles)
+        self.pool = Pool(
+            data,
+            self.tracker,
+            self._rules,
+            wall_ms=self.wall_ms,
+            security=security,
+            attempts_file=attempts_file,
+            tap=tap,
+        )
+
+    @property
+    def venue(self) -> str:
+        return self._data.name
 
     def wall_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
@@ -83,26 +104,30 @@ class Feed:
         """Until ``stop`` is set; the venue, the broker and the ledger may come and go meanwhile."""
         board = () if self._around.board is None else (self._around.board,)
         parts = (self.publisher, self.bell, self.mender, self.keeper, *board)
-        for part in parts:
+        for part in (*parts, self.pool):
             part.start()
-        said_at = self._clock.monotonic()
+        said_at = judged_at = self._clock.monotonic()
         try:
             while not stop.is_set():
                 self._look()
-                if self._clock.monotonic() - said_at >= HEALTH_EVERY_S:
-                    said_at = self._clock.monotonic()
+                now = self._clock.monotonic()
+                if now - judged_at >= self._rules.health_every_s:
+                    judged_at = now
+                    self._judge()
+                if now - said_at >= SAID_EVERY_S:
+                    said_at = now
                     logger.info("%s", self.health())
                 stop.wait(LOOK_EVERY_S)
         finally:
             logger.info("stopping; %s", self.health())
-            for stream in self._streams.values():
-                stream.stop()
+            self.pool.stop()
             for part in parts:
                 part.stop()
             logger.info("stopped")
 
     def health(self) -> str:
-        counts, up = self.tracker.counts, sum(each.is_up for each in self._streams.values())
+        counts, pool = self.tracker.counts, self.pool.state()
+        up = sum(each.state in ("up", "leaving") for each in pool.connections)
         role = "leads" if self.publisher.is_leader else "does not lead"
         blocked = ", broker blocked" if self.publisher.is_blocked else ""
         board = self._around.board
@@ -113,39 +138,58 @@ class Feed:
             f"{board.failed} times not written"
         )
         return (
-            f"feed {self._data.name} {role}{blocked}: {up} of {len(self._streams)} streams up, "
+            f"feed {self.venue} {role}{blocked}: health {pool.score:.2f}, "
+            f"{up} of {len(pool.connections)} connections up, "
+            f"{pool.subscriptions} of {pool.wanted} streams served, "
             f"{counts.trades} trades, {counts.quotes} quotes, {counts.candles} candles in; "
             f"{self.publisher.published} messages out, {self.bell.rings} rings; "
             f"gaps {counts.gaps} (trades missed {counts.missed_trades}, "
             f"recovered {counts.recovered_trades}), "
-            f"duplicates {counts.duplicates}, malformed {self.malformed}, late {counts.late}, "
+            f"duplicates {counts.duplicates}, left out {sum(pool.rejects.values())}, "
+            f"late {counts.late}, "
             f"conflated {counts.conflated_trades} trades {counts.conflated_quotes} quotes"
             f"{shown}"
         )
 
+    def _judge(self) -> None:
+        """Said when it changes, not while it lasts."""
+        score = self.pool.score()
+        level = logging.INFO
+        if score < self._rules.health_critical:
+            level = logging.ERROR
+        elif score < self._rules.health_alert:
+            level = logging.WARNING
+        if level != self._level:
+            logger.log(max(level, self._level), "health of %s is %.2f", self.venue, score)
+        self._level = level
+
     # --- which markets ------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Follow the markets that are wanted now, and renew connections that are due."""
+        """Follow the markets that are wanted now."""
         try:
             self._follow(self._wanted())
-            self._trouble = ""
+            self._well("follow the markets")
         except BotswarmError as error:
-            if str(error) != self._trouble:
-                logger.warning("cannot follow the markets: %s; trying again", error)
-            self._trouble = str(error)
+            self._trouble("follow the markets", error)
 
-    def _wanted(self) -> Collection[str]:
+    def _wanted(self) -> dict[str, set[Channel]]:
         try:
             self._running = frozenset(self._around.running())
+            self._asked = frozenset(self._around.subscribed())
+            self._well("read what is wanted")
         except BotswarmError as error:
             # The markets that were wanted a moment ago are still the best guess.
-            if str(error) != self._trouble:
-                logger.warning("cannot read which bots run: %s", error)
-            self._trouble = str(error)
+            self._trouble("read what is wanted", error)
         self.bell.listen(self._running)
         self.keeper.is_on_duty = not self.publisher.is_standing_by
-        return self._that_exist(self._running | self._configured)
+        asked = {stream.symbol for stream in self._asked}
+        known = self._that_exist(self._running | self._configured | asked)
+        wanted: dict[str, set[Channel]] = {symbol: set(ALWAYS) for symbol in known}
+        for stream in self._asked:
+            if stream.symbol in wanted:
+                wanted[stream.symbol].add(stream.channel)
+        return wanted
 
     def _that_exist(self, symbols: Iterable[str]) -> Collection[str]:
         if not self._known:
@@ -153,11 +197,11 @@ class Feed:
         if not self._saved:
             self._save_instruments()
         unknown = frozenset(symbols) - frozenset(self._known)
-        if unknown - self._unknown:
+        if new := unknown - self._unknown:
             logger.error(
                 "%s has no market %s: its bots will see nothing",
                 self._data.name,
-                ", ".join(sorted(unknown)),
+                ", ".join(sorted(new)),
             )
         self._unknown = unknown
         return frozenset(symbols) - unknown
@@ -170,65 +214,19 @@ class Feed:
             # Prices go out all the same; the next look tries again.
             logger.debug("instruments are not in the ledger yet: %s", error)
 
-    def _follow(self, symbols: Collection[str]) -> None:
-        ordered = sorted(symbols)
-        groups = {
-            tuple(ordered[start : start + SYMBOLS_PER_CONNECTION])
-            for start in range(0, len(ordered), SYMBOLS_PER_CONNECTION)
-        }
-        self.mender.load_past(self.tracker.follow(symbols))
-        if groups == set(self._streams) and not any(
-            stream.is_old for stream in self._streams.values()
-        ):
-            return
-        # The new ones first: what both bring is left out by its number, and nothing is missed.
-        new = {
-            group: self._stream(group)
-            for group in groups
-            if group not in self._streams or self._streams[group].is_old
-        }
-        for stream in new.values():
-            stream.start()
-        for stream in new.values():
-            stream.wait_up(SUCCESSOR_TIMEOUT_S)
-        kept = {group: stream for group, stream in self._streams.items()
-                if group in groups and group not in new}  # fmt: skip
-        gone = [stream for group, stream in self._streams.items() if group not in kept]
-        self._streams = kept | new
-        for stream in gone:
-            stream.stop()
-        logger.info("following %d markets on %d connections", len(ordered), len(self._streams))
-
-    def _stream(self, symbols: tuple[str, ...]) -> Stream:
-        def on_frame(frame: bytes) -> None:
-            self._take(frame, stream)
-
-        def on_down() -> None:
-            if self._streams.get(symbols) is stream:
-                self.tracker.interrupted(symbols)
-
-        stream = Stream(
-            self._data.stream_url(symbols, ("trade", "quote")),
-            budget=self._budget,
-            on_frame=on_frame,
-            on_down=on_down,
+    def _follow(self, wanted: dict[str, set[Channel]]) -> None:
+        self.mender.load_past(self.tracker.follow(wanted))
+        self.pool.want(
+            {Stream(symbol, channel) for symbol, channels in wanted.items() for channel in channels}
         )
-        return stream
 
-    # --- ticks --------------------------------------------------------------------------------
+    def _trouble(self, what: str, error: BotswarmError) -> None:
+        if self._troubles.get(what) != str(error):
+            logger.warning("cannot %s: %s; trying again", what, error)
+        self._troubles[what] = str(error)
 
-    def _take(self, frame: bytes, stream: Stream) -> None:
-        try:
-            ticks = self._data.parse(frame, self.wall_ms())
-        except Malformed as error:
-            self.malformed += 1
-            if self.malformed <= MALFORMED_SAID_MAX:
-                logger.warning("left out: %s", error)
-            return
-        if ticks:
-            self.tracker.put(ticks)
-        elif b"serverShutdown" in frame:
-            stream.wants_successor = True
+    def _well(self, what: str) -> None:
+        self._troubles.pop(what, None)
 
     def _told(self, digest: Digest) -> None:
         self.bell.hear(digest)

@@ -1,0 +1,407 @@
+"""A venue's connections: as many as its streams need, each replaced before anybody misses it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from botswarm.exchanges.streams import Declined, GoingAway, MarketData, Stream
+from botswarm.feed import health
+from botswarm.feed.breaker import STABLE_S, Retries
+from botswarm.feed.caller import Caller, Sink, Tap, Venue
+from botswarm.feed.connection import Connection
+from botswarm.feed.dialogue import Began, Ended, Happened, Proved
+from botswarm.feed.line import Line
+from botswarm.feed.placing import Placing
+from botswarm.feed.rules import PoolRules
+from botswarm.feed.security import Rejects, SecurityLog
+from botswarm.feed.state import PoolState
+from botswarm.feed.takeover import TakeOver
+
+logger = logging.getLogger(__name__)
+
+TURN_S = 0.1
+LOOK_EVERY_S = 1.0
+FOLLOW_WITHIN_S = 1.0
+"""The others come back within this after the probe, each at a moment of its own."""
+DECLINED_AGAIN_S = 300.0
+NURSED_AGAIN_S = 60.0
+NURSED_LESS_OFTEN_MAX = 6
+UNSERVED_SHOWN = 20
+
+
+class Pool:
+    """Decisions are made on one thread, its own; connections only carry words."""
+
+    def __init__(
+        self,
+        data: MarketData,
+        sink: Sink,
+        rules: PoolRules,
+        *,
+        wall_ms: Callable[[], int],
+        security: SecurityLog | None = None,
+        attempts_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+        tap: Tap | None = None,
+    ) -> None:
+        security = security or SecurityLog()
+        self.venue = Venue(
+            data=data,
+            sink=sink,
+            rules=rules,
+            security=security,
+            rejects=Rejects(security),
+            wall_ms=wall_ms,
+            tap=tap,
+            tls=tls,
+            attempts_file=attempts_file,
+        )
+        self.opened = 0
+        self._rules = rules
+        self._events: queue.SimpleQueue[tuple[Connection, Happened] | None] = queue.SimpleQueue()
+        self._caller = Caller(self.venue, lambda whose, event: self._events.put((whose, event)))
+        self._lines: list[Line] = []
+        self._wanted: frozenset[Stream] = frozenset()
+        self._placed: dict[Stream, Line] = {}
+        self._take_over = TakeOver(self._caller, self._placed.__setitem__)
+        self._declined: dict[Stream, tuple[str, float]] = {}
+        self._is_changed = False
+        self._numbers = 0
+        self._looked_at = self._checked_at = float("-inf")
+        self._is_full = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"pool {data.name}", daemon=True)
+
+    # --- from other threads -------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        self._stop.set()
+        self._events.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        self._caller.asker.stop()
+        for connection in self.connections():
+            connection.stop()
+        deadline = time.monotonic() + timeout_s
+        for connection in self.connections():
+            connection.join(max(0.0, deadline - time.monotonic()))
+
+    def want(self, streams: Collection[Stream]) -> None:
+        """From now on these, and no others; connections for which nothing changes hear nothing."""
+        channels = self.venue.data.channels
+        wanted = frozenset(each for each in streams if each.channel in channels)
+        polled = frozenset(each.symbol for each in streams if each.channel == "status")
+        self._caller.asker.want_statuses(frozenset() if "status" in channels else polled)
+        if wanted != self._wanted:
+            self._wanted, self._is_changed = wanted, True
+            self._events.put(None)
+
+    def connections(self) -> list[Connection]:
+        """All that may hold a socket."""
+        with self._lock:
+            carriers = [each for line in self._lines for each in line.carriers()]
+            return carriers + [each for each in self._caller.gone if not each.has_ended]
+
+    @property
+    def is_connected(self) -> bool:
+        return any(line.is_up for line in list(self._lines))
+
+    @property
+    def subscription_count(self) -> int:
+        """Streams that the venue has acknowledged, or sends."""
+        with self._lock:
+            return len(self._served())
+
+    def score(self) -> float:
+        with self._lock:
+            return self._score(time.monotonic())
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._turn()
+            except Exception:
+                # One odd moment must not leave the venue without anybody who reconnects.
+                logger.exception("the pool of %s failed for a moment; going on", self.venue.name)
+                self._stop.wait(TURN_S)
+
+    def _turn(self) -> None:
+        happened = self._wait()
+        now = time.monotonic()
+        with self._lock:
+            for connection, event in happened:
+                self._hear(connection, event, now)
+            for line in self._lines:
+                if line.connection is not None and self._caller.is_late(line.connection):
+                    self._ended(line, line.connection, "no connection in time", now)
+            if self._is_changed or any(now >= until for _, until in self._declined.values()):
+                self._is_changed = False
+                self._follow(now)
+            self._caller.call_due(self._lines, now)
+            self._take_over.settle(self._lines, now)
+            if now - self._looked_at >= LOOK_EVERY_S:
+                self._looked_at = now
+                self._look_after(now)
+            if now - self._checked_at >= self._rules.check_every_s:
+                self._checked_at = now
+                self._check(now)
+
+    def _wait(self) -> list[tuple[Connection, Happened]]:
+        found: list[tuple[Connection, Happened]] = []
+        timeout_s: float = TURN_S
+        while True:
+            try:
+                event = self._events.get(timeout=timeout_s)
+            except queue.Empty:
+                return found
+            if event is not None:
+                found.append(event)
+            timeout_s = 0.0
+
+    # --- what connections tell ----------------------------------------------------------------
+
+    def _hear(self, connection: Connection, event: Happened, now: float) -> None:
+        line = next((each for each in self._lines if connection in each.carriers()), None)
+        if isinstance(event, Began):
+            self.opened += 1
+            logger.info("%s is open", connection.name)
+        elif isinstance(event, Ended):
+            self._caller.has_gone(connection)
+            if line is not None:
+                self._ended(line, connection, event.reason, now)
+        elif isinstance(event, Declined):
+            self._note_declined(event, now)
+        elif line is not None and connection is line.connection:
+            if isinstance(event, Proved):
+                self._proved(line, now)
+            elif isinstance(event, GoingAway):
+                logger.info("%s ends soon: %s", connection.name, event.reason)
+                line.replace_after = now
+                self._take_over.replace(line, event.reason, now, is_urgent=True)
+
+    def _proved(self, line: Line, now: float) -> None:
+        line.note_proved(now)
+        if self._caller.breaker.answered():
+            logger.warning("%s answers again: all connections follow", self.venue.name)
+            for other in self._lines:
+                other.due = now + random.uniform(0, FOLLOW_WITHIN_S)  # noqa: S311 - guards nothing
+
+    def _ended(self, line: Line, connection: Connection, reason: str, now: float) -> None:
+        if connection is line.successor:
+            line.successor = None
+            line.replace_after = now + line.retries.pause_s() + self._rules.base_s
+            logger.warning("%s, to take over, ended: %s", connection.name, reason)
+            return
+        self._interrupted(line, connection)
+        line.reconnects += connection.opened is not None
+        if line.successor is not None:
+            line.connection, line.successor = line.successor, None
+            line.note(now, reason)
+            if line.is_up:
+                line.note_proved(now)
+            logger.info("%s ended: %s; %s goes on", connection.name, reason, line.connection.name)
+            return
+        is_stable = line.proved_s(now) >= STABLE_S
+        line.failed(now, reason)
+        if not is_stable:
+            line.retries.failed()
+            self._caller.failed(reason, now)
+        pause_s = line.retries.pause_s()
+        line.due = now + pause_s
+        logger.warning("%s ended: %s; again in %.1f s", connection.name, reason, pause_s)
+
+    def _interrupted(self, line: Line, connection: Connection) -> None:
+        """What no other connection brings as well, by a take-over or a move."""
+        carried = set[Stream]()
+        for other in self._lines:
+            for carrier in other.carriers():
+                if carrier is not connection:
+                    carried |= carrier.talk.served
+        if lost := {each.symbol for each in line.streams if each not in carried}:
+            self.venue.sink.interrupted(lost)
+
+    def _note_declined(self, event: Declined, now: float) -> None:
+        words = ", ".join(map(_words, event.streams[:5])) or "a subscription"
+        logger.error("%s declines %s: %s", self.venue.name, words, event.reason)
+        for stream in event.streams:
+            self._declined[stream] = event.reason, now + DECLINED_AGAIN_S
+            if (line := self._placed.pop(stream, None)) is not None:
+                line.streams.discard(stream)
+
+    # --- which streams ------------------------------------------------------------------------
+
+    def _follow(self, now: float) -> None:
+        for stream in [each for each, (_, until) in self._declined.items() if now >= until]:
+            del self._declined[stream]
+        self._remove(set(self._placed) - self._wanted)
+        new = sorted(self._wanted - set(self._placed) - set(self._declined))
+        placing = Placing(self._lines, self._rules, self.venue.streams_max, now)
+        added: dict[Line, list[Stream]] = {}
+        left_out = 0
+        for stream in new:
+            line = placing.place(stream, self._open_line)
+            if line is None:
+                left_out += 1
+                continue
+            self._placed[stream] = line
+            added.setdefault(line, []).append(stream)
+        for line, streams in added.items():
+            for connection in line.carriers():
+                connection.subscribe(streams)
+        self._say_followed(len(new), left_out)
+
+    def _say_followed(self, new: int, left_out: int) -> None:
+        name, streams_max = self.venue.name, self.venue.streams_max
+        if left_out and not self._is_full:
+            limit = f"{self._rules.connections_max} connections of {streams_max} streams"
+            cause = f"{left_out} streams are followed by nobody: {limit} are all that is allowed"
+            self.venue.security.note(name, "connection_limit_exceeded", cause)
+        self._is_full = left_out > 0
+        if new:
+            count, lines = len(self._placed), len(self._lines)
+            logger.info("%s: following %d streams on %d connections", name, count, lines)
+
+    def _remove(self, streams: Collection[Stream]) -> None:
+        by_line: dict[Line, list[Stream]] = {}
+        for stream in streams:
+            line = self._placed.pop(stream)
+            line.streams.discard(stream)
+            line.nursed.pop(stream, None)
+            by_line.setdefault(line, []).append(stream)
+            self._take_over.forget(stream)
+        for line, gone in by_line.items():
+            for connection in line.carriers():
+                connection.unsubscribe(gone)
+
+    def _open_line(self) -> Line:
+        self._numbers += 1
+        line = Line(self._numbers, self._rules, Retries(self._rules))
+        self._lines.append(line)
+        logger.info("%s: the pool grows to %d connections", self.venue.name, len(self._lines))
+        return line
+
+    # --- looking after them -------------------------------------------------------------------
+
+    def _look_after(self, now: float) -> None:
+        age_s = self._rules.age_s(self.venue.data.rules)
+        for line in self._lines:
+            if not line.is_up or line.connection is None:
+                continue
+            if now >= line.stable_at:
+                line.stable_at = now + STABLE_S
+                line.retries.succeeded()
+                self._caller.breaker.succeeded()
+            if line.successor is None:
+                self._nurse(line, now)
+            if now - line.connection.born > age_s:
+                self._take_over.replace(line, f"older than {age_s:.0f} s", now)
+            elif line.score(now) < self._rules.health_unhealthy:
+                reason = f"unwell, most of all by its {line.worst(now)}"
+                self._take_over.replace(line, reason, now, is_urgent=True)
+
+    def _nurse(self, line: Line, now: float) -> None:
+        """A strangely silent stream is asked for once more, on the healthiest connection."""
+        for stream in line.quiet(now):
+            after, times = line.nursed.get(stream, (0.0, 0))
+            if now < after or self._take_over.moves(stream) or stream not in line.streams:
+                continue
+            pause_s = NURSED_AGAIN_S * 2 ** min(times, NURSED_LESS_OFTEN_MAX)
+            line.nursed[stream] = now + pause_s, times + 1
+            others = [each for each in self._lines if each is not line and each.is_up]
+            placing = Placing(self._lines, self._rules, self.venue.streams_max, now)
+            target = placing.healthiest(others)
+            where = "" if target is None else " on another connection"
+            logger.info("%s is strangely silent: asked for again%s", _words(stream), where)
+            if target is not None:
+                target.nursed[stream] = line.nursed[stream]
+                self._take_over.move([stream], line, target, now)
+            elif line.connection is not None:
+                line.connection.subscribe([stream])
+
+    def _check(self, now: float) -> None:
+        placing = Placing(self._lines, self._rules, self.venue.streams_max, now)
+        if not self._take_over.is_moving and (pair := placing.merger()) is not None:
+            source, target = pair
+            logger.info("%s: two connections become one", self.venue.name)
+            self._take_over.move(list(source.streams), source, target, now)
+        busy = self._take_over.sources()
+        for line in list(self._lines):
+            if line.streams or (line.connection is not None and line.connection in busy):
+                line.empty_since = None
+            elif line.empty_since is None:
+                line.empty_since = now
+            elif now - line.empty_since >= self._rules.idle_close_s:
+                self._close(line)
+
+    def _close(self, line: Line) -> None:
+        self._lines.remove(line)
+        for connection in line.carriers():
+            self._caller.let_go(connection)
+        logger.info("%s: the pool shrinks to %d connections", self.venue.name, len(self._lines))
+
+    # --- how it is ----------------------------------------------------------------------------
+
+    def _served(self) -> set[Stream]:
+        served = set[Stream]()
+        for line in self._lines:
+            for carrier in line.carriers():
+                if carrier.is_up:
+                    served |= carrier.talk.served
+        return served & self._wanted
+
+    def _score(self, now: float) -> float:
+        scores = [(line.score(now), len(line.streams)) for line in self._lines]
+        return health.overall(scores, len(self._wanted - set(self._declined)))
+
+    def state(self) -> PoolState:
+        now = time.monotonic()
+        name, caller = self.venue.name, self._caller
+        with self._lock:
+            served = self._served()
+            unserved = sorted(self._wanted - served - set(self._declined))
+            states = tuple(line.state(name, self.venue.streams_max, now) for line in self._lines)
+            return PoolState(
+                venue=name,
+                is_connected=self.is_connected,
+                subscriptions=len(served),
+                wanted=len(self._wanted),
+                unserved=tuple(map(_words, unserved[:UNSERVED_SHOWN])),
+                declined={_words(each): why for each, (why, _) in self._declined.items()},
+                score=self._score(now),
+                breaker=caller.breaker.state.value,
+                breaker_opened=caller.breaker.opened,
+                failures=caller.breaker.failures,
+                last_failure=caller.breaker.reason,
+                budget_left=caller.budget.left,
+                budget_max=caller.budget.attempts_max,
+                budget_period_s=caller.budget.period_s,
+                attempts=caller.attempts,
+                opened=self.opened,
+                reconnects=sum(line.reconnects for line in self._lines),
+                renewed=self._take_over.renewed,
+                messages_per_s=round(sum(each.messages_per_s for each in states), 1),
+                rejects=_of(name, self.venue.rejects.counts),
+                security=_of(name, self.venue.security.counts),
+                connections=states,
+            )
+
+
+def _words(stream: Stream) -> str:
+    return f"{stream.symbol} {stream.channel}"
+
+
+def _of(venue: str, counts: dict[tuple[str, str], int]) -> dict[str, int]:
+    return {kind: count for (whose, kind), count in list(counts.items()) if whose == venue}

@@ -1,0 +1,76 @@
+"""How a venue's connections are at one moment, for status, metrics and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionState:
+    name: str
+    state: str
+    """``connecting``, ``up``, ``down``; ``leaving`` when another one takes over."""
+    streams: int
+    served: int
+    """Of these, those the venue has acknowledged or sends."""
+    streams_max: int
+    frames: int
+    messages_per_s: float
+    bytes_in: int
+    age_s: float
+    ping_ms: float | None
+    pings_missed: int
+    pings_missed_in_all: int
+    lag_ms: float
+    """Over the least that was seen, for clocks differ."""
+    silent_s: float
+    malformed: int
+    quiet: tuple[str, ...]
+    """Streams that are silent for longer than they ever are, or tell of the past."""
+    score: float
+    factors: Mapping[str, float]
+    """What the score is the product of; 1 takes nothing from it."""
+    reconnects: int
+    reasons: tuple[str, ...]
+    """Of its last ends, the latest first, with how long ago."""
+    troubles: Mapping[str, int]
+    """Books that broke, frames that were skipped, requests that were repeated."""
+    tls: str = ""
+    certificate_days: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolState:
+    venue: str
+    is_connected: bool
+    subscriptions: int
+    wanted: int
+    unserved: tuple[str, ...]
+    """Wanted, and carried by no connection that is up; at most twenty."""
+    declined: Mapping[str, str]
+    """Streams the venue will not serve, with its reason."""
+    score: float
+    breaker: str
+    breaker_opened: int
+    failures: int
+    """In a row."""
+    last_failure: str
+    budget_left: int
+    budget_max: int
+    budget_period_s: float
+    attempts: int
+    opened: int
+    """Of these attempts."""
+    reconnects: int
+    renewed: int
+    """Connections that another one took over from."""
+    messages_per_s: float
+    rejects: Mapping[str, int]
+    security: Mapping[str, int]
+    connections: tuple[ConnectionState, ...]
+
+    @property
+    def success_share(self) -> float:
+        """Of the attempts to connect."""
+        return self.opened / self.attempts if self.attempts else 1.0

@@ -1,0 +1,118 @@
+"""One connection takes over from another: the new one brings everything before the old one ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from botswarm.exchanges.streams import Stream
+from botswarm.feed.budget import LEISURE, RESERVE
+from botswarm.feed.caller import Caller
+from botswarm.feed.connection import Connection
+from botswarm.feed.line import Line
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S, SETTLE_URGENT_S = 10.0, 2.0
+"""How long a new connection that serves everything waits for the first tick of quiet markets."""
+GIVE_UP_S = 60.0
+"""Then it takes over with what it has, and the rest is asked for again."""
+AGAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    source: Connection | None
+    target: Line
+    since: float
+
+
+class TakeOver:
+    """Used by the pool's thread. What both bring is left out later, by its number."""
+
+    def __init__(self, caller: Caller, placed: Callable[[Stream, Line], None]) -> None:
+        self._caller = caller
+        self._placed = placed
+        self._moves: dict[Stream, _Move] = {}
+        self.renewed = 0
+
+    # --- a whole connection -------------------------------------------------------------------
+
+    def replace(self, line: Line, reason: str, now: float, *, is_urgent: bool = False) -> None:
+        line.is_urgent = line.is_urgent or is_urgent
+        if line.successor is not None or line.connection is None or now < line.replace_after:
+            return
+        if self._caller.budget.take(keep=RESERVE if is_urgent else LEISURE) > 0:
+            line.replace_after = now + 1.0
+            return
+        logger.info("%s is replaced: %s", line.connection.name, reason)
+        line.note(now, f"replaced: {reason}")
+        line.replace_after = now + AGAIN_S
+        line.successor = self._caller.call(line)
+
+    def settle(self, lines: Sequence[Line], now: float) -> None:
+        for line in lines:
+            if line.successor is not None and _is_ready(line, line.successor, now):
+                old, line.connection, line.successor = line.connection, line.successor, None
+                line.is_urgent = False
+                line.note_proved(now)
+                self.renewed += 1
+                if old is not None:
+                    self._caller.let_go(old)
+        for stream, move in list(self._moves.items()):
+            if self._is_settled(stream, move, now):
+                del self._moves[stream]
+
+    # --- single streams -----------------------------------------------------------------------
+
+    @property
+    def is_moving(self) -> bool:
+        return bool(self._moves)
+
+    def moves(self, stream: Stream) -> bool:
+        return stream in self._moves
+
+    def sources(self) -> set[Connection | None]:
+        return {move.source for move in self._moves.values()}
+
+    def move(self, streams: Collection[Stream], source: Line, target: Line, now: float) -> None:
+        for stream in streams:
+            source.streams.discard(stream)
+            target.streams.add(stream)
+            target.empty_since = None
+            self._placed(stream, target)
+            self._moves[stream] = _Move(source.connection, target, now)
+        for connection in target.carriers():
+            connection.subscribe(streams)
+
+    def forget(self, stream: Stream) -> None:
+        """Nobody wants it any more."""
+        move = self._moves.pop(stream, None)
+        if move is not None and move.source is not None:
+            move.source.unsubscribe([stream])
+
+    def _is_settled(self, stream: Stream, move: _Move, now: float) -> bool:
+        source, target = move.source, move.target.connection
+        if source is None or source.has_ended:
+            return True
+        if target is None or not target.is_up:
+            return False
+        pulse = target.talk.pulses.get(stream)
+        has_come = pulse is not None and pulse.last >= move.since
+        if has_come or (stream in target.talk.served and now - move.since > SETTLE_S):
+            source.unsubscribe([stream])
+            return True
+        return False
+
+
+def _is_ready(line: Line, successor: Connection, now: float) -> bool:
+    if not successor.is_up:
+        return False
+    if line.streams <= successor.talk.pulses.keys():
+        return True
+    up_s = time.monotonic() - successor.born
+    settle_s = SETTLE_URGENT_S if line.is_urgent else SETTLE_S
+    is_served = line.streams <= successor.talk.served
+    return (is_served and up_s > settle_s) or up_s > GIVE_UP_S
