@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from prometheus_client import Counter, Histogram
 
 TASKS = Counter(
@@ -22,3 +24,74 @@ SLOT_WAIT_SECONDS = Histogram(
     buckets=(0.001, 0.01, 0.1, 1, 10, 30),
 )
 BEAT_SENT = Counter("botswarm_beat_sent_total", "Periodic tasks this beat sent.", ("entry",))
+
+
+class Described(NamedTuple):
+    """A metric whose value is asked for when somebody looks, at no cost before."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+
+
+EVENTS_PUBLISHED = Described(
+    "botswarm_events_published",
+    "Messages the feed sent to the ticks exchange, by type: trade, quote, candle, …, digest.",
+    ("exchange", "type"),
+)
+EVENTS_RECEIVED = Described(
+    "botswarm_events_received",
+    "Ticks that came from the venue and are none of the repetitions, by type.",
+    ("exchange", "type"),
+)
+EVENT_LATENCY_MS = Described(
+    "botswarm_event_latency_ms",
+    "From the socket of the venue to the broker's confirm, by type of message.",
+    ("exchange", "type"),
+)
+EVENTS_LOST = Described(
+    "botswarm_events_lost",
+    "Ticks and messages that did not get through, by how: see docs/ticks.md.",
+    ("exchange", "reason"),
+)
+FEED_LEADS = Described(
+    "botswarm_feed_leads", "1 where this feed publishes, 0 where it stands by.", ("exchange",)
+)
+EXCHANGE_CONNECTED = Described(
+    "botswarm_exchange_connected",
+    "1 while at least one connection to the venue is up.",
+    ("exchange",),
+)
+MEMORY_USAGE_BYTES = Described("botswarm_memory_usage_bytes", "Resident memory.", ())
+CPU_USAGE_PERCENT = Described(
+    "botswarm_cpu_usage_percent", "Of one core, over the last five seconds or more.", ()
+)
+CONNECTION_SUCCESS_RATIO = Described(
+    "botswarm_connection_success_ratio", "Attempts to connect that succeeded.", ("exchange",)
+)
+CONNECTION_ATTEMPTS = Described(
+    "botswarm_connection_attempts", "Attempts to connect to the venue.", ("exchange",)
+)
+RECONNECTIONS = Described(
+    "botswarm_reconnections", "Connections that ended and were made anew.", ("exchange",)
+)
+MISSED_PINGS = Described(
+    "botswarm_missed_pings", "Pings of the connections that are open that got no pong in time.",
+    ("exchange",),
+)  # fmt: skip
+CONNECTION_HEALTH = Described(
+    "botswarm_connection_health", "0 to 1, of each connection that is open.",
+    ("exchange", "connection"),
+)  # fmt: skip
+EXCHANGE_HEALTH = Described(
+    "botswarm_exchange_health", "0 to 1, of all connections together.", ("exchange",)
+)
+CONNECTION_MESSAGES = Described(
+    "botswarm_connection_messages_per_second", "Frames a second.", ("exchange",)
+)
+SUBSCRIPTIONS = Described(
+    "botswarm_subscriptions", "Streams that the venue serves us now.", ("exchange",)
+)
+FRAMES_REJECTED = Described(
+    "botswarm_frames_rejected", "Frames that were left out, by reason.", ("exchange", "reason")
+)

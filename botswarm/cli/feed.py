@@ -25,6 +25,7 @@ from botswarm.ledger.session import Database
 from botswarm.messages import EvaluateMarket, send
 
 if TYPE_CHECKING:
+    from botswarm.feed.meters import Meters
     from botswarm.queueing import App
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def run(settings: Settings, reread: Reread) -> None:
         stop.set()
         for thread in others:
             thread.join(STOP_TIMEOUT_S)
-        swarm.database.close()
+        swarm.close()
 
 
 class _Swarm:
@@ -70,6 +71,12 @@ class _Swarm:
         self.database = Database(settings.database_url)
         self._ring = _Ring(reread)
         self._security = SecurityLog()
+        self.meters = _meters(settings)
+
+    def close(self) -> None:
+        self.database.close()
+        if self.meters is not None:
+            self.meters.close()
 
     def feed(self, venue: str) -> None:
         try:
@@ -90,7 +97,7 @@ class _Swarm:
             save_instruments=LedgerBooks(self.database).save_instruments,
             board=_board(settings),
         )
-        return Feed(
+        feed = Feed(
             data,
             surroundings,
             configured=settings.feed_markets,
@@ -99,6 +106,21 @@ class _Swarm:
             security=self._security,
             attempts_file=settings.state_dir / f"feed-attempts-{data.name}.txt",
         )
+        if self.meters is not None:
+            self.meters.add(feed)
+        return feed
+
+
+def _meters(settings: Settings) -> Meters | None:
+    if not settings.metrics_port:
+        return None
+    # Nobody else needs the library: it costs megabytes.
+    from botswarm.feed.meters import Meters
+
+    meters = Meters()
+    meters.serve(settings.metrics_port)
+    logger.info("metrics are served on http://127.0.0.1:%d/metrics", settings.metrics_port)
+    return meters
 
 
 def _venue(settings: Settings, venue: str, stop: threading.Event) -> MarketData | None:

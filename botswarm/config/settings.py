@@ -77,6 +77,7 @@ class Settings:
     feed_memory_max_mb: int
     feed_cpu_max_percent: int
     feed_cleanup_every_s: int
+    metrics_port: int
     limit_order_notional_max: Decimal
     limit_open_notional_max: Decimal
     limit_position_notional_max: Decimal

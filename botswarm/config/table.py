@@ -289,6 +289,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *FEED,
     Setting(
+        name="metrics_port",
+        kind=whole_number(0, 65_535, ""),
+        help="Where `run feed` serves its metrics on loopback, at /metrics; 0 serves none.",
+        default=0,
+    ),
+    Setting(
         name="limit_order_notional_max",
         kind=amount("the quote asset"),
         help="No order worth more than this is sent.",
