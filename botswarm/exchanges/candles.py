@@ -19,7 +19,15 @@ class ClosedByNext:
     def __init__(self) -> None:
         self._open: dict[str, StreamedCandle] = {}
 
-    def put(self, candle: StreamedCandle) -> list[StreamedCandle]:
+    def put(self, candles: Iterable[StreamedCandle]) -> list[StreamedCandle]:
+        """Those of one frame, oldest first; none is told open that the same frame closes."""
+        told = [each for candle in candles for each in self._put(candle)]
+        closed = {(each.symbol, each.open_ms) for each in told if each.is_closed}
+        return [
+            each for each in told if each.is_closed or (each.symbol, each.open_ms) not in closed
+        ]
+
+    def _put(self, candle: StreamedCandle) -> list[StreamedCandle]:
         last = self._open.get(candle.symbol)
         if last is not None and candle.exchange_ms < last.exchange_ms:
             return []  # said before what we know already

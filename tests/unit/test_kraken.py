@@ -316,6 +316,18 @@ def test_a_candle_is_closed_when_the_next_one_begins(session: KrakenSession) -> 
     assert session.read(ohlc("2024-05-17T11:12:00Z", "1.00", "2024-05-17T11:12:40Z"), NOW_MS) == []
 
 
+def test_a_frame_of_many_candles_tells_the_last_one_open_and_the_others_closed(
+    session: KrakenSession,
+) -> None:
+    said = "2024-05-17T11:14:01Z"
+    frames = [
+        json.loads(ohlc(f"2024-05-17T11:{minute}:00Z", "3026.5", said)) for minute in (12, 13, 14)
+    ]
+    frames[0]["data"] = [each["data"][0] for each in frames]
+    heard = session.read(json.dumps(frames[0]), NOW_MS)
+    assert [each.is_closed for each in heard if isinstance(each, Candle)] == [True, True, False]
+
+
 def test_each_channel_is_one_message_and_each_symbol_one_answer() -> None:
     session = KrakenSession(name="kraken", stream_url="")
     streams = [Stream("BTC-USD", "quote"), Stream("ETH-USD", "quote"), Stream("BTC-USD", "trade")]

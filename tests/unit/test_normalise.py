@@ -47,7 +47,8 @@ def test_the_frames_of_each_venue_give_exactly_the_expected_lines(path: Path) ->
 
 
 def test_all_our_venues_have_recorded_frames() -> None:
-    assert "binance" in {path.stem for path in RECORDINGS}
+    venues = {"binance", "coinbase", "coinbase-exchange", "kraken"}
+    assert {path.stem for path in RECORDINGS} == venues
 
 
 def test_the_lines_and_the_account_in_the_document_are_real() -> None:

@@ -219,7 +219,7 @@ class AdvancedSession:
             for told in advanced_events.candles(frame)
             for symbol in self._symbols("candles", told.product_id)
         ]
-        return [heard for candle in changed for heard in self._candles.put(candle)]
+        return [*self._candles.put(changed)]
 
     def _levels(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
         """A frame is applied whole or not at all."""

@@ -211,7 +211,7 @@ class KrakenSession:
             events.candle(told, self._name, self._symbol(told.symbol), at_ms, received_ms)
             for told in events.candles(head.data)
         ]
-        return [heard for candle in changed for heard in self._candles.put(candle)]
+        return self._candles.put(changed)
 
     # --- order books --------------------------------------------------------------------------
 
