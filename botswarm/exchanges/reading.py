@@ -18,6 +18,8 @@ AHEAD_MAX_MS = 3_600_000
 """A venue's clock further ahead of ours is a garbled number: candles up to it would be closed."""
 FRAME_MAX_BYTES = 1_048_576
 TEXT_SHOWN_MAX = 50
+WORDS_SHOWN_MAX = 200
+"""An error names the way to its place, which is as long as the frame is deep."""
 MILLISECONDS_END = 10**14
 """The year 5138: larger times are not in milliseconds but in microseconds."""
 
@@ -41,7 +43,7 @@ def decoded(
     except msgspec.ValidationError as error:
         # Integers over 64 bits and floats like 1e400 are told as validation errors too.
         reason = "bad_number" if "out of range" in str(error) else "wrong_shape"
-        raise Unreadable(reason, str(error)) from error
+        raise Unreadable(reason, str(error)[:WORDS_SHOWN_MAX]) from error
     except RecursionError as error:
         raise Unreadable("too_deep", "more nested than anything the venue sends") from error
     except UnicodeError as error:

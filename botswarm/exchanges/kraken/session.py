@@ -315,12 +315,13 @@ class KrakenSession:
         """Each symbol of a request is answered by itself, and the request is named beside it."""
         number = head.req_id if type(head.req_id) is int else -1
         asked = self._asked.get(number, ())
-        channel = _result(head, "channel")
+        told = _result(head, "channel")
+        channel = told if type(told) is str else ""
         if channel == NAMES["status"]:
             return asked or tuple(s for s in sorted(self._wanted) if s.channel == "status")
         pair = _result(head, "symbol") or head.symbol
         if type(pair) is str:
-            ours = asked[0].channel if asked else OURS.get(channel) if channel else None
+            ours = asked[0].channel if asked else OURS.get(channel)
             return (Stream(self._symbol(pair), ours),) if ours is not None else ()
         if has_failed:
             named = tuple(s for s in asked if symbols.to_stream(s.symbol) in words)
