@@ -1,8 +1,9 @@
-"""List the strategies there are, and the parameters of each."""
+"""List the strategies there are, write a new one, and check what is wrong with one."""
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,12 +14,13 @@ from botswarm.cli.table import in_columns
 
 if TYPE_CHECKING:
     from botswarm.strategies.api import Strategy
+    from botswarm.strategies.check.checking import Report
     from botswarm.strategies.registry import Catalog
 
 
 @click.group(cls=Group)
 def strategy() -> None:
-    """List strategies and their parameters."""
+    """List strategies, write and check your own."""
 
 
 @strategy.command("list")
@@ -55,9 +57,12 @@ def show_strategy(session: Session, name: str) -> Answer:
         }
         for each in kind.parameters()
     ]
+    found = catalog.found[name]
     data = {
         "name": name,
-        "source": catalog.found[name].source,
+        "source": found.source,
+        "is_trusted": found.is_trusted,
+        "decides_for_many": kind.is_vectorised(),
         "purpose": _purpose(kind),
         "help": inspect.getdoc(kind),
         "timeframe": kind.timeframe,
@@ -70,6 +75,89 @@ def show_strategy(session: Session, name: str) -> Answer:
     lines.append(in_columns(["PARAMETER", "DEFAULT", "MAY BE", "WHAT IT IS"], rows))
     create = f"botswarm bot create NAME --strategy {name} --market BTC-USDT"
     return Answer(data=data, text="\n\n".join(lines), next=[create])
+
+
+@strategy.command("new")
+@click.argument("name")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write it; the strategies folder of the settings, else ./strategies.",
+)
+@click.pass_obj
+def new_strategy(session: Session, name: str, folder: Path | None) -> Answer:
+    """Write the first version of a strategy of your own, with a test that passes."""
+    from botswarm.errors import Refused
+    from botswarm.strategies.template import write_new
+
+    known = session.settings().strategies_dir
+    folder = folder or known or Path("strategies")
+    if name in _catalog(session).found:
+        raise Refused(f"there is a strategy {name} already", cure="choose another name")
+    written = write_new(name, folder)
+    next_ = [f"botswarm strategy check {written.strategy}"]
+    if known is None or known.resolve() != folder.resolve():
+        next_.append(f"export BOTSWARM_STRATEGIES_DIR={folder.resolve()}")
+    next_.append(f"botswarm bot create NAME --strategy {name} --market BTC-USDT --start")
+    return Answer(
+        data={"name": name, "file": str(written.strategy), "test": str(written.test)},
+        text=f"{written.strategy} has the strategy {name}, {written.test} its test.",
+        next=next_,
+    )
+
+
+@strategy.command("check")
+@click.argument("what", metavar="FILE|NAME")
+@click.pass_obj
+def check_strategy(session: Session, what: str) -> Answer:
+    """Find what makes a strategy unfit: look-ahead, impurity, too little history, NaN, and more.
+
+    Its source is read, then its decisions are tried in a process of its own, with bounds on time
+    and memory. What was found is named with its line and its cure. Warnings alone are no failure.
+    """
+    from botswarm.cli.failures import CheckFailed
+
+    report = _report(session, what)
+    errors = sum(each.is_error for each in report.findings)
+    rows = [
+        (
+            "error" if each.is_error else "warning",
+            each.kind,
+            f"{report.path.name}:{each.line}" if each.line else report.path.name,
+            each.words,
+        )
+        for each in report.findings
+    ]
+    cures = list(dict.fromkeys(f"{each.kind}: {each.cure}" for each in report.findings))
+    text = "No fault was found." if not rows else in_columns(["", "FAULT", "WHERE", "WHAT"], rows)
+    if cures:
+        text += "\n\n" + "\n".join(cures)
+    failure = None
+    if errors:
+        cure = "mend what is listed, then check again"
+        failure = CheckFailed(f"{report.name} has {errors} faults", cure=cure)
+    data = {
+        "name": report.name,
+        "file": str(report.path),
+        "is_fit": report.is_fit,
+        "findings": [each.plain() for each in report.findings],
+    }
+    return Answer(data=data, text=text, failure=failure)
+
+
+def _report(session: Session, what: str) -> Report:
+    from botswarm.errors import NotFound
+    from botswarm.strategies.check.checking import check_file, check_found
+
+    path = Path(what)
+    if path.is_file():
+        return check_file(path)
+    if path.suffix == ".py":
+        raise NotFound(f"there is no file {what}", cure="see: botswarm strategy new --help")
+    catalog = _catalog(session)
+    catalog.get(what)
+    return check_found(what, catalog.found[what])
 
 
 def _catalog(session: Session) -> Catalog:

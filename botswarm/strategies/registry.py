@@ -32,6 +32,8 @@ BUILT_IN: tuple[type[Strategy], ...] = (
     *(SmaCross, MacdTrend, Supertrend, RsiReversion, BollingerReversion, Breakout),
     *(Grid, MarketMaker, Dca, Pairs, Rebalance),
 )
+NO_STRATEGIES = ("_", "test_")
+"""Files of the folder that begin so are left alone: the author's own parts, and tests."""
 LOOK_EVERY_S = 1.0
 """Files are looked at no more often than this, however often ``refresh`` is called."""
 
@@ -238,7 +240,7 @@ def _stamps(folder: Path) -> dict[Path, _Stamp]:
     """By file: what changes when it is edited or replaced."""
     stamps: dict[Path, _Stamp] = {}
     for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
-        if path.name.startswith("_"):
+        if path.name.startswith(NO_STRATEGIES):
             continue
         try:
             about = path.stat()
