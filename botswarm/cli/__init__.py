@@ -31,7 +31,7 @@ COMMANDS = {
     "order": ("botswarm.cli.order", "List orders, and show one from decision to fill."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
-    "strategy": ("botswarm.cli.strategy", "List strategies and their parameters."),
+    "strategy": ("botswarm.cli.strategy", "List strategies, write and check your own."),
     "status": ("botswarm.cli.status", "Say on one screen how the swarm is."),
     "task": ("botswarm.cli.task", "List the tasks there are, and run one from the shell."),
     "up": ("botswarm.cli.up", "Run the whole swarm on this machine."),
