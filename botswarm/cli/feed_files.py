@@ -51,7 +51,7 @@ def normalise(
         normaliser = Normaliser(data, market=market, on_gap=on_gap)
         _print_ticks(normaliser, file, output)
     account = normaliser.account
-    _say(session, venue, account)
+    say(session, venue, account)
     if strict and not account.is_clean:
         # Not as an error's envelope: standard output has nothing but ticks.
         click.get_current_context().exit(CheckFailed.exit_code)
@@ -87,7 +87,7 @@ def _print_gap(output: IO[bytes], venue: str, gap: Gap) -> None:
 # --- the account ------------------------------------------------------------------------------
 
 
-def _say(session: Session, venue: str, account: Account) -> None:
+def say(session: Session, venue: str, account: Account) -> None:
     if session.json:
         import json
 

@@ -13,6 +13,7 @@ import click
 from botswarm.cli.command import Command, Group
 from botswarm.cli.failures import NoBroker, PartsMissing
 from botswarm.cli.feed_files import normalise
+from botswarm.cli.feed_tape import record, replay
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.clock import SystemClock
@@ -31,7 +32,8 @@ def feed() -> None:
     """Look at what the feed says, and at frames in files."""
 
 
-feed.add_command(normalise)
+for command in (normalise, record, replay):
+    feed.add_command(command)
 
 
 @feed.command("prices", cls=Command)
