@@ -13,7 +13,7 @@ from typing import Any
 from botswarm.bots import inputs
 from botswarm.bots.costs import SLOW_MS, Costs
 from botswarm.bots.muster import KEPT_ANEW_S, Member, Muster
-from botswarm.bots.ranks import Ranks
+from botswarm.bots.ranks import SHADOW, Ranks
 from botswarm.domain.market import Book
 from botswarm.errors import BotswarmError
 from botswarm.ledger.bots import Bot, Decision
@@ -34,7 +34,7 @@ BROKEN, BEHIND = "error", "behind"
 BEHIND_SAID_S = 1.0
 RETRIED = frozenset({*DATA_GATES, "halted", "setback", BROKEN})
 """A bot that one of these stopped is asked again at each pass, whatever its trigger."""
-SHADOW = Stop(gate="shadow", words="it is a shadow bot: it decides and never orders")
+SHADOWED = Stop(gate=SHADOW, words="it is a shadow bot: it decides and never orders")
 
 Brakes = Callable[[Sequence[Bot]], Mapping[str, Stop]]
 """Of bots that want to order: those that must not, and why."""
@@ -288,7 +288,7 @@ class Conclusion:
         orders = evaluation.orders
         if orders and bot.is_shadow:
             # What it would have ordered is told all the same.
-            evaluation, orders = replace(evaluation, stopped=SHADOW), ()
+            evaluation, orders = replace(evaluation, stopped=SHADOWED), ()
         elif orders and stop is not None:
             evaluation, orders = replace(evaluation, stopped=stop), ()
         memory = evaluation.decision.memory if evaluation.decision else None
@@ -299,6 +299,7 @@ class Conclusion:
         if is_change or memory is not None or self._is_news(member, evaluation):
             others = self._scene.neighbours(member)
             record = one.record(evaluation, subject, market, self._now, others)
+            record["version"] = bot.version
             if stop is not None and not bot.is_shadow:
                 # What would have happened, for those who ask why it did not.
                 record["wanted"], record["orders"] = record["orders"], []

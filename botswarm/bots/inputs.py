@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from zlib import crc32
+from zlib import compress, crc32, decompress
+
+import numpy
 
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.market import Book, Quote, Trade
+from botswarm.domain.market import TIMEFRAMES_S, Book, Quote, Trade
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.strategies.api import Candles, Strategy, wanted_history
 from botswarm.strategies.candles import NONE
 from botswarm.strategies.evaluate import Holding, Market, Neighbour, Subject
 
+KEPT_FROM_S = 60
+"""The feed writes candles of this length and longer to the ledger; shorter ones are carried."""
+CARRIED_MAX = 1000
+"""Of more short candles only the sum is kept: such a decision cannot be made again."""
 ARRAYS = ("open_ms", "open", "high", "low", "close", "volume")
 
 LoadCandles = Callable[[str, str, str, int, int], Candles]
@@ -66,7 +74,7 @@ def packed(
         kept["others"] = {
             symbol: {
                 "market": _market(others[symbol].market),
-                "candles": _window(others[symbol].candles, strategy.history),
+                "candles": _window(others[symbol].candles, subject.timeframe, strategy.history),
             }
             for symbol in symbols
         }
@@ -103,24 +111,47 @@ def _plain(value: Trade | Quote | Instrument) -> dict[str, Any]:
 
 
 def _windows(series: Mapping[str, Candles], wanted: Mapping[str, int]) -> dict[str, Any]:
-    return {name: _window(series.get(name), count) for name, count in wanted.items()}
+    return {name: _window(series.get(name), name, count) for name, count in wanted.items()}
 
 
-def _window(candles: Candles | None, count: int) -> list[int] | None:
-    """Opening time of the last, how many, and a sum that no other candles have."""
+def _window(candles: Candles | None, timeframe: str, count: int) -> list[Any] | None:
+    """Opening time of the last, how many, and a sum that no other candles have.
+
+    Of those that the ledger does not keep also their values.
+    """
     if candles is None:
         return None
     if count == 0 or len(candles) == 0:
         return [0, 0, 0]
     cut = candles.latest(count)
-    return [int(cut.open_ms[-1]), len(cut), checksum(cut)]
+    window: list[Any] = [int(cut.open_ms[-1]), len(cut), checksum(cut)]
+    if TIMEFRAMES_S[timeframe] < KEPT_FROM_S and len(cut) <= CARRIED_MAX:
+        window.append(_carried(cut))
+    return window
 
 
+@functools.lru_cache(maxsize=64)
 def checksum(candles: Candles) -> int:
+    """Computed once for all bots that look at the same ones."""
     total = 0
     for name in ARRAYS:
         total = crc32(getattr(candles, name).tobytes(), total)
     return total
+
+
+@functools.lru_cache(maxsize=64)
+def _carried(candles: Candles) -> str:
+    raw = b"".join(getattr(candles, name).tobytes() for name in ARRAYS)
+    return b64encode(compress(raw)).decode()
+
+
+def _uncarried(text: str, count: int) -> Candles:
+    raw = decompress(b64decode(text))
+    columns: dict[str, Any] = {}
+    for place, name in enumerate(ARRAYS):
+        kind = numpy.int64 if name == "open_ms" else numpy.float64
+        columns[name] = numpy.frombuffer(raw, kind, count, place * count * 8)
+    return Candles(**columns)
 
 
 def _order(order: Order) -> dict[str, Any]:
@@ -192,11 +223,13 @@ def unpacked(kept: Mapping[str, Any], told: Told, load: LoadCandles) -> Situatio
 
 
 def _candles(
-    venue: str, symbol: str, timeframe: str, window: list[int], load: LoadCandles
+    venue: str, symbol: str, timeframe: str, window: list[Any], load: LoadCandles
 ) -> Candles:
-    last_ms, count, total = window
+    last_ms, count, total, *carried = window
     if count == 0:
         return NONE
+    if carried:
+        return _uncarried(carried[0], count)
     found = load(venue, symbol, timeframe, last_ms, count)
     if len(found) < count or int(found.open_ms[-1]) != last_ms:
         raise Lost(f"{len(found)} of the {count} {timeframe} candles of {symbol} are still kept")

@@ -8,14 +8,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from botswarm.bots.registry import Registry
+from botswarm.bots.registry import Registry, markets_of
+from botswarm.bots.silence import Trouble, broken, silence
 from botswarm.bots.spec import BUDGET
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import TradingState
-from botswarm.ledger.bots import BotState, Stand
+from botswarm.ledger.audit import Entry
+from botswarm.ledger.bots import Bot, BotState, Stand
 from botswarm.ledger.halts import SWARM, Halt, account_scope, bot_scope, market_scope
 from botswarm.ledger.store import Ledger
+from botswarm.strategies.registry import Catalog
 
 SHOWN = 5
 SILENT_AFTER_S = 90
@@ -29,6 +32,11 @@ class Explanation:
     evaluation: Mapping[str, Any] | None
     """The last one that was written down, with what the bot saw."""
     age_s: float | None
+    """How long ago the bot was last looked after, whether or not that brought anything new."""
+    trouble: Trouble | None
+    """Why it is not being evaluated although it runs."""
+    stopped_by: Entry | None
+    """Who moved it to where it does not run."""
     halts: Sequence[Halt]
     """What holds the bot back, whatever it decides."""
     orders: Sequence[Order]
@@ -40,23 +48,31 @@ class Explanation:
     @property
     def is_silent(self) -> bool:
         """It runs, and nobody has evaluated it for long: no data, no feed or no worker."""
-        is_running = self.stand.bot.state is BotState.RUNNING
-        return is_running and (self.age_s is None or self.age_s > SILENT_AFTER_S)
+        return _is_silent(self.stand.bot, self.age_s)
 
     @property
     def answer(self) -> str:
         """In one sentence."""
         bot, evaluation = self.stand.bot, self.evaluation or {}
         if bot.state is not BotState.RUNNING:
-            return f"{bot.name} is {bot.state}: {bot.reason or 'it was never started'}"
+            return f"{bot.name} is {bot.state}: {bot.reason or 'it was never started'}{self._by}"
+        if self.trouble is not None and self.trouble.kind == "strategy":
+            return f"{bot.name} cannot decide: {self.trouble.words}"
         if self.halts:
             halt = self.halts[0]
             return f"{bot.name}: trading of {halt.scope} is {halt.state}: {halt.reason}"
+        why = f": {self.trouble.words}" if self.trouble is not None else ""
         if self.age_s is None:
-            return f"{bot.name} runs, and has not been evaluated yet"
+            return f"{bot.name} runs, and has not been evaluated yet{why}"
         if self.is_silent:
-            return f"{bot.name} runs, and was last evaluated {self.age_s:.0f} s ago"
+            return f"{bot.name} runs, and was last evaluated {self.age_s:.0f} s ago{why}"
         return f"{bot.name} {summary(evaluation)}"
+
+    @property
+    def _by(self) -> str:
+        if self.stopped_by is None or self.stopped_by.action == "bot.create":
+            return ""
+        return f" ({self.stopped_by.actor}, {self.stopped_by.at:%Y-%m-%d %H:%M:%S})"
 
 
 def summary(evaluation: Mapping[str, Any]) -> str:
@@ -73,22 +89,30 @@ def summary(evaluation: Mapping[str, Any]) -> str:
     return "; ".join(parts) or "decided nothing"
 
 
-def explain(ledger: Ledger, name: str, now: datetime) -> Explanation:
-    """Raises NotFound with the name that was probably meant."""
+def explain(
+    ledger: Ledger, name: str, now: datetime, catalog: Catalog | None = None
+) -> Explanation:
+    """Raises NotFound with the name that was probably meant.
+
+    With ``catalog`` it also says whether the bot's strategy can still be used.
+    """
     stand = Registry(ledger).stand(name)
     bot = stand.bot
     scopes = [SWARM, account_scope(bot.venue, bot.account), bot_scope(name)]
-    scopes.append(market_scope(bot.venue, bot.symbol))
-    evaluation = bot.last_evaluation
-    at = datetime.fromisoformat(evaluation["at"]) if evaluation else None
-    passed = ledger.stands.last_pass(bot.venue, bot.symbol)
-    if at is not None and passed is not None and bot.state is BotState.RUNNING:
-        # A pass that finds nothing new of a bot writes nothing of it.
-        at = max(at, passed.at)
+    scopes += [market_scope(bot.venue, symbol) for symbol in markets_of(bot)]
+    age_s = _looked_after_s(ledger, bot, now)
+    trouble = None
+    if bot.state is BotState.RUNNING:
+        trouble = broken(bot, catalog) if catalog is not None else None
+        if trouble is None and _is_silent(bot, age_s):
+            trouble = silence(ledger, bot, now)
+    moves = [each for each in ledger.audit.of_bot(name, limit=50) if _is_move(each)]
     return Explanation(
         stand=stand,
-        evaluation=evaluation,
-        age_s=(now - at).total_seconds() if at else None,
+        evaluation=bot.last_evaluation,
+        age_s=age_s,
+        trouble=trouble,
+        stopped_by=moves[-1] if moves and bot.state is not BotState.RUNNING else None,
         halts=[
             halt
             for halt in ledger.halts.all()
@@ -98,6 +122,26 @@ def explain(ledger: Ledger, name: str, now: datetime) -> Explanation:
         stopped_order=next(iter(ledger.orders.list(bot=name, states=STOPPED, limit=1)), None),
         fills=ledger.orders.fills(name, limit=SHOWN),
     )
+
+
+def _looked_after_s(ledger: Ledger, bot: Bot, now: datetime) -> float | None:
+    """By the bot's own row or, where nothing was new, by its market's last pass after that."""
+    if bot.last_evaluation is None:
+        return None
+    at = datetime.fromisoformat(bot.last_evaluation["at"])
+    passed = ledger.stands.last_pass(bot.venue, bot.symbol)
+    # A pass from before it ran, or was changed, says nothing of it.
+    if passed is not None and bot.updated_at is not None and passed.at >= bot.updated_at:
+        at = max(at, passed.at)
+    return (now - at).total_seconds()
+
+
+def _is_silent(bot: Bot, age_s: float | None) -> bool:
+    return bot.state is BotState.RUNNING and (age_s is None or age_s > SILENT_AFTER_S)
+
+
+def _is_move(entry: Entry) -> bool:
+    return entry.action in ("bot.state", "bot.create")
 
 
 def plain(value: Decimal) -> str:
@@ -120,6 +164,9 @@ def data(found: Explanation) -> dict[str, Any]:
         "answer": found.answer,
         "is_silent": found.is_silent,
         "evaluated_s_ago": None if found.age_s is None else round(found.age_s, 3),
+        "trouble": found.trouble and {"kind": found.trouble.kind, "words": found.trouble.words},
+        "version": bot.version,
+        "is_shadow": bot.is_shadow,
         "evaluation": found.evaluation,
         "position": plain(stand.position),
         "budget": bot.parameters.get(BUDGET),

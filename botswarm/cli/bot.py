@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from botswarm.cli import bot_file, bot_list, bot_make, bot_move, bot_why
+from botswarm.cli import (
+    bot_file,
+    bot_list,
+    bot_logs,
+    bot_make,
+    bot_move,
+    bot_replay,
+    bot_why,
+)
 from botswarm.cli.command import Group
 
 
@@ -32,5 +40,7 @@ for command in (
     bot_list.history,
     bot_list.diff,
     bot_why.explain_bot,
+    bot_replay.replay_bot,
+    bot_logs.show_logs,
 ):
     bot.add_command(command)

@@ -87,6 +87,38 @@ def show_order(session: Session, order_id: str) -> Answer:
     return Answer(data=_story(story), text=_in_words(story))
 
 
+@order.command("why")
+@click.argument("order_id", metavar="ID")
+@click.pass_obj
+def explain_order(session: Session, order_id: str) -> Answer:
+    """Show how an order came to be: tick, evaluation, intent, gate, attempts, fills.
+
+    Each step with the time since the one before. Steps by the venue's clock say so; where its
+    clock and ours differ, a step may seem to take less than no time.
+    """
+    from botswarm.bots import chain
+
+    story = _ledger(session).orders.story(order_id)
+    each = story.order
+    rows = [
+        (
+            step.what,
+            f"{step.at:%H:%M:%S.%f}"[:-3],
+            None if step.took_ms is None else f"{step.took_ms:+.0f} ms",
+            step.words,
+        )
+        for step in chain.steps(story)
+    ]
+    head = (
+        f"{each.side} {each.quantity.normalize():f} {each.venue}:{each.symbol} at {_price(each)}"
+        f" for {each.bot}: {each.state}"
+    )
+    text = in_columns(["STEP", "AT", "AFTER", ""], rows)
+    following = [f"botswarm order show {each.id}", f"botswarm bot why {each.bot}"]
+    data = {**_order(each), "steps": chain.data(story), "evaluation": story.evaluation}
+    return Answer(data=data, text=f"{head}.\n\n{text}", next=following)
+
+
 def _market(text: str | None) -> tuple[str | None, str | None]:
     if text is None:
         return None, None

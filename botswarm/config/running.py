@@ -45,6 +45,6 @@ BOTS: tuple[Setting, ...] = (
         name="evaluations_kept_max",
         kind=whole_number(0, 100_000_000, "evaluations"),
         help="How many of them all bots together keep at most; the oldest go first.",
-        default=500_000,
+        default=100_000,
     ),
 )

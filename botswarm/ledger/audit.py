@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from botswarm.ledger.bot import BotState
 from botswarm.ledger.many import insert_all
 from botswarm.ledger.models import AuditBotRow, AuditRow
+from botswarm.ledger.session import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    reason: str
+
+
+class Audit:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of_bot(
+        self, name: str, *, after: datetime | None = None, limit: int | None = None
+    ) -> Sequence[Entry]:
+        """What was done to a bot, alone or with others, oldest first; the latest ``limit``."""
+        with_others = select(AuditBotRow.audit).where(AuditBotRow.bot == name)
+        question = select(AuditRow).where(
+            or_(AuditRow.subject == f"bot:{name}", AuditRow.id.in_(with_others))
+        )
+        if after is not None:
+            question = question.where(AuditRow.at > after)
+        question = question.order_by(AuditRow.at.desc(), AuditRow.id.desc()).limit(limit)
+        return self._database.read(
+            lambda session: [_entry(row) for row in session.scalars(question)][::-1]
+        )
+
+
+def _entry(row: AuditRow) -> Entry:
+    return Entry(
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        subject=row.subject,
+        before=row.before,
+        after=row.after,
+        reason=row.reason,
+    )
 
 
 def audit_bots(

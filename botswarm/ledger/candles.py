@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.market import Candle
@@ -33,12 +33,24 @@ class Candles:
 
     def load(self, venue: str, symbol: str, timeframe: str, *, limit: int) -> list[Candle]:
         """The latest ones, oldest first."""
+        return self._found(venue, symbol, timeframe, limit)
+
+    def until(
+        self, venue: str, symbol: str, timeframe: str, last_open_ms: int, *, limit: int
+    ) -> list[Candle]:
+        """Up to and with the one that opened then, at most so many, oldest first."""
+        return self._found(venue, symbol, timeframe, limit, CandleRow.open_ms <= last_open_ms)
+
+    def _found(
+        self, venue: str, symbol: str, timeframe: str, limit: int, *more: ColumnElement[bool]
+    ) -> list[Candle]:
         question = (
             select(CandleRow)
             .where(
                 CandleRow.venue == venue,
                 CandleRow.symbol == symbol,
                 CandleRow.timeframe == timeframe,
+                *more,
             )
             .order_by(CandleRow.open_ms.desc())
             .limit(limit)

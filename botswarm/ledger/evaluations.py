@@ -65,6 +65,13 @@ class Evaluations:
         )
         return next(iter(self._found(question)), None)
 
+    def after(self, bot: str, kept: Kept) -> datetime | None:
+        """When the next one was written."""
+        question = select(func.min(EvaluationRow.at)).where(
+            EvaluationRow.bot == bot, EvaluationRow.at > kept.at
+        )
+        return self._database.read(lambda session: session.scalars(question).one())
+
     def between(self, bot: str, first: datetime, last: datetime) -> Sequence[Kept]:
         """Oldest first, both ends included."""
         question = (

@@ -13,7 +13,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
-from botswarm.domain.order import Order, OrderState
+from botswarm.domain.order import Order, OrderState, Side
 from botswarm.errors import NotFound
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow, PositionRow
 from botswarm.ledger.outbox import outbox_row
@@ -34,6 +34,19 @@ class OrderEvent:
     at: datetime
     reason: str | None
     venue_order_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotEvent:
+    """One step of one of a bot's orders."""
+
+    order_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    after: OrderState
+    at: datetime
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +214,31 @@ class Orders:
             lambda session: [fill_of(row) for row in session.scalars(question)]
         )
 
+    def events_of(
+        self, bot: str, *, after: datetime | None = None, limit: int
+    ) -> Sequence[BotEvent]:
+        """The latest steps of its orders, oldest first."""
+        question = (
+            select(
+                OrderEventRow.order_id,
+                OrderRow.symbol,
+                OrderRow.side,
+                OrderRow.quantity,
+                OrderEventRow.after,
+                OrderEventRow.at,
+                OrderEventRow.reason,
+            )
+            .join(OrderRow, OrderRow.id == OrderEventRow.order_id)
+            .where(OrderRow.bot == bot)
+            .order_by(OrderEventRow.id.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            question = question.where(OrderEventRow.at > after)
+        return self._database.read(
+            lambda session: [_bot_event(*row) for row in session.execute(question)][::-1]
+        )
+
     def _orders(self, question: Select[OrderRow]) -> Sequence[Order]:
         return self._database.read(
             lambda session: [order_of(row) for row in session.scalars(question)]
@@ -234,6 +272,26 @@ def _found(session: Session, order_id: str) -> OrderRow:
     if row is None:
         raise NotFound(f"the ledger has no order {order_id!r}", cure="see: botswarm order list")
     return row
+
+
+def _bot_event(
+    order_id: str,
+    symbol: str,
+    side: str,
+    quantity: Decimal,
+    after: str,
+    at: datetime,
+    reason: str | None,
+) -> BotEvent:
+    return BotEvent(
+        order_id=order_id,
+        symbol=symbol,
+        side=Side(side),
+        quantity=quantity,
+        after=OrderState(after),
+        at=at,
+        reason=reason,
+    )
 
 
 def _event(row: OrderEventRow) -> OrderEvent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from botswarm.config import Secret
+from botswarm.ledger.audit import Audit
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
@@ -24,6 +25,7 @@ class Ledger:
 
     def __init__(self, url: str | Secret) -> None:
         self.database = Database(url)
+        self.audit = Audit(self.database)
         self.books = LedgerBooks(self.database)
         self.bots = Bots(self.database)
         self.candles = Candles(self.database)

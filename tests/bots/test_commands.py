@@ -66,7 +66,8 @@ def test_a_bot_is_created_started_shown_and_deleted(ask: Ask) -> None:
         assert (moved["state"], moved["reason"]) == (state, f"to {verb}")
     assert [each["name"] for each in ask("bot", "list")["data"]] == ["alpha"]
     assert ask("bot", "list", "--state", "running")["data"] == []
-    assert ask("bot", "why", "alpha")["data"]["answer"] == "alpha is stopped: to stop"
+    answer = ask("bot", "why", "alpha")["data"]["answer"]
+    assert answer.startswith("alpha is stopped: to stop (cli:")
     ask("bot", "delete", "alpha")
     assert ask("bot", "list")["data"] == []
 
@@ -105,7 +106,7 @@ def test_everything_wrong_with_a_description_is_said_at_once(ask: Ask) -> None:
 
 def test_strategies_and_their_parameters_are_listed(ask: Ask) -> None:
     names = [each["name"] for each in ask("strategy", "list")["data"]]
-    assert names == ["grid", "rsi-reversion", "sma-cross"]
+    assert {"grid", "rsi-reversion", "sma-cross"} <= set(names)
     shown = ask("strategy", "show", "rsi-reversion")["data"]
     (length, *_) = shown["parameters"]
     assert length["name"] == "length"
@@ -121,5 +122,5 @@ def test_a_broken_strategy_file_is_a_warning(
     (folder / "broken.py").write_text("not Python at all")
     monkeypatch.setenv("BOTSWARM_STRATEGIES_DIR", str(folder))
     answer = ask("strategy", "list")
-    assert len(answer["data"]) == 3
+    assert "sma-cross" in [each["name"] for each in answer["data"]]
     assert "broken.py could not be loaded: SyntaxError" in answer["warnings"][0]

@@ -78,7 +78,10 @@ def spoken(ledger: Ledger, capsys: pytest.CaptureFixture[str], *words: str) -> s
 def test_a_bot_that_nobody_evaluated_says_so(ledger: Ledger) -> None:
     a_bot(ledger)
     found = asked(ledger)
-    assert found.answer == "alpha runs, and has not been evaluated yet"
+    assert found.answer == (
+        "alpha runs, and has not been evaluated yet: simulated:BTC-USDT is not followed: the feed "
+        "never wrote a candle of it"
+    )
     assert found.is_silent
 
 
@@ -163,7 +166,9 @@ def test_it_says_that_it_was_paused_and_by_what(ledger: Ledger) -> None:
     a_bot(ledger)
     a_pass(ledger)
     Registry(ledger).pause("alpha", NOW, actor="test", reason="5 evaluations in a row failed: X")
-    assert asked(ledger).answer == "alpha is paused: 5 evaluations in a row failed: X"
+    assert asked(ledger).answer == (
+        "alpha is paused: 5 evaluations in a row failed: X (test, 2026-03-04 12:00:00)"
+    )
 
 
 def test_it_says_that_trading_is_halted_before_anything_else(ledger: Ledger) -> None:
@@ -184,7 +189,7 @@ def test_a_bot_that_runs_and_is_never_asked_is_silent(ledger: Ledger) -> None:
     assert not asked(ledger, seconds_later=60).is_silent
     late = asked(ledger, seconds_later=120)
     assert late.is_silent
-    assert late.answer == "alpha runs, and was last evaluated 120 s ago"
+    assert late.answer.startswith("alpha runs, and was last evaluated 120 s ago: ")
     # Nothing new was found since; that its market is looked after is known all the same.
     passed = MarketPass(
         venue=VENUE, symbol=SYMBOL, at=NOW + timedelta(seconds=110), sequence=99, bots=1
