@@ -217,7 +217,7 @@ class Dialogue:
                 self._asked.pop(stream, None)
         elif isinstance(notice, Declined):
             for stream in notice.streams:
-                self._asked.pop(stream, None)
+                self._forget(stream)
             self._ears.event(notice)
         elif isinstance(notice, GoingAway):
             self._ears.event(notice)
@@ -254,12 +254,15 @@ class Dialogue:
     def unsubscribe(self, streams: Collection[Stream]) -> None:
         gone = sorted(set(streams) & self._streams)
         for stream in gone:
-            self._streams.discard(stream)
-            self.served.discard(stream)
-            self._asked.pop(stream, None)
-            self.pulses.pop(stream, None)
+            self._forget(stream)
         if gone:
             self.outbox.extend(self._session.unsubscribe(gone))
+
+    def _forget(self, stream: Stream) -> None:
+        self._streams.discard(stream)
+        self.served.discard(stream)
+        self._asked.pop(stream, None)
+        self.pulses.pop(stream, None)
 
     def ask_again(self, now: float) -> None:
         """For what the venue has not acknowledged; it may have lost the request, or refuse it."""
@@ -268,7 +271,7 @@ class Dialogue:
         late = [each for each, (at, _) in self._asked.items() if now - at > ACK_TIMEOUT_S]
         given_up = [each for each in late if self._asked[each][1] >= ASKED_MAX]
         for stream in given_up:
-            del self._asked[stream]
+            self._forget(stream)
         if given_up:
             reason = f"no answer to {ASKED_MAX} requests"
             self._ears.event(Declined(streams=tuple(given_up), reason=reason))

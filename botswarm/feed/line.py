@@ -39,6 +39,8 @@ class Line:
     replace_after: float = 0.0
     made: int = 0
     reconnects: int = 0
+    lost: set[str] = field(default_factory=set)
+    """Markets that nobody brought for a while, since it lost its connection."""
     ends: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=REASONS_SHOWN))
     failures: deque[float] = field(default_factory=lambda: deque(maxlen=50))
     nursed: dict[Stream, tuple[float, int]] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from botswarm.exchanges.streams import Declined, GoingAway, MarketData, Stream
 from botswarm.feed import health
 from botswarm.feed.breaker import STABLE_S, Retries
 from botswarm.feed.caller import Caller, Sink, Tap, Venue
+from botswarm.feed.care import Care
 from botswarm.feed.connection import Connection
 from botswarm.feed.dialogue import Began, Ended, Happened, Proved
 from botswarm.feed.line import Line
@@ -27,12 +28,9 @@ from botswarm.feed.takeover import TakeOver
 logger = logging.getLogger(__name__)
 
 TURN_S = 0.1
-LOOK_EVERY_S = 1.0
 FOLLOW_WITHIN_S = 1.0
 """The others come back within this after the probe, each at a moment of its own."""
 DECLINED_AGAIN_S = 300.0
-NURSED_AGAIN_S = 60.0
-NURSED_LESS_OFTEN_MAX = 6
 UNSERVED_SHOWN = 20
 
 
@@ -71,10 +69,10 @@ class Pool:
         self._wanted: frozenset[Stream] = frozenset()
         self._placed: dict[Stream, Line] = {}
         self._take_over = TakeOver(self._caller, self._placed.__setitem__)
+        self._care = Care(self.venue, self._caller, self._take_over, self._lines)
         self._declined: dict[Stream, tuple[str, float]] = {}
         self._is_changed = False
         self._numbers = 0
-        self._looked_at = self._checked_at = float("-inf")
         self._is_full = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -152,12 +150,7 @@ class Pool:
                 self._follow(now)
             self._caller.call_due(self._lines, now)
             self._take_over.settle(self._lines, now)
-            if now - self._looked_at >= LOOK_EVERY_S:
-                self._looked_at = now
-                self._look_after(now)
-            if now - self._checked_at >= self._rules.check_every_s:
-                self._checked_at = now
-                self._check(now)
+            self._care.look(now)
 
     def _wait(self) -> list[tuple[Connection, Happened]]:
         found: list[tuple[Connection, Happened]] = []
@@ -194,6 +187,10 @@ class Pool:
 
     def _proved(self, line: Line, now: float) -> None:
         line.note_proved(now)
+        if line.lost:
+            # A market that is quiet from now on would never say what was missed meanwhile.
+            self.venue.sink.suspect(line.lost)
+            line.lost = set()
         if self._caller.breaker.answered():
             logger.warning("%s answers again: all connections follow", self.venue.name)
             for other in self._lines:
@@ -205,8 +202,9 @@ class Pool:
             line.replace_after = now + line.retries.pause_s() + self._rules.base_s
             logger.warning("%s, to take over, ended: %s", connection.name, reason)
             return
-        self._interrupted(line, connection)
-        line.reconnects += connection.opened is not None
+        if connection.opened is not None:
+            self._interrupted(line, connection)
+            line.reconnects += 1
         if line.successor is not None:
             line.connection, line.successor = line.successor, None
             line.note(now, reason)
@@ -231,6 +229,7 @@ class Pool:
                 if carrier is not connection:
                     carried |= carrier.talk.served
         if lost := {each.symbol for each in line.streams if each not in carried}:
+            line.lost |= lost
             self.venue.sink.interrupted(lost)
 
     def _note_declined(self, event: Declined, now: float) -> None:
@@ -292,65 +291,6 @@ class Pool:
         self._lines.append(line)
         logger.info("%s: the pool grows to %d connections", self.venue.name, len(self._lines))
         return line
-
-    # --- looking after them -------------------------------------------------------------------
-
-    def _look_after(self, now: float) -> None:
-        age_s = self._rules.age_s(self.venue.data.rules)
-        for line in self._lines:
-            if not line.is_up or line.connection is None:
-                continue
-            if now >= line.stable_at:
-                line.stable_at = now + STABLE_S
-                line.retries.succeeded()
-                self._caller.breaker.succeeded()
-            if line.successor is None:
-                self._nurse(line, now)
-            if now - line.connection.born > age_s:
-                self._take_over.replace(line, f"older than {age_s:.0f} s", now)
-            elif line.score(now) < self._rules.health_unhealthy:
-                reason = f"unwell, most of all by its {line.worst(now)}"
-                self._take_over.replace(line, reason, now, is_urgent=True)
-
-    def _nurse(self, line: Line, now: float) -> None:
-        """A strangely silent stream is asked for once more, on the healthiest connection."""
-        for stream in line.quiet(now):
-            after, times = line.nursed.get(stream, (0.0, 0))
-            if now < after or self._take_over.moves(stream) or stream not in line.streams:
-                continue
-            pause_s = NURSED_AGAIN_S * 2 ** min(times, NURSED_LESS_OFTEN_MAX)
-            line.nursed[stream] = now + pause_s, times + 1
-            others = [each for each in self._lines if each is not line and each.is_up]
-            placing = Placing(self._lines, self._rules, self.venue.streams_max, now)
-            target = placing.healthiest(others)
-            where = "" if target is None else " on another connection"
-            logger.info("%s is strangely silent: asked for again%s", _words(stream), where)
-            if target is not None:
-                target.nursed[stream] = line.nursed[stream]
-                self._take_over.move([stream], line, target, now)
-            elif line.connection is not None:
-                line.connection.subscribe([stream])
-
-    def _check(self, now: float) -> None:
-        placing = Placing(self._lines, self._rules, self.venue.streams_max, now)
-        if not self._take_over.is_moving and (pair := placing.merger()) is not None:
-            source, target = pair
-            logger.info("%s: two connections become one", self.venue.name)
-            self._take_over.move(list(source.streams), source, target, now)
-        busy = self._take_over.sources()
-        for line in list(self._lines):
-            if line.streams or (line.connection is not None and line.connection in busy):
-                line.empty_since = None
-            elif line.empty_since is None:
-                line.empty_since = now
-            elif now - line.empty_since >= self._rules.idle_close_s:
-                self._close(line)
-
-    def _close(self, line: Line) -> None:
-        self._lines.remove(line)
-        for connection in line.carriers():
-            self._caller.let_go(connection)
-        logger.info("%s: the pool shrinks to %d connections", self.venue.name, len(self._lines))
 
     # --- how it is ----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ SEVERITIES = {
     "invalid_certificate": logging.CRITICAL,
     "connection_timeout_exceeded": logging.WARNING,
     "message_size_exceeded": logging.WARNING,
-    "invalid_message_format": logging.INFO,
+    "invalid_message_format": logging.INFO,  # each by itself; many are the next one
     "parsing_error_rate_high": logging.WARNING,
     "memory_limit_exceeded": logging.CRITICAL,
     "cpu_usage_exceeded": logging.WARNING,
@@ -50,10 +50,11 @@ class SecurityLog:
         self._quota = _Quota(monotonic)
         self._lock = threading.Lock()
 
-    def note(self, venue: str, kind: str, cause: str) -> None:
+    def note(self, venue: str, kind: str, cause: str, *, before: int | None = None) -> None:
+        """``before``, of who keeps a quota of its own: lines left out before this one, or -1."""
         with self._lock:
             self.counts[venue, kind] += 1
-            left_out = self._quota.left_out(venue, kind)
+            left_out = self._quota.left_out(venue, kind) if before is None else before
         if left_out < 0:
             return
         more = f" ({left_out} more of these before)" if left_out else ""
@@ -86,8 +87,6 @@ class Rejects:
         with self._lock:
             self.counts[venue, reason] += 1
             left_out = self._quota.left_out(venue, reason)
-        if left_out < 0:
-            return
-        more = f" ({left_out} more of these before)" if left_out else ""
-        logger.warning("left out a frame of %s (%s): %s%s", venue, reason, words, more)
-        self._security.note(venue, "invalid_message_format", f"{reason}: {words}")
+        self._security.note(
+            venue, "invalid_message_format", f"left out ({reason}): {words}", before=left_out
+        )

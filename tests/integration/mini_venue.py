@@ -115,9 +115,8 @@ class MiniVenue:
         self.hang_up()
 
     def hang_up(self) -> None:
-        for client in self.clients:
+        for client in list(self.clients):
             client.hang_up()
-        self.clients = []
 
     def trade(self, symbol: str, *, skip: int = 0) -> int:
         """The next one of this market, told to its subscribers."""
