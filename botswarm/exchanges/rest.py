@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -16,17 +18,56 @@ from botswarm.exchanges.transport import Transport
 # Coinbase refuses who does not say its name.
 HEADERS = {"User-Agent": f"botswarm/{__version__}", "Accept": "application/json"}
 WORDS_MAX = 200
+WAIT_MAX_S = 20.0
+TIME_KEPT_S = 60.0
+SETTLED_MS = 1000
+"""Venues still change a candle in the moment after its end."""
+
+
+class Pace:
+    """At most so many requests a second, a few at once after a rest. Threads share it."""
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self._step_s = 1 / per_s
+        self._ahead_s = burst / per_s
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, venue: str) -> None:
+        """Raises Unreachable where the turn would come too late."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(self._next, now - self._ahead_s) + self._step_s
+            if turn - now > WAIT_MAX_S:
+                raise Unreachable(
+                    f"more is asked of {venue} than it allows",
+                    cure="wait; it is asked again by itself",
+                )
+            self._next = turn
+        if turn > now:
+            time.sleep(turn - now)
 
 
 class PublicRest:
     """Threads share it; it signs nothing and knows no secret."""
 
-    def __init__(self, venue: str, base_url: str) -> None:
+    def __init__(self, venue: str, base_url: str, *, per_s: float, burst: int) -> None:
+        """``per_s`` is what one process may ask: several of one address share the venue's limit."""
         self.venue = venue
         self._transport = Transport(base_url)
+        self._pace = Pace(per_s, burst)
+        self._time: tuple[int, float] | None = None
+
+    def settled_ms(self, server_time_ms: Callable[[], int]) -> int:
+        """The venue's clock, less what it takes to be done with a candle; asked once a minute."""
+        now = time.monotonic()
+        if self._time is None or now - self._time[1] > TIME_KEPT_S:
+            self._time = server_time_ms(), now
+        return self._time[0] + int((now - self._time[1]) * 1000) - SETTLED_MS
 
     def ask(self, target: str) -> Any:
         """The answer's JSON, decimal numbers as Decimal. Raises Unreachable."""
+        self._pace.wait(self.venue)
         response = self._transport.request("GET", target, HEADERS)
         if response.status != 200:
             words = response.body[:WORDS_MAX].decode(errors="replace")

@@ -20,7 +20,7 @@ class History(ABC):
     candles_per_request: ClassVar[int]
 
     def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
-        now_ms = self.server_time_ms()
+        now_ms = self._settled_ms()
         if (part := MADE_OF.get(timeframe)) is not None:
             times = TIMEFRAMES_S[timeframe] // TIMEFRAMES_S[part]
             shorter = self._closed(symbol, part, now_ms, (limit + 1) * times)
@@ -57,4 +57,4 @@ class History(ABC):
     def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]: ...
 
     @abstractmethod
-    def server_time_ms(self) -> int: ...
+    def _settled_ms(self) -> int: ...

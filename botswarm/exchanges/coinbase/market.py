@@ -24,6 +24,9 @@ from botswarm.exchanges.reading import moment_of_text, number, positive, whole, 
 from botswarm.exchanges.rest import PublicRest
 
 ADVANCED = "/api/v3/brokerage"
+REQUESTS_PER_S = 5.0
+REQUESTS_AT_ONCE = 5
+"""Half of what the venue allows one address: the feed and the workers ask, and others may."""
 GRANULARITIES: Mapping[str, str] = {
     "1m": "ONE_MINUTE",
     "5m": "FIVE_MINUTE",
@@ -42,7 +45,7 @@ class CoinbaseMarketData(History):
 
     def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
         self.name = name
-        self._rest = PublicRest(name, rest_url)
+        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
         self._stream_url = stream_url
         self._instruments: Sequence[Instrument] = ()
 
@@ -130,6 +133,9 @@ class CoinbaseMarketData(History):
     def book(self, symbol: str) -> Book | None:
         return None
 
+    def _settled_ms(self) -> int:
+        return self._rest.settled_ms(self.server_time_ms)
+
     def server_time_ms(self) -> int:
         told = self._rest.ask(f"{ADVANCED}/time")
         with self._rest.reading("time"):
@@ -148,7 +154,7 @@ class CoinbaseExchangeMarketData(History):
 
     def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
         self.name = name
-        self._rest = PublicRest(name, rest_url)
+        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
         self._stream_url = stream_url
         self._instruments: Sequence[Instrument] = ()
 
@@ -200,6 +206,8 @@ class CoinbaseExchangeMarketData(History):
     def trades_between(self, symbol: str, first_id: int, last_id: int) -> Sequence[Trade]:
         """``after`` is the venue's word for older than; its pages begin with the newest."""
         count = min(last_id - first_id + 1, TRADES_PER_REQUEST_MAX)
+        if count <= 0:
+            return []
         query = {"limit": count, "after": first_id + count}
         return [
             trade for trade in self._trades(symbol, query) if first_id <= trade.trade_id <= last_id
@@ -227,6 +235,9 @@ class CoinbaseExchangeMarketData(History):
 
     def book(self, symbol: str) -> Book | None:
         return None
+
+    def _settled_ms(self) -> int:
+        return self._rest.settled_ms(self.server_time_ms)
 
     def server_time_ms(self) -> int:
         told = self._rest.ask("/time")

@@ -18,6 +18,9 @@ from botswarm.exchanges.rest import PublicRest
 
 TRADES_PER_REQUEST_MAX = 1000
 CANDLES_PER_REQUEST_MAX = 720
+REQUESTS_PER_S = 0.8
+REQUESTS_AT_ONCE = 3
+"""The venue speaks of about one a second."""
 LENGTHS_MIN = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440}
 SIDES = {"b": Side.BUY, "s": Side.SELL}
 
@@ -30,7 +33,7 @@ class KrakenMarketData:
 
     def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
         self.name = name
-        self._rest = PublicRest(name, rest_url)
+        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
         self._stream_url = stream_url
         self._instruments: Sequence[Instrument] = ()
         self._names: Mapping[str, str] = {}
@@ -58,7 +61,7 @@ class KrakenMarketData:
 
     def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
         """At most 719: the venue tells no more, whatever is asked."""
-        now_ms = self.server_time_ms()
+        now_ms = self._rest.settled_ms(self.server_time_ms)
         if timeframe not in LENGTHS_MIN:
             trades = self.latest_trades(symbol, limit=TRADES_PER_REQUEST_MAX)
             return candles.of_trades(trades, timeframe, now_ms, limit)
