@@ -10,7 +10,7 @@ import msgspec
 
 from botswarm.domain.market import Quote, Trade
 from botswarm.errors import Malformed
-from botswarm.market.wire import Digest
+from botswarm.market.wire import Digest, plain
 
 VERSION = 1
 STALE_AFTER_S = 10.0
@@ -81,7 +81,7 @@ _contents = msgspec.json.Decoder(list[str])
 
 
 def encode(value: LivePrice | Sequence[str]) -> bytes:
-    return _encoder.encode(value)
+    return plain(_encoder.encode(value))
 
 
 def decode_contents(body: bytes) -> list[str]:

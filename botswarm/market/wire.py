@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -119,6 +121,7 @@ _batches: dict[str, msgspec.json.Decoder[Any]] = {
     "book": msgspec.json.Decoder(_BookBatch),
     "status": msgspec.json.Decoder(_StatusBatch),
 }
+_EXPONENT = re.compile(rb'"([0-9](?:\.[0-9]+)?E[+-][0-9]{1,3})"')
 _NEW, _AGAIN = b'"is_repeat":false', b'"is_repeat":true'
 
 
@@ -132,7 +135,18 @@ def digest_key(venue: str) -> str:
 
 
 def encode(message: Digest | Batch) -> bytes:
-    return _encoder.encode(message)
+    return plain(_encoder.encode(message))
+
+
+def plain(body: bytes) -> bytes:
+    """The same JSON with numbers such as "1.2E-7" written as the venue does: "0.00000012"."""
+    if b"E-" in body or b"E+" in body:
+        return _EXPONENT.sub(_in_full, body)
+    return body
+
+
+def _in_full(found: re.Match[bytes]) -> bytes:
+    return f'"{Decimal(found[1].decode()):f}"'.encode()
 
 
 def encode_any(value: object) -> bytes:

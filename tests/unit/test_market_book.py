@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy
@@ -308,3 +309,19 @@ def _view(book: MarketBook, history: int = 5) -> MarketView:
     view = book.view("v", "A-B", {"1s": history})
     assert view is not None
     return view
+
+
+@given(
+    st.builds(
+        lambda digits, places: Decimal(digits).scaleb(-places),
+        st.integers(0, 10**15),
+        st.integers(0, 18),
+    )
+)
+def test_prices_and_quantities_keep_every_digit_and_get_no_exponent(number: Decimal) -> None:
+    told = replace(trade(1), price=number, quantity=number, symbol="DOGE-USDT")
+    body = encode(Batch(venue="v", symbol="DOGE-USDT", kind="trade", ticks=(told,)))
+    assert f'"price":"{number:f}","quantity":"{number:f}"'.encode() in body
+    back = decode(body)
+    assert isinstance(back, Batch)
+    assert back.ticks == (told,)
