@@ -13,7 +13,8 @@ from botswarm.exchanges.simulated.limits import (
     Recent,
 )
 
-Outcome = Literal["accepted", "refused", "limited", "banned"]
+Outcome = Literal["accepted", "refused", "throttled", "limited", "banned"]
+"""Refused and throttled by order, limited and banned for coming too often."""
 KEPT: Final = 20_000
 REFUSED_BEFORE_BAN: Final = 20
 BAN_MS: Final = 120_000
@@ -74,7 +75,7 @@ class Attempts:
             return "limited"
         if is_down:
             return "refused"
-        return "limited" if now_ms < self.limited_until_ms.get(venue, 0) else "accepted"
+        return "throttled" if now_ms < self.limited_until_ms.get(venue, 0) else "accepted"
 
     def retry_after_s(self, venue: str, peer: str, now_ms: int) -> int:
         until = max(self._guests[venue, peer].banned_until_ms, self.limited_until_ms.get(venue, 0))

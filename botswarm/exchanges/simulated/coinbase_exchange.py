@@ -30,6 +30,7 @@ from botswarm.exchanges.simulated.websocket import POLICY_VIOLATION
 CHANNELS: Final = ("matches", "ticker", "ticker_batch", "heartbeat", "level2_batch", "status")
 SIGNED: Final = ("level2", "level3", "full", "user")
 STATUS_EVERY_S: Final = 5
+SEQUENCE_STEP: Final = 3
 EVERYTHING: Final = ""
 """In the place of a product: the status channel is about all of them."""
 
@@ -43,6 +44,10 @@ class CoinbaseExchangeFeed(Feed):
         self.products = by_name(stage.boards.values(), "-")
         self._names = {board.market.rules.symbol: name for name, board in self.products.items()}
         self._rest = Rest(stage, self.products)
+        # Rises with all that happens to a product, most of which these channels do not tell.
+        self._sequences = {
+            symbol: board.update_id * SEQUENCE_STEP for symbol, board in stage.boards.items()
+        }
 
     def rest(self, request: Request) -> Response | None:
         return self._rest.answer(request)
@@ -147,6 +152,7 @@ class CoinbaseExchangeFeed(Feed):
     def on_trades(self, board: Board, trades: Sequence[PublicTrade], now_ms: int) -> None:
         symbol = board.market.rules.symbol
         for trade in trades:
+            self._sequences[symbol] += SEQUENCE_STEP
             self.say(("matches", symbol), "trade", self._match(board, trade, "match"), (trade.id,))
             if self.listeners(("ticker", symbol)):
                 self.say(("ticker", symbol), "quote", self._ticker(board, trade))
@@ -186,7 +192,7 @@ class CoinbaseExchangeFeed(Feed):
             trades = board.tape.trades
             message = {
                 "type": "heartbeat",
-                "sequence": board.update_id,
+                "sequence": self._sequences[symbol] + 1,
                 "last_trade_id": trades[-1].id if trades else 0,
                 "product_id": self._names[symbol],
                 "time": moment(now_ms),
@@ -214,7 +220,7 @@ class CoinbaseExchangeFeed(Feed):
                 "size": plain(trade.quantity),
                 "price": self._price(board, trade.price),
                 "product_id": self._names[board.market.rules.symbol],
-                "sequence": board.update_id,
+                "sequence": self._sequences[board.market.rules.symbol],
                 "time": moment(trade.at_ms),
             }
         )
@@ -225,7 +231,7 @@ class CoinbaseExchangeFeed(Feed):
         return _dump(
             {
                 "type": "ticker",
-                "sequence": board.update_id,
+                "sequence": self._sequences[board.market.rules.symbol],
                 "product_id": self._names[board.market.rules.symbol],
                 "price": self._price(board, trade.price),
                 "open_24h": plain(day.open),
