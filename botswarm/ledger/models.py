@@ -79,6 +79,18 @@ class CandleRow(Table):
     trades: Mapped[int]
 
 
+class FeedSubscriptionRow(Table):
+    """What people asked the feed for by hand; it reads along every few seconds."""
+
+    __tablename__ = "feed_subscriptions"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+
+
 class BotRow(Table):
     __tablename__ = "bots"
     __table_args__ = (
