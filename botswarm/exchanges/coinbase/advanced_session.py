@@ -135,6 +135,8 @@ class AdvancedSession:
 
     def resync(self, stream: Stream) -> Sequence[str]:
         channel, product = _place(stream)
+        for symbol in self._wanted.get((channel, product), ()):
+            self._taken.discard(Stream(symbol, stream.channel))
         return [
             _message("unsubscribe", channel, (product,)),
             _message("subscribe", channel, (product,)),
