@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -25,7 +26,9 @@ from botswarm.ledger.session import Database
 from botswarm.messages import EvaluateMarket, send
 
 if TYPE_CHECKING:
+    from botswarm.feed.caller import Tap
     from botswarm.feed.meters import Meters
+    from botswarm.feed.recorder import Recorder
     from botswarm.queueing import App
 
 logger = logging.getLogger(__name__)
@@ -72,8 +75,11 @@ class _Swarm:
         self._ring = _Ring(reread)
         self._security = SecurityLog()
         self.meters = _meters(settings)
+        self._recorders: list[Recorder] = []
 
     def close(self) -> None:
+        for recorder in self._recorders:
+            recorder.close()
         self.database.close()
         if self.meters is not None:
             self.meters.close()
@@ -105,10 +111,34 @@ class _Swarm:
             rules=PoolRules.of(settings),
             security=self._security,
             attempts_file=settings.state_dir / f"feed-attempts-{data.name}.txt",
+            tap=self._tap(data.name),
         )
         if self.meters is not None:
             self.meters.add(feed)
         return feed
+
+    def _tap(self, venue: str) -> Tap | None:
+        """Where every frame is written down, if anywhere; it never holds up a socket."""
+        folder = self._settings.feed_record_dir
+        if folder is None:
+            return None
+        from botswarm.feed.recorder import Recorder
+
+        now = SystemClock().now()
+        try:
+            recorder = Recorder.of_feed(
+                folder / f"{venue}-{now:%Y%m%dT%H%M%S}-{os.getpid()}.gz",
+                venue=venue,
+                begun_ms=int(now.timestamp() * 1000),
+                keep_bytes=self._settings.feed_record_max_mb * 1_000_000,
+            )
+        except Unreachable as error:
+            # Trading does not wait for a recording.
+            logger.error("%s is not recorded: %s; %s", venue, error, error.cure)
+            return None
+        self._recorders.append(recorder)
+        logger.info("frames of %s are recorded in %s", venue, recorder.frames.paths[0])
+        return recorder.tap
 
 
 def _meters(settings: Settings) -> Meters | None:

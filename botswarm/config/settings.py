@@ -77,6 +77,8 @@ class Settings:
     feed_memory_max_mb: int
     feed_cpu_max_percent: int
     feed_cleanup_every_s: int
+    feed_record_dir: Path | None
+    feed_record_max_mb: int
     metrics_port: int
     limit_order_notional_max: Decimal
     limit_open_notional_max: Decimal

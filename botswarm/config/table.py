@@ -289,6 +289,20 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *FEED,
     Setting(
+        name="feed_record_dir",
+        kind=_path(_no_folder, "a folder"),
+        help="The feed writes every frame it receives into files in this folder, to be read with "
+        "botswarm feed normalise and feed replay.",
+        default_words="none: nothing is recorded",
+    ),
+    Setting(
+        name="feed_record_max_mb",
+        kind=whole_number(16, 10_000_000, "MB"),
+        help="How much of a venue's frames one run of the feed keeps there; the oldest file goes "
+        "first.",
+        default=4096,
+    ),
+    Setting(
         name="metrics_port",
         kind=whole_number(0, 65_535, ""),
         help="Where `run feed` serves its metrics on loopback, at /metrics; 0 serves none.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import os
 import threading
 from pathlib import Path
 
 from botswarm.errors import Unreachable
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 256 * 1024
 BLOCK_S = 1.0
@@ -67,6 +70,10 @@ class BlockFile:
         with self._lock:
             if self.trouble or len(self._waiting) + len(line) > WAITING_MAX_BYTES:
                 self.lost += 1
+                if self.lost == 1 and not self.trouble:
+                    logger.warning(
+                        "%s is written slower than lines come: some are lost", self._path
+                    )
                 return
             self._waiting += line
             self.lines += 1
@@ -89,6 +96,7 @@ class BlockFile:
             self._flush()
         except (OSError, Unreachable) as error:
             self.trouble = f"{self._path} cannot be written any more: {error}"
+            logger.error("%s; nothing more is recorded there", self.trouble)
         finally:
             if self._file is not None:
                 self._file.close()

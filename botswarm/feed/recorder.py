@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from botswarm.domain.market import Tick
+from botswarm.errors import Unreachable
 from botswarm.feed.blockfile import ROTATE_BYTES, BlockFile
 from botswarm.feed.ndjson import channel_of, line, moment
 from botswarm.feed.recording import HEADING, stamped
@@ -41,6 +43,24 @@ class Recorder:
             self.ticks = BlockFile(ticks_path(path), **limits)  # type: ignore[arg-type]
         self.counts: Counter[str] = Counter()
         self.interruptions = 0
+
+    @classmethod
+    def of_feed(cls, path: Path, *, venue: str, begun_ms: int, keep_bytes: int) -> Self:
+        """Frames only, and no more than so much of them: it goes on for as long as the feed."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unreachable(
+                f"{path.parent} cannot be made: {error.strerror}", cure="name another folder"
+            ) from error
+        return cls(
+            path,
+            venue=venue,
+            begun_ms=begun_ms,
+            with_ticks=False,
+            rotate_bytes=min(ROTATE_BYTES, keep_bytes // 4),
+            keep_bytes=keep_bytes,
+        )
 
     def tap(self, connection: str, received_ms: int, frame: bytes) -> None:
         self.frames.write(stamped(received_ms, connection, frame))

@@ -198,7 +198,7 @@ def _some(texts: Sequence[str], dice: random.Random) -> list[str]:
 def _one(victim: Victim, mutator: FeedMutator, dice: random.Random, report: Report) -> None:
     name, frame = mutator.frame()
     report.frames += 1
-    report.mutations[name] += 1
+    report.mutations.update(name.split("+"))
     began = time.thread_time()
     try:
         heard: Sequence[Heard] = victim.session.read(frame, RECEIVED_MS)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ class FeedProcess(Server):
     name = "feed"
 
     def __init__(
-        self, state_dir: Path, broker_url: str, *, database_url: str = "", redis_url: str = ""
+        self,
+        state_dir: Path,
+        broker_url: str,
+        *,
+        database_url: str = "",
+        redis_url: str = "",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._state_dir = state_dir
@@ -30,6 +36,7 @@ class FeedProcess(Server):
             self._settings["DATABASE_URL"] = database_url
         if redis_url:
             self._settings["REDIS_URL"] = redis_url
+        self._settings |= settings or {}
 
     def said(self, words: str) -> bool:
         return self.log.exists() and words in self.log.read_text()

@@ -17,7 +17,7 @@ import pytest
 
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, wait_until
-from tests.integration.feed_process import Reader
+from tests.integration.feed_process import FeedProcess, Reader
 
 ROOT = Path(__file__).parent.parent.parent
 MARKETS = ("--market", "BTC-USDT", "--market", "ETH-USDT")
@@ -139,6 +139,26 @@ def test_a_recording_whose_writer_was_killed_is_read_up_to_its_end(
     assert account["ticks"]["trade"] > 0
     assert account["gaps"] == 0
     assert set(account["dropped"]) <= {"torn_file"}
+
+
+def test_a_running_feed_writes_down_what_it_hears(
+    exchange: SimulatedExchangeServer, broker: AmqpServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "not" / "yet"
+    made = FeedProcess(
+        exchange.state_dir, broker.url(), settings={"BOTSWARM_FEED_RECORD_DIR": str(folder)}
+    )
+    with made:
+        wait_until(lambda: any(path.stat().st_size > 2000 for path in found(folder)), "frames", 20)
+    (path,) = found(folder)
+    assert path.name.startswith("simulated-")
+    done = run(exchange.state_dir, "normalise", "--strict", "--venue", "simulated", str(path))
+    assert done.returncode == 0, done.stderr
+    assert '"channel":"trade"' in done.stdout
+
+
+def found(folder: Path) -> list[Path]:
+    return list(folder.glob("*.gz"))
 
 
 def test_what_cannot_be_recorded_or_played_says_why(
