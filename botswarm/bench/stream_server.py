@@ -149,9 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--markets", type=int, default=100)
     parser.add_argument("--trades-per-s", type=float, default=100.0, help="of all together")
     parser.add_argument("--quotes-per-s", type=float, default=0.0, help="of all together")
+    parser.add_argument("--history", type=int, default=1000, help="closed candles of a market")
     parser.add_argument("--state-dir", type=Path, help="leave an exchange's address card there")
     options = parser.parse_args(arguments)
-    venue = Venue(options.markets, options.trades_per_s, options.quotes_per_s)
+    rates = options.trades_per_s, options.quotes_per_s
+    venue = Venue(options.markets, *rates, history=options.history)
     if options.state_dir is not None:
         leave_card(options.state_dir, options.port)
     serve(venue, options.port)
@@ -181,13 +183,21 @@ class StreamServer(Server):
 
     name = "stream-server"
 
-    def __init__(self, *, markets: int, trades_per_s: float, quotes_per_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        markets: int,
+        trades_per_s: float,
+        quotes_per_s: float = 0.0,
+        history: int = 1000,
+    ) -> None:
         super().__init__()
         self.symbols = symbols(markets)
         self.state_dir = self.data / "state"
         self.rest_url = f"http://{HOST}:{self.port}"
         self.stream_url = f"ws://{HOST}:{self.port}"
         self._rates = trades_per_s, quotes_per_s
+        self._history = history
 
     def truth(self) -> dict[str, Any]:
         """What it has said so far, last ids by the venue's symbol included."""
@@ -212,7 +222,7 @@ class StreamServer(Server):
                 *(sys.executable, "-m", "botswarm.bench.stream_server"),
                 *("--port", str(self.port), "--markets", str(len(self.symbols))),
                 *("--trades-per-s", str(trades), "--quotes-per-s", str(quotes)),
-                *("--state-dir", self.state_dir),
+                *("--history", str(self._history), "--state-dir", self.state_dir),
             ]
         )
 

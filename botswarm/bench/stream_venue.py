@@ -48,18 +48,26 @@ class Market:
             for side in (b"false", b"true")
         ]
         body = (
+            b'{"stream":"%s@aggTrade","data":{"e":"aggTrade","E":%%d,"s":"%s","a":%%d,'
+            b'"p":"%%d.%%02d","q":"0.0%%04d","T":%%d,"m":%%s,"M":true}}' % (stem, name.encode())
+        )
+        self.aggregate_frames = [
+            head(len(body % (10**12, FIRST_ID, 100, 0, 1000, 10**12, side))) + body
+            for side in (b"false", b"true")
+        ]
+        body = (
             b'{"stream":"%s@bookTicker","data":{"u":%%d,"s":"%s","b":"%%d.%%02d","B":"1.0000",'
             b'"a":"%%d.%%02d","A":"2.0000"}}' % (stem, name.encode())
         )
         self.quote_frame = head(len(body % (FIRST_ID, 100, 0, 100, 0))) + body
 
-    def trade(self, now_ms: int, draw: int) -> bytes:
+    def trade(self, now_ms: int, draw: int, *, is_aggregate: bool = False) -> bytes:
         self.last_id += 1
         self.cents = min(99_000, max(11_000, self.cents + draw % 7 - 3))
         is_sell = draw & 8 != 0
         self.tape.append((self.last_id, self.cents, 1000 + draw, is_sell, now_ms))
         whole, part = divmod(self.cents, 100)
-        frame = self.trade_frames[is_sell]
+        frame = (self.aggregate_frames if is_aggregate else self.trade_frames)[is_sell]
         side = b"true" if is_sell else b"false"
         return frame % (now_ms, self.last_id, whole, part, 1000 + draw, now_ms, side)
 
@@ -91,7 +99,11 @@ class Line:
 
 
 class Venue:
-    def __init__(self, markets: int, trades_per_s: float, quotes_per_s: float) -> None:
+    def __init__(
+        self, markets: int, trades_per_s: float, quotes_per_s: float, history: int = 1000
+    ) -> None:
+        """``history``: so many closed candles of each timeframe are told at most."""
+        self._history = history
         remembered = max(50, REMEMBERED_MAX // markets)
         names = [symbol.replace("-", "") for symbol in symbols(markets)]
         self.markets = {name: Market(name, remembered) for name in names}
@@ -115,7 +127,7 @@ class Venue:
         with self._lock:
             for name in names:
                 stem, _, channel = name.partition("@")
-                if channel in self._wanted and stem.upper() in self.markets:
+                if _rate_of(channel) in self._wanted and stem.upper() in self.markets:
                     if line not in self._lines.setdefault(name, []):
                         self._lines[name].append(line)
                     line.streams.add(name)
@@ -134,7 +146,7 @@ class Venue:
             self._wanted[channel] = [
                 name
                 for name, lines in self._lines.items()
-                if lines and name.endswith(f"@{channel}")
+                if lines and _rate_of(name.partition("@")[2]) == channel
             ]
             # In an order of no meaning, the same each time: every market has its turn.
             random.Random(2).shuffle(self._wanted[channel])  # noqa: S311 - guards nothing
@@ -173,7 +185,11 @@ class Venue:
                 market = markets[name.partition("@")[0].upper()]
                 self._drawn = (self._drawn + 1) % DRAWS
                 draw = self._draws[self._drawn]
-                frame = market.trade(now_ms, draw) if is_trade else market.quote(now_ms, draw)
+                if is_trade:
+                    # Each trade alone: their own numbers, and nothing lies between two of them.
+                    frame = market.trade(now_ms, draw, is_aggregate=name.endswith("@aggTrade"))
+                else:
+                    frame = market.quote(now_ms, draw)
                 for line in self._lines[name]:
                     line.outbox.append(frame)
                     waiting[id(line)] = line
@@ -220,7 +236,7 @@ class Venue:
                 rows = [each for each in list(market.tape) if each[0] >= first]
                 return [_aggregate(each) for each in rows[:limit]]
             case "klines" if market:
-                return _klines(market, query, limit, now_ms)
+                return _klines(market, query, min(limit, self._history + 1), now_ms)
             case "depth" if market:
                 price = market.cents / 100
                 return {
@@ -248,6 +264,10 @@ class Venue:
                 "first_id": FIRST_ID + 1,
                 "last_ids": {name: market.last_id for name, market in self.markets.items()},
             }
+
+
+def _rate_of(channel: str) -> str:
+    return "trade" if channel == "aggTrade" else channel
 
 
 def head(size: int) -> bytes:

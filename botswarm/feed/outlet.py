@@ -12,8 +12,8 @@ import ssl
 import struct
 import time
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from botswarm.errors import Unreachable
@@ -37,6 +37,10 @@ _PROPERTIES = (
 )
 _pack_head = struct.Struct(">BHI").pack
 _pack_size = struct.Struct(">Q").pack
+_PROPERTIES_END = _PROPERTIES + b"\xce"
+_unpack_head = struct.Struct(">BHI").unpack_from
+_unpack_settled = struct.Struct(">IQB").unpack_from
+_ACK, _NACK = 60 << 16 | 80, 60 << 16 | 120
 
 
 class Sent(NamedTuple):
@@ -44,9 +48,17 @@ class Sent(NamedTuple):
 
     exchange: str
     key: str
+    kind: str
     body: bytes
     since: float
     """When the oldest of what it says came in."""
+
+
+class _Front(NamedTuple):
+    """What is the same in all messages of one key."""
+
+    frames: bytes
+    kind: str
 
 
 class Tally:
@@ -83,11 +95,12 @@ class Outlet:
         self._channel = channel = connection.channel()
         self._socket: socket.socket = connection.transport.sock
         self._room = connection.frame_max - 8
-        self._fronts: dict[tuple[str, str, bool], bytes] = {}
+        self._fronts: dict[tuple[str, str, bool], _Front] = {}
         self._waiting: list[bytes] = []
         self._tag = 0
         self._bytes = 0
-        self.unconfirmed: OrderedDict[int, Sent] = OrderedDict()
+        self.unconfirmed: dict[int, Sent] = {}
+        self._heard = b""
         self.is_blocked = False
         channel.events["basic_ack"].add(self._confirmed)
         channel.events["basic_nack"].add(self._refused)
@@ -103,25 +116,26 @@ class Outlet:
         self, key: str, body: bytes, since: float, *, exchange: str = EXCHANGE, must: bool = False
     ) -> None:
         """Sent by the next ``flush``. ``must``: a message that nobody reads is counted."""
-        self._tag += 1
-        self._bytes += len(body)
-        self.unconfirmed[self._tag] = Sent(exchange, key, body, since)
         front = self._fronts.get((exchange, key, must)) or self._front(exchange, key, must)
+        size = len(body)
+        self._tag += 1
+        self._bytes += size
+        self.unconfirmed[self._tag] = Sent(exchange, key, front.kind, body, since)
+        published = self._tally.published
+        published[front.kind] = published.get(front.kind, 0) + 1
+        waiting = self._waiting
+        waiting.append(front.frames + _pack_size(size) + _PROPERTIES_END)
         channel = self._channel.channel_id
-        pieces = [front, _pack_size(len(body)), _PROPERTIES, b"\xce"]
-        for at in range(0, len(body), self._room):
-            piece = body[at : at + self._room]
-            pieces += (_pack_head(3, channel, len(piece)), piece, b"\xce")
-        self._waiting.append(b"".join(pieces))
-        kind = kind_of(key) if exchange else "note"
-        self._tally.published[kind] = self._tally.published.get(kind, 0) + 1
+        for at in range(0, size, self._room):
+            piece = body[at : at + self._room] if size > self._room else body
+            waiting += (_pack_head(3, channel, len(piece)), piece, b"\xce")
 
-    def _front(self, exchange: str, key: str, must: bool) -> bytes:
+    def _front(self, exchange: str, key: str, must: bool) -> _Front:
         channel = self._channel.channel_id
         method = (
             struct.pack(">HHH", 60, 40, 0) + _short(exchange) + _short(key) + bytes((int(must),))
         )
-        front = (
+        frames = (
             _pack_head(1, channel, len(method))
             + method
             + b"\xce"
@@ -130,6 +144,7 @@ class Outlet:
         )
         if len(self._fronts) >= KNOWN_MAX:
             self._fronts.clear()
+        front = _Front(frames, kind_of(key) if exchange else "note")
         self._fronts[exchange, key, must] = front
         return front
 
@@ -172,48 +187,84 @@ class Outlet:
 
     # --- what the broker says -----------------------------------------------------------------
 
-    def read(self, timeout_s: float = 0.0) -> bool:
+    def read(self, timeout_s: float = 0.0) -> None:
         """Take in what the broker said, waiting at most so long for the first of it."""
-        count = 0
-        if timeout_s <= 0 and not self._has_words():
-            return False
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._read_by_library(timeout_s)
+            return
+        if timeout_s > 0:
+            select.select((self._socket,), (), (), timeout_s)
+        while True:
+            try:
+                heard = self._socket.recv(65_536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not heard:
+                raise Unreachable("the broker hung up")
+            self._take_in(self._heard + heard)
+            if len(heard) < 65_536:
+                return
+
+    def _take_in(self, heard: bytes) -> None:
+        """Confirms are most of it, and read here; the library reads all else, a frame at a time."""
+        at, size = 0, len(heard)
+        while size - at >= 8:
+            kind, channel, length = _unpack_head(heard, at)
+            end = at + length + 8
+            if end > size:
+                break
+            if kind == 1 and channel == self._channel.channel_id and length == 13:
+                method, tag, multiple = _unpack_settled(heard, at + 7)
+                if method in (_ACK, _NACK):
+                    (self._confirmed if method == _ACK else self._refused)(tag, bool(multiple))
+                    self._connection.bytes_recv += 1
+                    at = end
+                    continue
+            self._heard = heard[end:]
+            self._connection.transport._read_buffer = heard[at:end]
+            self._connection.blocking_read(STUCK_S)
+            at = end
+        self._heard = heard[at:]
+
+    def detach(self) -> None:
+        """The library reads on: what has come of a frame belongs to it."""
+        if self._heard:
+            self._connection.transport._read_buffer += self._heard
+            self._heard = b""
+
+    def _read_by_library(self, timeout_s: float) -> None:
         try:
             while True:
                 self._connection.drain_events(timeout=timeout_s or 0.001)
                 timeout_s = 0.0
-                count += 1
-                if not self._has_words():
-                    return True
         except (TimeoutError, BlockingIOError):
-            return count > 0
-
-    def _has_words(self) -> bool:
-        if getattr(self._connection.transport, "_read_buffer", b""):
-            return True
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-            return True
-        return bool(select.select((self._socket,), (), (), 0)[0])
+            return
 
     def _confirmed(self, tag: int, multiple: bool) -> None:
         now = time.monotonic()
         for sent in self._settled(tag, multiple):
             self._tally.confirmed += 1
             if sent.exchange:
-                self._tally.note(kind_of(sent.key), now - sent.since)
+                self._tally.note(sent.kind, now - sent.since)
 
     def _refused(self, tag: int, multiple: bool) -> None:
         # A reader's queue is full and says no. The other readers got it: it is not sent again.
         self._tally.refused += len(self._settled(tag, multiple))
 
     def _settled(self, tag: int, multiple: bool) -> list[Sent]:
+        unconfirmed = self.unconfirmed
         if not multiple:
-            found = self.unconfirmed.pop(tag, None)
-            settled = [] if found is None else [found]
-        else:
-            settled = []
-            while self.unconfirmed and next(iter(self.unconfirmed)) <= tag:
-                settled.append(self.unconfirmed.popitem(last=False)[1])
-        self._bytes -= sum(len(sent.body) for sent in settled)
+            found = unconfirmed.pop(tag, None)
+            if found is None:
+                return []
+            self._bytes -= len(found.body)
+            return [found]
+        settled = []
+        # They were put in by rising numbers, and a dictionary keeps that.
+        for number in list(takewhile(lambda number: number <= tag, unconfirmed)):
+            sent = unconfirmed.pop(number)
+            self._bytes -= len(sent.body)
+            settled.append(sent)
         return settled
 
     def _returned(self, *_: Any) -> None:

@@ -20,6 +20,8 @@ CANDLES_KEPT_MAX = 100_000
 MARKET_EVERY_S = 0.25
 """No market is in more digests than one in this time; what moves after a pause is in the next."""
 LAG_PERIOD_MS = 30_000
+CLOSED_AT_ONCE = 100
+"""All markets close with the second: a thousand at once would hold up everybody's trades."""
 GO_ON_WITHIN_S = 60.0
 """A market followed this soon after taking the lead goes on from what was said of it before."""
 
@@ -82,6 +84,8 @@ class Tracker:
         self._said_until = 0.0
         self._lag = _Lag()
         self._closed_s = 0
+        self._to_close: deque[FollowedMarket] = deque()
+        """The markets whose turn to be closed by the clock has not come in this second."""
 
     # --- which markets ------------------------------------------------------------------------
 
@@ -97,7 +101,7 @@ class Tracker:
                 gone = self._markets.pop(symbol)
                 for known in (self._news, self._ripe, self._overdue):
                     known.pop(symbol, None)
-                gone.changed = False
+                gone.changed = gone.is_followed = False
                 self._suspects.discard(symbol)
                 self._waiting_trades -= gone.waiting_trades
                 self._waiting_candles -= gone.waiting_candles
@@ -270,10 +274,11 @@ class Tracker:
                 return
             venue_now_ms = self._wall_ms() - self._lag.least_ms
             second = (venue_now_ms - GRACE_MS) // 1000
-            if second == self._closed_s:
-                return
-            self._closed_s = second
-            for market in self._markets.values():
+            if second != self._closed_s:
+                self._closed_s = second
+                self._to_close.extend(self._markets.values())
+            for _ in range(min(len(self._to_close), CLOSED_AT_ONCE)):
+                market = self._to_close.popleft()
                 if market.is_followed and not market.order.is_waiting:
                     self._close(market, market.builder.advance(venue_now_ms))
 
