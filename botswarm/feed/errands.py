@@ -129,11 +129,15 @@ class Mender(_Errand):
                 return
         self._fill_holes()
         for _ in range(min(len(self._past), PAST_PER_ROUND_MAX)):
-            if self._stopped.is_set() or not self._may_ask(CANDLES_COST):
+            if self._is_needed_elsewhere() or not self._may_ask(CANDLES_COST):
                 return
             symbol, timeframe = self._past[0]
             self._tracker.keep(self._data.candles(symbol, timeframe, limit=PAST))
             self._past.popleft()
+
+    def _is_needed_elsewhere(self) -> bool:
+        """Some venues allow one question a second: a missed trade does not wait for candles."""
+        return self._stopped.is_set() or bool(self._tracker.wanted_trades())
 
     def _may_ask(self, cost: int) -> bool:
         if not self._allowance.take(cost):
@@ -180,7 +184,7 @@ class Mender(_Errand):
             if self._not_before.get((symbol, timeframe), 0.0) <= now
         ]
         for symbol, timeframe, count in wanted[:REQUESTS_PER_ROUND_MAX]:
-            if self._stopped.is_set() or not self._may_ask(CANDLES_COST):
+            if self._is_needed_elsewhere() or not self._may_ask(CANDLES_COST):
                 return
             # Noted before it is known to work: a venue that is down is not asked twice a second.
             self._not_before[symbol, timeframe] = now + min(MEND_AGAIN_S, TIMEFRAMES_S[timeframe])

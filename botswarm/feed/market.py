@@ -274,6 +274,7 @@ class FollowedMarket:
 
     def _resume_trades(self, kept: Sequence[Trade], said_id: int, holes: Sequence[range]) -> None:
         self.begin_after(said_id)
+        self.order.skip_to(said_id)
         self.floor_id = said_id
         self.trades.extend(trade for trade in kept if trade.trade_id > said_id)
         self.recovered = [trade for trade in kept if any(trade.trade_id in ids for ids in holes)]

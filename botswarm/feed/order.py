@@ -75,6 +75,13 @@ class TradeOrder:
             self.due_at = now + HOLD_S
         return ()
 
+    def skip_to(self, last_id: int) -> None:
+        """Another feed has said all up to this one: what we missed of it is nobody's gap."""
+        if self.last_id is None or self.last_id >= last_id:
+            return
+        self.last_id, self._after_gap = last_id, True
+        self._held = {number: held for number, held in self._held.items() if number > last_id}
+
     def announce(self, last_id: int, now: float) -> None:
         """The venue says which trade was its last: it should be here, or come in a moment."""
         if self.last_id is not None and last_id > self.last_id:

@@ -16,7 +16,7 @@ from botswarm.feed.market import BATCH_MAX
 from botswarm.feed.order import HOLD_S
 from botswarm.feed.said import Said
 from botswarm.feed.tracker import MARKET_EVERY_S, Tracker
-from botswarm.market.wire import Digest
+from botswarm.market.wire import Batch, Digest, encode
 
 START = 1_700_000_000_000
 
@@ -337,3 +337,20 @@ def test_a_market_nobody_wants_any_more_is_forgotten(tracker: Tracker) -> None:
     tracker.put([trade(2)])
     assert tracker.take_batches() == []
     assert tracker.take_digest() is None
+
+
+def test_a_feed_that_missed_what_another_said_does_not_say_it_again(
+    tracker: Tracker, monotonic: Monotonic
+) -> None:
+    tracker.put([trade(1), trade(2)])
+    published(tracker)
+    said = Said()
+    said.add(encode(Batch(venue="v", symbol="A-B", kind="trade", ticks=(trade(8), trade(9)))))
+    tracker.resume(said)
+    assert tracker.wanted_trades() == []
+    tracker.put([trade(12)])
+    monotonic.s += HOLD_S
+    tracker.advance()
+    assert tracker.wanted_trades() == [("A-B", [range(10, 12)])]
+    tracker.recover("A-B", [trade(number) for number in range(1, 13)])
+    assert sorted(published(tracker)) == [10, 11, 12]
