@@ -194,7 +194,7 @@ class Venue:
         side, sign = self._random.choice(((self.bids, -1), (self.asks, 1)))
         before = dict(self.best(side, sign, self.depth))
         # Out of sight, nothing is told: what had fallen out there is of another quantity now.
-        for hidden in self._random.sample(sorted(set(side) - set(before)), 3):
+        for hidden in sorted(set(side) - set(before))[:3]:
             side[hidden] = self._quantity()
         price, _ = self._random.choice(list(before.items()))
         if self._random.random() < 0.4 and len(side) > 2 * self.depth:
