@@ -23,7 +23,7 @@ from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Candle
 from botswarm.errors import BotswarmError, NotFound, Unreachable
 from botswarm.exchanges import registry as venues
-from botswarm.exchanges.base import MarketData
+from botswarm.exchanges.streams import MarketData
 from botswarm.ledger.store import Ledger
 from botswarm.market.book import MarketBook, MarketView
 from botswarm.market.consumer import Follower

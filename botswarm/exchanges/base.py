@@ -1,4 +1,4 @@
-"""The plugin API of venues: what a market-data source and a trading venue must be able to do."""
+"""The plugin API of venues that take orders; their markets are streams.py's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Protocol
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.market import Candle, Channel, Tick, Trade
 from botswarm.domain.order import Order, OrderState
 
 
@@ -102,30 +101,4 @@ class TradingVenue(Protocol):
 
     def balances(self) -> dict[str, Decimal]:
         """Free and locked together, by asset."""
-        ...
-
-
-class MarketData(Protocol):
-    """How to read one venue's public streams."""
-
-    name: str
-
-    def instruments(self) -> Sequence[Instrument]: ...
-
-    def stream_url(self, symbols: Sequence[str], channels: Sequence[Channel]) -> str: ...
-
-    def parse(self, frame: str | bytes, received_ms: int) -> Sequence[Tick]:
-        """Normalised ticks of one frame; raises Malformed for what is none of the venue's."""
-        ...
-
-    def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
-        """The latest closed candles, oldest first."""
-        ...
-
-    def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]:
-        """By rising id, for what a stream missed; fewer where the venue tells fewer."""
-        ...
-
-    def trades_between(self, symbol: str, first_id: int, last_id: int) -> Sequence[Trade]:
-        """Those of these ids that the venue still tells, by rising id; at most one page."""
         ...

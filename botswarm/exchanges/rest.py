@@ -33,11 +33,11 @@ class Pace:
         self._next = 0.0
         self._lock = threading.Lock()
 
-    def wait(self, venue: str) -> None:
+    def wait(self, venue: str, weight: int = 1) -> None:
         """Raises Unreachable where the turn would come too late."""
         with self._lock:
             now = time.monotonic()
-            turn = max(self._next, now - self._ahead_s) + self._step_s
+            turn = max(self._next, now - self._ahead_s) + self._step_s * weight
             if turn - now > WAIT_MAX_S:
                 raise Unreachable(
                     f"more is asked of {venue} than it allows",
@@ -65,9 +65,12 @@ class PublicRest:
             self._time = server_time_ms(), now
         return self._time[0] + int((now - self._time[1]) * 1000) - SETTLED_MS
 
-    def ask(self, target: str) -> Any:
-        """The answer's JSON, decimal numbers as Decimal. Raises Unreachable."""
-        self._pace.wait(self.venue)
+    def ask(self, target: str, *, weight: int = 1) -> Any:
+        """The answer's JSON, decimal numbers as Decimal. Raises Unreachable.
+
+        ``weight`` is as many requests as the venue counts it for.
+        """
+        self._pace.wait(self.venue, weight)
         response = self._transport.request("GET", target, HEADERS)
         if response.status != 200:
             words = response.body[:WORDS_MAX].decode(errors="replace")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Candle, Quote, Tick, Trade
 from botswarm.domain.order import Side
+from botswarm.errors import Unreachable
 from botswarm.exchanges.binance.market import BinanceMarketData
 from botswarm.exchanges.binance.session import CHANNELS
 from botswarm.exchanges.streams import Session, Stream, Unreadable
@@ -211,9 +216,66 @@ def survives(frame: str | bytes) -> None:
             assert tick.exchange_ms <= RECEIVED_MS + 3_600_000
 
 
-def test_one_connection_carries_the_streams_of_its_markets() -> None:
-    url = data.stream_url(["BTC-USDT", "NKN-USDT"], ["trade", "quote"])
-    assert url == (
-        "ws://127.0.0.1:1/stream?streams="
-        "btcusdt@trade/btcusdt@bookTicker/nknusdt@trade/nknusdt@bookTicker"
-    )
+# --- REST -------------------------------------------------------------------------------------
+
+ROW = [0, "1", "2", "0.5", "1.5", "10", 0, "15", 3, "5", "7", "0"]
+MINUTE_MS = 60_000
+
+
+class Answers(BaseHTTPRequestHandler):
+    told: ClassVar[dict[str, object]] = {}
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.told.get(self.path.partition("?")[0])).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[BinanceMarketData]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        made = BinanceMarketData(name="binance", rest_url=url, stream_url="ws://127.0.0.1:1")
+        yield made
+        made.close()
+        server.shutdown()
+
+
+def test_a_pause_is_a_flat_line_but_not_since_1970(venue: BinanceMarketData) -> None:
+    now_ms = RECEIVED_MS - RECEIVED_MS % MINUTE_MS
+    opens = [now_ms - minutes * MINUTE_MS for minutes in (4, 2, 1, 0)]
+    Answers.told = {
+        "/api/v3/klines": [ROW, *([at, *ROW[1:]] for at in opens)],
+        "/api/v3/time": {"serverTime": now_ms + 1},
+    }
+    candles = venue.candles("BTC-USDT", "1m", limit=100)
+    assert [(now_ms - each.open_ms) // MINUTE_MS for each in candles] == [4, 3, 2, 1]
+    assert [each.trades for each in candles] == [3, 0, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "told", [None, [], {}, {"symbols": [{}]}, {"symbols": 5}, {"symbols": [{"filters": 1}]}]
+)
+def test_an_answer_of_another_shape_is_an_error_with_a_cure(
+    venue: BinanceMarketData, told: object
+) -> None:
+    paths = ("exchangeInfo", "klines", "time", "trades", "historicalTrades", "depth")
+    Answers.told = {f"/api/v3/{path}": told if told != [] else 7 for path in paths}
+    asked: list[Callable[[], object]] = [
+        venue.instruments,
+        venue.statuses,
+        lambda: venue.candles("BTC-USDT", "1m", limit=5),
+        lambda: venue.latest_trades("BTC-USDT", limit=5),
+        lambda: venue.trades_between("BTC-USDT", 1, 5),
+        lambda: venue.book("BTC-USDT"),
+    ]
+    for ask in asked:
+        with pytest.raises(Unreachable) as failed:
+            ask()
+        assert failed.value.cure

@@ -44,8 +44,13 @@ def to_venue(symbol: str) -> str:
 
 def instruments(venue: str, exchange_info: Mapping[str, Any]) -> Sequence[Instrument]:
     """Every spot market of an ``exchangeInfo`` answer."""
+    return [instrument(venue, described) for described in spot(exchange_info)]
+
+
+def spot(exchange_info: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Its descriptions of spot markets."""
     return [
-        instrument(venue, described)
+        described
         for described in exchange_info["symbols"]
         if described.get("isSpotTradingAllowed", True)
     ]
