@@ -61,7 +61,7 @@ class Dca(Strategy, name="dca"):
     def decide(self, view: View) -> Decision:
         paid = view.average_price if view.position > 0 else None
         due_ms = int(view.memory.get("due_ms", view.now_ms))
-        minutes = Decimal(max(0, due_ms - view.now_ms)) / 60_000
+        minutes = round(Decimal(max(0, due_ms - view.now_ms)) / 60_000, 3)
         shown: dict[str, Decimal | int | float] = {"minutes_left": minutes}
         rules: list[Rule] = []
         if paid is not None:
@@ -77,9 +77,13 @@ class Dca(Strategy, name="dca"):
                         memory={"due_ms": view.now_ms + self._pause_ms},
                     )
                 rules.append(above("bid", view.quote.bid, goal))
-        rules.append(below("minutes left", minutes, Decimal("0.001")))
-        if minutes:
-            return Decision(verdict="waits for its time", indicators=shown, rules=rules)
+        if due_ms > view.now_ms:
+            return Decision(
+                verdict="waits for its time",
+                indicators=shown,
+                nearest=f"the next purchase is in {minutes:f} minutes",
+                rules=rules,
+            )
         if view.orders:
             return Decision(
                 verdict="waits for its order",
