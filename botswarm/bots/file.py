@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from botswarm.bots.spec import BUDGET, BUDGET_DEFAULT, BotSpec, parameters_of
+from botswarm.bots.spec import BUDGET, BUDGET_DEFAULT, BadSpec, BotSpec, parameters_of
 from botswarm.errors import BotswarmError, Problem
 from botswarm.ledger.bot import Bot
 from botswarm.ledger.configurations import configuration
@@ -134,20 +134,20 @@ def _bots(
     place: Place,
     lines: Sequence[int | None],
 ) -> tuple[list[Bot], list[Problem]]:
-    found: dict[str, Bot] = {}
+    found: list[Bot] = []
     problems: list[Problem] = []
+    names: set[object] = set()
     for number, (entry, line) in enumerate(zip(entries, lines, strict=True), start=1):
         where = f"bot {entry.get('name', number)!r}"
         where = where if line is None else f"line {line}, {where}"
+        if (name := str(entry.get("name"))) in names:
+            problems.append(Problem(f"{where}: it is there twice", "leave one of them out"))
+        names.add(name)
         try:
-            bot = _bot({**defaults, **entry}, defaults, entry, catalog, place)
+            found.append(_bot({**defaults, **entry}, defaults, entry, catalog, place))
         except BotswarmError as error:
             problems.append(Problem(f"{where}: {error.cause}", error.cure))
-            continue
-        if bot.name in found:
-            problems.append(Problem(f"{where}: it is there twice", "leave one of them out"))
-        found[bot.name] = bot
-    return list(found.values()), problems
+    return found, problems
 
 
 def _bot(
@@ -157,35 +157,47 @@ def _bot(
     catalog: Catalog,
     place: Place,
 ) -> Bot:
-    complaints = [f"{key!r} is nothing a bot has" for key in told if key not in KEYS]
-    complaints += [f"it says no {key}" for key in ("name", "strategy", "market") if key not in told]
+    """Raises with all that is wrong with it, as far as it can be understood at all."""
+    strange = [f"{key!r} is nothing a bot has" for key in told if key not in KEYS]
+    tables = [each.get("parameters", {}) for each in (defaults, entry)]
+    if unclear := _unclear(told, tables):
+        raise BadSpec("; ".join([*strange, *unclear]), cure=f"a bot has {', '.join(KEYS)}")
+    venue, _, symbol = told["market"].rpartition(":")
+    try:
+        spec = BotSpec.of(
+            catalog,
+            name=told["name"],
+            strategy=told["strategy"],
+            venue=venue or place.venue,
+            symbol=symbol.upper(),
+            account=told.get("account", place.account),
+            timeframe=told.get("timeframe"),
+            budget=told.get(BUDGET, BUDGET_DEFAULT),
+            parameters={key: _spelled(value) for each in tables for key, value in each.items()},
+            tags=told.get("tags", []),
+            is_shadow=told.get("shadow", False),
+        )
+    except BotswarmError as error:
+        raise BadSpec("; ".join([*strange, error.cause]), cure=error.cure) from None
+    if strange:
+        raise BadSpec("; ".join(strange), cure=f"a bot has {', '.join(KEYS)}")
+    return spec.bot()
+
+
+def _unclear(told: Mapping[str, Any], tables: Sequence[object]) -> list[str]:
+    """What is missing, or is no value of its kind."""
+    found = [f"it says no {key}" for key in ("name", "strategy", "market") if key not in told]
     for key in ("name", "strategy", "market", "account", "timeframe"):
         if key in told and not isinstance(told[key], str):
-            complaints.append(f"its {key} is {told[key]!r}, not a word in quotes")
-    tables = [each.get("parameters", {}) for each in (defaults, entry)]
+            found.append(f"its {key} is {told[key]!r}, not a word in quotes")
     if not all(isinstance(each, dict) for each in tables):
-        complaints.append("its parameters are no table")
+        found.append("its parameters are no table")
     tags = told.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        complaints.append("its tags are no list of words in quotes")
+        found.append("its tags are no list of words in quotes")
     if not isinstance(told.get("shadow", False), bool):
-        complaints.append("shadow is neither true nor false")
-    if complaints:
-        raise BotswarmError("; ".join(complaints), cure=f"a bot has {', '.join(KEYS)}")
-    venue, _, symbol = told["market"].rpartition(":")
-    return BotSpec.of(
-        catalog,
-        name=told["name"],
-        strategy=told["strategy"],
-        venue=venue or place.venue,
-        symbol=symbol.upper(),
-        account=told.get("account", place.account),
-        timeframe=told.get("timeframe"),
-        budget=told.get(BUDGET, BUDGET_DEFAULT),
-        parameters={key: _spelled(value) for each in tables for key, value in each.items()},
-        tags=tags,
-        is_shadow=told.get("shadow", False),
-    ).bot()
+        found.append("shadow is neither true nor false")
+    return found
 
 
 def _spelled(value: object) -> object:
