@@ -254,6 +254,8 @@ def replay(
         lines = recording.lines(opened)
         first = next(lines, None)
         whose = venue or recording.venue_of(b"" if first is None else first.frame)
+        if first is not None and first.frame.startswith(b'{"venue":'):
+            raise click.UsageError("FILE has ticks: replay the frames that they came from")
         if whose is None:
             raise click.UsageError("FILE does not say whose frames they are: add --venue VENUE")
         normaliser = Normaliser(recorded(settings, whose))

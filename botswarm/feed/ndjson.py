@@ -43,7 +43,7 @@ def told(tick: Tick | Changed) -> dict[str, object]:
             "bid_size": digits(tick.bid_quantity),
             "ask": digits(tick.ask),
             "ask_size": digits(tick.ask_quantity),
-            "sequence": tick.sequence,
+            "sequence": sequence(tick.sequence),
         }
     if isinstance(tick, Candle):
         return _candle_head(tick) | _candle(tick)
@@ -53,7 +53,7 @@ def told(tick: Tick | Changed) -> dict[str, object]:
         "type": "update" if isinstance(tick, Changed) else "snapshot",
         "bids": _levels(tick.bids),
         "asks": _levels(tick.asks),
-        "sequence": tick.sequence,
+        "sequence": sequence(tick.sequence),
         "checksum": tick.checksum if isinstance(tick, Book) else None,
     }
 
@@ -122,6 +122,11 @@ def _candle(candle: Candle) -> dict[str, object]:
 
 def _levels(levels: Sequence[Level]) -> list[tuple[str, str]]:
     return [(digits(price), digits(quantity)) for price, quantity in levels]
+
+
+def sequence(number: int) -> int | None:
+    """Venues without numbers are counted by their clock; without that there is none."""
+    return None if number // 1000 == UNSAID_MS else number
 
 
 def digits(number: Decimal) -> str:

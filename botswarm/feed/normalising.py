@@ -23,7 +23,7 @@ from botswarm.exchanges.streams import (
     Unreadable,
     Unsubscribed,
 )
-from botswarm.feed.ndjson import UNSAID_MS, channel_of
+from botswarm.feed.ndjson import UNSAID_MS, channel_of, sequence
 from botswarm.feed.recording import Line
 
 GAPS_SHOWN_MAX = 50
@@ -158,7 +158,7 @@ class Normaliser:
                 self._count(ids, tick.symbol, tick.first_id, tick.last_id)
             else:
                 self._count(ids, tick.symbol, tick.trade_id, tick.trade_id)
-        elif isinstance(tick, Quote | Book | Changed):
+        elif isinstance(tick, Quote | Book | Changed) and sequence(tick.sequence) is not None:
             key = tick.symbol, type(tick).__name__
             before = self._sequences.get(key)
             if before is None or tick.sequence > before:

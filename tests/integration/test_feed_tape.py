@@ -170,6 +170,9 @@ def test_what_cannot_be_recorded_or_played_says_why(
     (tmp_path / "plain.txt").write_text('{"e":"trade"}\n')
     nameless = run(exchange.state_dir, "replay", str(tmp_path / "plain.txt"))
     assert (nameless.returncode, "--venue" in nameless.stderr) == (2, True)
+    (tmp_path / "ticks.txt").write_text('{"venue":"binance","symbol":"BTC-USDT"}\n')
+    ticks = run(exchange.state_dir, "replay", "--venue", "binance", str(tmp_path / "ticks.txt"))
+    assert (ticks.returncode, "FILE has ticks" in ticks.stderr) == (2, True)
     nowhere = run(
         exchange.state_dir,
         *("replay", "--venue", "binance", str(tmp_path / "plain.txt")),

@@ -164,3 +164,14 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     process.stdout.close()
     _, said = process.communicate(frames)
     assert b"Traceback" not in said
+
+
+def test_a_number_made_of_a_time_that_nobody_said_is_null() -> None:
+    frame = '{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":65972.8,'
+    frame += '"bid_qty":0.10000000,"ask":65972.9,"ask_qty":39.67506683,"last":65972.9}]}'
+    text = f"{frame}\n1716137125.100: {frame}\n"
+    done = run("--venue", "kraken", "-", given=text.encode())
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["sequence"], first["time"]) == (None, None)
+    assert second["sequence"] == 1716137125100000
+    assert b"0 came late" in done.stderr
