@@ -142,6 +142,8 @@ class Publisher:
             while not row.is_ours and not self._stop.is_set():
                 self.is_standing_by, self._has_led = True, False
                 self._say("another feed leads: standing by", logging.INFO)
+                # Its gaps and candles are its own affair: who takes the lead has them settled.
+                self._tracker.advance()
                 self._tracker.stand_by(self._wall_ms() - OVERLAP_MS)
                 self._left_over = []
                 connection.heartbeat_tick()
