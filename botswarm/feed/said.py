@@ -76,9 +76,12 @@ class Said:
     def _note(self, market: SaidOfMarket, message: _Message, tick: _Tick) -> None:
         kind = message.kind
         if kind == "trade" and tick.trade_id is not None:
-            if message.is_recovered:
+            if message.is_recovered and (
+                market.trade_id is None or tick.trade_id <= market.trade_id
+            ):
                 market.holes = _without(market.holes, tick.trade_id)
                 return
+            # A trade that was asked for may be said before any that came after it.
             if self.since_ms is None:
                 self.since_ms = tick.exchange_ms
             _note_trade(market, tick.trade_id)

@@ -354,3 +354,20 @@ def test_a_feed_that_missed_what_another_said_does_not_say_it_again(
     assert tracker.wanted_trades() == [("A-B", [range(10, 12)])]
     tracker.recover("A-B", [trade(number) for number in range(1, 13)])
     assert sorted(published(tracker)) == [10, 11, 12]
+
+
+def test_a_trade_that_was_asked_for_before_any_came_after_it_is_said(tracker: Tracker) -> None:
+    tracker.put([trade(1), trade(2), trade(3), trade(4)])
+    said = Said()
+    for number, is_recovered in ((1, False), (2, True), (3, False), (4, True)):
+        batch = Batch(
+            venue="v",
+            symbol="A-B",
+            kind="trade",
+            ticks=(trade(number),),
+            is_recovered=is_recovered,
+        )
+        said.add(encode(batch))
+    tracker.resume(said)
+    assert published(tracker) == []
+    assert tracker.wanted_trades() == []
