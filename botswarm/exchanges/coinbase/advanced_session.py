@@ -283,7 +283,9 @@ class AdvancedSession:
 
     def _listed(self, channel: str, product: str) -> Sequence[str]:
         """The status of all markets is one subscription, and may be listed without their names."""
-        if channel == "status" and not self._reads_all:
+        if channel == "status":
+            if self._reads_all:
+                return ()  # nobody asked, and no market is named
             return [each for (name, _), all_ in self._wanted.items() if name == channel
                     for each in all_]  # fmt: skip
         return self._symbols(channel, product)
