@@ -194,7 +194,9 @@ class Dialogue:
 
     def _first(self, stream: Stream, now: float) -> Pulse:
         """What is no longer, or was never, asked for is passed on, but nobody waits for it."""
-        pulse = Pulse(STREAM_SILENCE_FLOOR_S, now)
+        # A status is told when it changes: however long it says nothing, nothing is wrong.
+        floor_s = float("inf") if stream.channel == "status" else STREAM_SILENCE_FLOOR_S
+        pulse = Pulse(floor_s, now)
         if stream in self._streams:
             self.pulses[stream] = pulse
             self.served.add(stream)
