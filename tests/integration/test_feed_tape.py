@@ -21,6 +21,7 @@ from tests.integration.feed_process import FeedProcess, Reader
 
 ROOT = Path(__file__).parent.parent.parent
 MARKETS = ("--market", "BTC-USDT", "--market", "ETH-USDT")
+CARRIED = ("trade", "quote", "candle", "book", "status")
 CHANNELS = tuple(word for name in ("trade", "quote", "book") for word in ("--channel", name))
 
 
@@ -84,6 +85,46 @@ def test_frames_that_were_recorded_become_the_ticks_that_they_were(
     # The live books were whole, their recorded frames tell changes only.
     kinds = {json.loads(line)["type"] for line in now if '"channel":"book"' in line}
     assert kinds == {"update"}
+
+
+def test_every_venue_s_frames_become_the_ticks_that_they_were(
+    exchange: SimulatedExchangeServer, tmp_path: Path
+) -> None:
+    addresses = {
+        f"BOTSWARM_{venue}_{kind}_URL": getattr(exchange.card, f"{venue}_{kind}_url".lower())
+        for venue in ("COINBASE", "COINBASE_EXCHANGE", "KRAKEN")
+        for kind in ("REST", "STREAM")
+    }
+    env = environment(exchange.state_dir, **addresses)
+    every = tuple(word for name in CARRIED for word in ("--channel", name))
+    made = {
+        venue: subprocess.Popen(
+            command(
+                *("record", "--venue", venue, "--market", "BTC-USDT", "--for", "6s", *every),
+                str(tmp_path / f"{venue}.gz"),
+            ),
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for venue in ("coinbase", "coinbase-exchange", "kraken")
+    }
+    for venue, process in made.items():
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, said.decode()
+        path = tmp_path / f"{venue}.gz"
+        done = run(exchange.state_dir, "normalise", "--strict", "--venue", venue, str(path))
+        assert done.returncode == 0, done.stderr
+        then = gzip.decompress((tmp_path / f"{venue}.ticks.gz").read_bytes()).decode()
+        # A connection tells what has changed, and the status is told anew by each.
+        lines = [
+            sorted(line for line in text.splitlines() if '"channel":"status"' not in line)
+            for text in (then, done.stdout)
+        ]
+        assert lines[0] == lines[1], venue
+        told = {json.loads(line)["channel"] for line in done.stdout.splitlines()}
+        assert told >= {"trade", "quote", "book", "status"}, venue
 
 
 def test_what_is_played_reaches_readers_under_a_name_of_its_own(
