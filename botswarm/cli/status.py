@@ -30,7 +30,6 @@ DIGEST_S = 0.35
 # What feed and beat lead by. Written out because to import their rooms would take longer than all
 # the rest of this command; a test asks real ones.
 BEAT_LEADER = "botswarm.beat.leader"
-FEED_LEADER = "botswarm.feed.{venue}.leader"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +198,10 @@ def _queues(ask: Asking, view: View) -> None:
 
 
 def _feed(ask: Asking, view: View, settings: Any, venue: str, ear: prices.Ear) -> None:
-    if not ask.is_held(FEED_LEADER.format(venue=venue)):
+    from botswarm.feed.lead import lead_queue
+
+    # The feeds of a venue stand in a row there, and the first leads.
+    if not (ask.counts(lead_queue(venue)) or (0, 0))[1]:
         view.add("feed", "missing", f"no feed of {venue} leads; start one: botswarm run feed")
         return
     found, trouble = None, ""
