@@ -420,8 +420,9 @@ def test_who_asks_later_is_told_the_status_that_is_known() -> None:
     assert (status.symbol, status.trading) == ("BTC-USD", Trading.CANCEL_ONLY)
 
 
-def test_the_whole_venue_s_state_is_that_of_every_market() -> None:
-    session = following(Stream("BTC-USD", "trade"), Stream("EUR-USD", "status"))
+def test_the_whole_venue_s_state_is_that_of_every_market_whose_status_is_followed() -> None:
+    followed = Stream("BTC-USD", "status"), Stream("EUR-USD", "status")
+    session = following(*followed, Stream("ETH-USD", "trade"))
     assert session.read(STATUS, NOW_MS) == ()
     session.read(instruments(EUR_USD="cancel_only"), NOW_MS)
     heard = session.read(STATUS.replace('"online"', '"post_only"'), NOW_MS)
@@ -437,7 +438,7 @@ def test_the_whole_venue_s_state_is_that_of_every_market() -> None:
 def test_a_venue_that_was_closed_before_tells_so_to_each_market_that_comes() -> None:
     session = KrakenSession(name="kraken", stream_url="")
     session.read(STATUS.replace('"online"', '"maintenance"'), NOW_MS)
-    (message,) = map(json.loads, session.subscribe([Stream("BTC-USD", "trade")]))
+    (message,) = map(json.loads, session.subscribe([Stream("BTC-USD", "status")]))
     _, status = session.read(answer(message, "BTC/USD"), NOW_MS)
     assert isinstance(status, Status)
     assert status.trading is Trading.HALTED

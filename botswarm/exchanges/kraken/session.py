@@ -253,7 +253,10 @@ class KrakenSession:
         return changed
 
     def _changed_system(self, head: Head, received_ms: int) -> Sequence[Heard]:
-        """The whole venue's state: it is that of every market we know."""
+        """The whole venue's state is that of every market whose status is followed here.
+
+        Of the others we would not know what they return to.
+        """
         words = events.system(head.data)
         if words is None:
             return ()
@@ -261,8 +264,10 @@ class KrakenSession:
         self._system = now
         if before[0] is now[0]:
             return ()
-        known = {*self._symbols.values()} | (set(self._pairs) if self._reads_all else set())
-        return [self._status(symbol, received_ms) for symbol in sorted(known)]
+        followed = {stream.symbol for stream in self._wanted if stream.channel == "status"}
+        if self._reads_all:
+            followed |= {*self._symbols.values(), *self._pairs}
+        return [self._status(symbol, received_ms) for symbol in sorted(followed)]
 
     def _status(self, symbol: str, received_ms: int) -> Status:
         trading, words = self._pairs.get(symbol, (Trading.OPEN, "online"))
@@ -304,10 +309,9 @@ class KrakenSession:
         for symbol, channel in streams:
             if channel == "book" and type(depth := _result(head, "depth")) is int and depth > 0:
                 self._book(symbol).depth = depth
-            # Known from before, and told to nobody who asked for it now.
-            if (channel == "status" and symbol in self._pairs) or (
-                self._system[0] is not Trading.OPEN
-            ):
+            is_known = symbol in self._pairs or self._system[0] is not Trading.OPEN
+            if channel == "status" and is_known:
+                # From before: it is not repeated to who asks now.
                 heard.append(self._status(symbol, received_ms))
         return heard
 
