@@ -8,21 +8,28 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
+from botswarm.domain.market import Channel
 from botswarm.errors import NotFound, Unreachable
 from botswarm.exchanges import registry
-from botswarm.exchanges.streams import MarketData
+from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.board import Board
+from botswarm.feed.budget import attempts_file
 from botswarm.feed.daemon import Feed, Surroundings
+from botswarm.feed.pool import Pool
+from botswarm.feed.reception import Reception
+from botswarm.feed.resources import WHOLE_PROCESS, Watch
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
+from botswarm.feed.state import ProcessState
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
 from botswarm.ledger.session import Database
+from botswarm.ledger.subscriptions import Subscriptions
 from botswarm.messages import EvaluateMarket, send
 
 if TYPE_CHECKING:
@@ -55,6 +62,7 @@ def run(settings: Settings, reread: Reread) -> None:
         threading.Thread(target=swarm.feed, args=(name,), name=f"feed {name}", daemon=True)
         for name in names[1:]
     ]
+    swarm.open()
     for thread in others:
         thread.start()
     try:
@@ -74,10 +82,22 @@ class _Swarm:
         self.database = Database(settings.database_url)
         self._ring = _Ring(reread)
         self._security = SecurityLog()
+        self._rules = PoolRules.of(settings)
+        self._feeds: list[Feed] = []
+        self._clock = SystemClock()
+        self._began = self._clock.monotonic()
+        self._watch = Watch(self._rules, self._security, self._pools)
+        self._reception = Reception(lambda: _broker_url(reread()), self.state)
         self.meters = _meters(settings)
         self._recorders: list[Recorder] = []
 
+    def open(self) -> None:
+        self._watch.start()
+        self._reception.start()
+
     def close(self) -> None:
+        self._reception.stop()
+        self._watch.stop()
         for recorder in self._recorders:
             recorder.close()
         self.database.close()
@@ -93,6 +113,28 @@ class _Swarm:
             logger.error("%s; %s", error, error.cure)
             self._stop.set()
 
+    def state(self) -> ProcessState:
+        """How everything is, for whoever asks."""
+        return ProcessState(
+            instance_id=self._settings.instance_id,
+            pid=os.getpid(),
+            age_s=round(self._clock.monotonic() - self._began, 1),
+            taken=self._watch.taken(),
+            feeds=tuple(feed.state() for feed in list(self._feeds)),
+            security=self._security.of(WHOLE_PROCESS),
+        )
+
+    def _pools(self) -> list[Pool]:
+        return [feed.pool for feed in list(self._feeds)]
+
+    def _subscribed(self, venue: str) -> frozenset[Stream]:
+        found = Subscriptions(self.database).all(venue)
+        # A later version may know channels that this one does not.
+        known = {name: name for name in get_args(Channel)}
+        return frozenset(
+            Stream(each.symbol, known[each.channel]) for each in found if each.channel in known
+        )
+
     def _made(self, data: MarketData) -> Feed:
         settings, bots = self._settings, Bots(self.database)
         surroundings = Surroundings(
@@ -102,17 +144,19 @@ class _Swarm:
             save_candles=Candles(self.database).save,
             save_instruments=LedgerBooks(self.database).save_instruments,
             board=_board(settings),
+            subscribed=lambda: self._subscribed(data.name),
         )
         feed = Feed(
             data,
             surroundings,
-            configured=settings.feed_markets,
-            clock=SystemClock(),
-            rules=PoolRules.of(settings),
+            configured=registry.fed_markets(settings, data.name),
+            clock=self._clock,
+            rules=self._rules,
             security=self._security,
-            attempts_file=settings.state_dir / f"feed-attempts-{data.name}.txt",
+            attempts_file=attempts_file(settings.state_dir, data.name),
             tap=self._tap(data.name),
         )
+        self._feeds.append(feed)
         if self.meters is not None:
             self.meters.add(feed)
         return feed

@@ -13,7 +13,10 @@ import click
 from botswarm.cli.command import Command, Group
 from botswarm.cli.failures import NoBroker, PartsMissing
 from botswarm.cli.feed_files import normalise
+from botswarm.cli.feed_status import status
+from botswarm.cli.feed_subscribe import subscribe, unsubscribe
 from botswarm.cli.feed_tape import record, replay
+from botswarm.cli.feed_validate import validate
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.clock import SystemClock
@@ -29,10 +32,10 @@ LISTEN_S = 1.0
 
 @click.group(cls=Group)
 def feed() -> None:
-    """Look at what the feed says, and at frames in files."""
+    """Look at the feed and what it says, and at frames in files."""
 
 
-for command in (normalise, record, replay):
+for command in (status, subscribe, unsubscribe, validate, normalise, record, replay):
     feed.add_command(command)
 
 
@@ -80,11 +83,12 @@ def shown(settings: Settings, venue: str) -> Prices | None:
     """Those in Redis, None where none is configured; raises Unreachable where it is of no use."""
     if settings.redis_url is None:
         return None
+    from botswarm.exchanges.registry import fed_markets
     from botswarm.live.store import LiveStore
 
     store = LiveStore(settings.redis_url, settings.env)
     try:
-        found = store.read(venue, now_ms(), settings.feed_markets)
+        found = store.read(venue, now_ms(), fed_markets(settings, venue))
     finally:
         store.close()
     return Prices(
@@ -94,6 +98,7 @@ def shown(settings: Settings, venue: str) -> Prices | None:
 
 def _heard(settings: Settings, venue: str, unreadable: int) -> Prices:
     from botswarm.cli.amqp import channel
+    from botswarm.exchanges.registry import fed_markets
 
     if settings.broker_url is None:
         raise NoBroker(
@@ -102,7 +107,7 @@ def _heard(settings: Settings, venue: str, unreadable: int) -> Prices:
         )
     with channel(settings.broker_url, start_hint="start it: botswarm up") as first:
         heard = Ear(first.connection, venue).listen(LISTEN_S)
-    missing = sorted(set(settings.feed_markets) - {price.symbol for price in heard})
+    missing = sorted(set(fed_markets(settings, venue)) - {price.symbol for price in heard})
     return Prices(source="ticks", prices=heard, missing=missing, unreadable=unreadable)
 
 

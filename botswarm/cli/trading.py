@@ -91,7 +91,7 @@ def _set(session: Session, scope: str, state: TradingState, reason: str) -> Answ
         scope,
         state,
         reason=reason,
-        actor=_person(),
+        actor=person(),
         now=datetime.now(UTC),
         is_human=True,
     )
@@ -133,7 +133,7 @@ def _confirm(session: Session, scope: str) -> None:
         raise NotConfirmed("the word was not typed: nothing was done", cure="type it, or --yes")
 
 
-def _person() -> str:
+def person() -> str:
     """Who is asked about it later; by the system's word, which a variable cannot forge."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

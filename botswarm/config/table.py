@@ -10,7 +10,7 @@ from pathlib import Path
 
 from botswarm.config import urls
 from botswarm.config.endpoints import ENDPOINTS
-from botswarm.config.feeding import FEED
+from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
 from botswarm.config.running import BOTS
 from botswarm.config.secret import Secret
@@ -120,11 +120,16 @@ _CAPS = Kind(
 
 
 def _markets(text: str) -> object:
-    symbols = [symbol.strip().upper() for symbol in text.split(",") if symbol.strip()]
-    for symbol in symbols:
-        if not re.fullmatch(r"[^\s/:@,-]{1,20}-[^\s/:@,-]{1,20}", symbol):
-            return Problem(f"holds {symbol!r}, which is no market", "write BTC-USDT,ETH-USDT")
-    return tuple(dict.fromkeys(symbols))
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    markets = []
+    for name in names:
+        venue, colon, symbol = name.rpartition(":")
+        if not re.fullmatch(r"[^\s/:@,-]{1,20}-[^\s/:@,-]{1,20}", symbol) or (
+            colon and not re.fullmatch(VENUE, venue.lower())
+        ):
+            return Problem(f"holds {name!r}, which is no market", "write BTC-USDT,kraken:BTC-USD")
+        markets.append(f"{venue.lower()}{colon}{symbol.upper()}")
+    return tuple(dict.fromkeys(markets))
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -281,10 +286,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="feed_markets",
         kind=Kind(
-            read=_markets, schema={"type": "string"}, words="markets, such as BTC-USDT,ETH-USDT"
+            read=_markets,
+            schema={"type": "string"},
+            words="markets, such as BTC-USDT,kraken:ETH-USD",
         ),
-        help="Markets the feed follows whether or not a bot runs in them; it finds those of "
-        "running bots by itself.",
+        help="Markets the feed follows whether or not a bot runs in them, at every venue or at "
+        "the one before the colon; it finds those of running bots by itself.",
         default=("BTC-USDT", "ETH-USDT", "SOL-USDT"),
     ),
     *FEED,

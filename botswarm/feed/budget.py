@@ -19,6 +19,10 @@ LEISURE = 0.5
 """What is not urgent, such as renewing old connections, leaves this part to everything else."""
 
 
+def attempts_file(state_dir: Path, venue: str) -> Path:
+    return state_dir / f"feed-attempts-{venue}.txt"
+
+
 class Budget:
     """Attempts within any period, also those of other feeds on this machine and of earlier runs.
 

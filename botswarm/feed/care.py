@@ -39,6 +39,7 @@ class Care:
     def _look_after(self, now: float) -> None:
         age_s = self._venue.rules.age_s(self._venue.data.rules)
         for line in self._lines:
+            line.rate(now)
             if not line.is_up or line.connection is None:
                 continue
             if now >= line.stable_at:

@@ -148,7 +148,8 @@ class Connection:
 
     def _begin(self, wire: Wire) -> None:
         now = time.monotonic()
-        self.pulse.last = self.pinger.sent = now
+        self.pulse.last = now
+        self.pinger.begin(now)
         self.opened = wire.opened
         days = wire.opened.certificate_days
         if days is not None and days < self._rules.certificate_days_min:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from botswarm.clock import Clock
@@ -21,6 +21,7 @@ from botswarm.feed.pool import Pool
 from botswarm.feed.publisher import Publisher
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
+from botswarm.feed.state import FeedState
 from botswarm.feed.tracker import Tracker
 from botswarm.market.wire import Digest
 
@@ -149,6 +150,19 @@ class Feed:
             f"late {counts.late}, "
             f"conflated {counts.conflated_trades} trades {counts.conflated_quotes} quotes"
             f"{shown}"
+        )
+
+    def state(self) -> FeedState:
+        role = "stands by" if self.publisher.is_standing_by else "no broker"
+        return FeedState(
+            venue=self.venue,
+            role="leads" if self.publisher.is_leader else role,
+            is_blocked=self.publisher.is_blocked,
+            pool=self.pool.state(),
+            counts=asdict(self.tracker.counts),
+            published=self.publisher.published,
+            rings=self.bell.rings,
+            unknown=tuple(sorted(self._unknown)),
         )
 
     def _judge(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from botswarm.feed.rules import PoolRules
 
+FIRST_AFTER_S = 1.0
+
 
 class Pinger:
     """It sends nothing itself: who holds the socket does, when this says so."""
@@ -17,6 +19,10 @@ class Pinger:
         self.missed_in_all = 0
         self.answers = 0
         self.rtt_ms: float | None = None
+
+    def begin(self, now: float) -> None:
+        """The first ping soon: until then nobody knows how far the venue is away."""
+        self.sent = now - self._rules.ping_every_s + min(FIRST_AFTER_S, self._rules.ping_every_s)
 
     def is_due(self, now: float, *, is_suspicious: bool) -> bool:
         if self._is_waiting:

@@ -21,7 +21,7 @@ from botswarm.feed.dialogue import Began, Ended, Happened, Proved
 from botswarm.feed.line import Line
 from botswarm.feed.placing import Placing
 from botswarm.feed.rules import PoolRules
-from botswarm.feed.security import Rejects, SecurityLog
+from botswarm.feed.security import Rejects, SecurityLog, of_venue
 from botswarm.feed.state import PoolState
 from botswarm.feed.takeover import TakeOver
 
@@ -333,15 +333,11 @@ class Pool:
                 reconnects=sum(line.reconnects for line in self._lines),
                 renewed=self._take_over.renewed,
                 messages_per_s=round(sum(each.messages_per_s for each in states), 1),
-                rejects=_of(name, self.venue.rejects.counts),
-                security=_of(name, self.venue.security.counts),
+                rejects=of_venue(self.venue.rejects.counts, name),
+                security=self.venue.security.of(name),
                 connections=states,
             )
 
 
 def _words(stream: Stream) -> str:
     return f"{stream.symbol} {stream.channel}"
-
-
-def _of(venue: str, counts: dict[tuple[str, str], int]) -> dict[str, int]:
-    return {kind: count for (whose, kind), count in list(counts.items()) if whose == venue}

@@ -43,12 +43,21 @@ class _Quota:
         return 0 if count < SAID_PER_MINUTE_MAX else -1
 
 
+def of_venue(counts: Counter[tuple[str, str]], venue: str) -> dict[str, int]:
+    # Other threads count meanwhile: the copy is made at once.
+    return {kind: count for (whose, kind), count in list(counts.items()) if whose == venue}
+
+
 class SecurityLog:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         """By venue and kind."""
         self._quota = _Quota(monotonic)
         self._lock = threading.Lock()
+
+    def of(self, venue: str) -> dict[str, int]:
+        """How often each kind was, at this venue."""
+        return of_venue(self.counts, venue)
 
     def note(self, venue: str, kind: str, cause: str, *, before: int | None = None) -> None:
         """``before``, of who keeps a quota of its own: lines left out before this one, or -1."""

@@ -74,3 +74,44 @@ class PoolState:
     def success_share(self) -> float:
         """Of the attempts to connect."""
         return self.opened / self.attempts if self.attempts else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedState:
+    """One venue of one feed process."""
+
+    venue: str
+    role: str
+    """``leads``, ``stands by``, or ``no broker`` where it can do neither."""
+    is_blocked: bool
+    """The broker takes no messages just now."""
+    pool: PoolState
+    counts: Mapping[str, int]
+    """Of ticks: taken in, missed, recovered, left out."""
+    published: int
+    rings: int
+    unknown: tuple[str, ...]
+    """Markets that are wanted and that the venue does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    memory_mb: float
+    cpu_percent: float
+    """Of one core, over the last ten seconds."""
+    sockets: int
+    sockets_expected_max: int
+    threads: int
+    stream_threads: int
+    stream_threads_expected: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    instance_id: str
+    pid: int
+    age_s: float
+    taken: Taken
+    feeds: tuple[FeedState, ...]
+    security: Mapping[str, int]
+    """Events that are no single venue's."""
