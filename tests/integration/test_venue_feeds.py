@@ -19,6 +19,7 @@ from botswarm.exchanges.streams import (
     Beat,
     Broken,
     Heard,
+    Skipped,
     Stream,
     Subscribed,
     Unsubscribed,
@@ -139,6 +140,55 @@ def test_a_book_that_is_begun_anew_comes_whole_again(
         listener.say(listener.session.resync(book))
         listener.until(lambda: listener.taken(Subscribed) == {book} and listener.count(Book) >= 3)
         assert listener.count(Broken) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "fault", "reason"),
+    [
+        (kraken, "bad_checksum", "checksum"),
+        (kraken, "crossed_book", "crossed"),
+        (coinbase, "crossed_book", "crossed"),
+        (coinbase_exchange, "crossed_book", "crossed"),
+    ],
+)
+def test_a_book_that_breaks_is_told_of_and_comes_whole_again(
+    data: Data, server: SimulatedExchangeServer, fault: str, reason: str
+) -> None:
+    book = Stream("BTC-USDT", "book")
+    with closing(Listener(data)) as listener:
+        listener.say(listener.session.subscribe([book]))
+        listener.until(lambda: listener.count(Book) >= 2)
+        server.arm(fault, venue=data.name, symbol="BTCUSDT")
+        listener.until(lambda: listener.count(Broken) == 1)
+        broken = listener.heard[-1]
+        assert isinstance(broken, Broken)
+        assert (broken.stream, broken.reason) == (book, reason)
+        listener.say(listener.session.resync(book))
+        listener.heard.clear()
+        listener.until(lambda: listener.count(Book) >= 3)
+        assert listener.count(Broken) == 0
+
+
+def missing_between(trades: Sequence[Trade]) -> list[int]:
+    ids = {trade.trade_id for trade in trades}
+    return sorted(set(range(min(ids), max(ids) + 1)) - ids)
+
+
+@each_venue
+def test_a_frame_that_is_withheld_is_missed_and_its_trades_are_told_by_rest(
+    data: Data, server: SimulatedExchangeServer
+) -> None:
+    with closing(Listener(data)) as listener:
+        listener.say(listener.session.subscribe([Stream("BTC-USDT", "trade")]))
+        listener.until(lambda: listener.count(Trade) >= 2)
+        server.arm("withhold", venue=data.name, symbol="BTCUSDT", channel="trade")
+        listener.until(lambda: missing_between(listener.trades("BTC-USDT")) != [])
+        missing = missing_between(listener.trades("BTC-USDT"))
+        first, last = missing[0], missing[-1]
+        told = data.trades_between("BTC-USDT", first, last)
+        assert [trade.trade_id for trade in told] == list(range(first, last + 1))
+        skipped = [each.count for each in listener.heard if isinstance(each, Skipped)]
+        assert skipped == ([1] if data.name == "coinbase" else [])
 
 
 @each_venue
