@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from botswarm.cli.command import Group
@@ -49,4 +51,59 @@ def tasks(session: Session, quick: bool) -> Answer:
             click.echo(line, err=True)
 
     figures = main(quick=quick, progress=progress)
+    return Answer(data=figures, text=table(figures))
+
+
+@bench.command("bots")
+@click.option(
+    "--bots",
+    "count",
+    type=click.IntRange(1, 1_000_000),
+    default=10_000,
+    show_default=True,
+    help="How many.",
+)
+@click.pass_obj  # fmt: skip
+def bots(session: Session, count: int) -> Answer:
+    """Measure how long commands about many bots take, on SQLite and on PostgreSQL.
+
+    Each is a process of its own, its start-up included: import, list, start, pause, edit, delete.
+    """
+    from botswarm.bench.bots import main, table
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    figures = main(bots=count, progress=progress)
+    return Answer(data=figures, text=table(figures))
+
+
+@bench.command("feed")
+@click.option("--quick", is_flag=True, help="A minute instead of six; figures are rougher.")
+@click.option("--without-cryptofeed", is_flag=True, help="Install and measure ours only.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path.home() / ".cache" / "botswarm-bench",
+    show_default="~/.cache/botswarm-bench",
+    help="Where cryptofeed's own Python environment is kept.",
+)
+@click.pass_obj
+def feed(session: Session, quick: bool, without_cryptofeed: bool, cache: Path) -> Answer:
+    """Measure the feed: 2,000 streams on 10 connections, into RabbitMQ and the embedded broker.
+
+    A loopback venue sends 670 and then 20,000 trades a second; what arrives is counted by its
+    numbers. Beside it: cryptofeed with its RabbitMQ backend, and bare reading and decoding.
+    """
+    from botswarm.bench.feed import main, table
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    kept = None if without_cryptofeed else cache
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+    figures = main(quick=quick, cache=kept, progress=progress)
     return Answer(data=figures, text=table(figures))
