@@ -60,6 +60,15 @@ class SweepOutbox(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class PruneEvaluations(Message):
+    """Delete evaluations that are older, or more, than what is to be kept."""
+
+    task: ClassVar[str] = "workers.ops.prune_evaluations"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Probe(Message):
     """Is anybody there? Answers with who ran it, for health checks and first steps."""
 
@@ -70,7 +79,9 @@ class Probe(Message):
     text: str = "hello"
 
 
-ALL: tuple[type[Message], ...] = (EvaluateMarket, PlaceOrder, SettleOrders, SweepOutbox, Probe)
+ALL: tuple[type[Message], ...] = (
+    *(EvaluateMarket, PlaceOrder, SettleOrders, SweepOutbox, PruneEvaluations, Probe),
+)
 
 
 class Sends(Protocol):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import timedelta
 from functools import lru_cache
 
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.errors import BotswarmError
+from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.session import Database
-from botswarm.messages import Probe, SweepOutbox
+from botswarm.messages import Probe, PruneEvaluations, SweepOutbox
 from botswarm.queueing import current_settings, ring, task
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,24 @@ def sweep_outbox() -> int:
     if rung:
         logger.warning("%d doorbells had not been heard: rang again", rung)
     return rung
+
+
+@task(PruneEvaluations)
+def prune_evaluations() -> int:
+    """Harmless however often it runs. A ledger that cannot be written is said: the next round is
+    minutes away, and until then there are a few evaluations more than wanted.
+    """
+    settings = current_settings()
+    before = SystemClock().now() - timedelta(days=settings.evaluation_days_kept)
+    try:
+        kept = Evaluations(_database(settings.database_url, os.getpid()))
+        gone = kept.prune(before=before, kept_max=settings.evaluations_kept_max)
+    except BotswarmError as error:
+        logger.error("old evaluations were not deleted: %s; %s", error, error.cure)
+        return 0
+    if gone:
+        logger.info("%d old evaluations deleted", gone)
+    return gone
 
 
 @lru_cache(maxsize=1)

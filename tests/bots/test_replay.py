@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from botswarm.domain.market import Candle
 from botswarm.domain.permission import Approved
 from botswarm.errors import BotswarmError
 from botswarm.ledger import migrate
+from botswarm.ledger.bot import Bot
 from botswarm.ledger.models import CandleRow, EvaluationRow
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.api import ALL, NOTHING, Decision, View
+from botswarm.strategies.evaluate import Stop
 from botswarm.strategies.registry import Catalog, Found, load
 from botswarm.strategies.sma_cross import SmaCross
 from tests.strategies.values import BTC, NOW, NOW_MS, SYMBOL, VENUE, a_market, a_quote, a_trade
@@ -126,6 +129,10 @@ def fill(ledger: Ledger, now: datetime) -> None:
         ledger.outbox.mark_sent([doorbell.id], now)
 
 
+def braked_at(ledger: Ledger, now: datetime, bots: Sequence[Bot]) -> Mapping[str, Stop]:
+    return brakes(ledger, bots, now)
+
+
 def record(ledger: Ledger) -> None:
     prices = closes()
     candles = [a_candle(place - BEFORE, price) for place, price in enumerate(prices)]
@@ -148,9 +155,8 @@ def record(ledger: Ledger) -> None:
         }
         scene = Scene(market=market, candles=shown)
         muster.take(ledger.stands.since(VENUE, SYMBOL, muster.revision))
-        made = evaluator.evaluate(
-            muster, scene, now, brakes=lambda bots, now=now: brakes(ledger, bots, now)
-        )
+        braked = partial(braked_at, ledger, now)
+        made = evaluator.evaluate(muster, scene, now, brakes=braked)
         done = ledger.bots.decide_many(made.decisions, now)
         evaluator.note(muster, scene, made, done.bots, now)
         fill(ledger, now)
