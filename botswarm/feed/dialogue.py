@@ -167,6 +167,10 @@ class Dialogue:
         return heard
 
     def _bad(self, reason: str, words: str) -> None:
+        if reason == "unknown_event":
+            # Venues may say new things at any time: counted, and no fault of the connection's.
+            self._rejects.note(self._venue, reason, f"{self.name}: {words}")
+            return
         self.malformed += 1
         self._recent_bad += 1
         self._rejects.note(self._venue, reason, f"{self.name}: {words}")
@@ -240,9 +244,11 @@ class Dialogue:
         self.notices["skipped"] += count
         logger.warning("%s: %d frames are missing", self.name, count)
         self._ears.skipped({stream.symbol for stream in self._streams})
-        for stream in self._streams:
-            if stream.channel == "book":
-                self.outbox.extend(self._session.resync(stream))
+        books = sorted(stream for stream in self._streams if stream.channel == "book")
+        if books:
+            # All in two messages: one by one they would wait for the venue's pace of messages.
+            self.outbox.extend(self._session.unsubscribe(books))
+            self.outbox.extend(self._session.subscribe(books))
 
     # --- what is asked for --------------------------------------------------------------------
 

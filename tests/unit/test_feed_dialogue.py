@@ -8,8 +8,9 @@ from contextlib import closing
 
 import pytest
 
+from botswarm.exchanges.coinbase.market import CoinbaseMarketData
 from botswarm.exchanges.kraken.market import KrakenMarketData
-from botswarm.exchanges.streams import Stream
+from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.dialogue import Dialogue, Ears
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog
@@ -19,8 +20,7 @@ HOUR_S = 3600.0
 STATUS, TRADE = Stream("BTC-USD", "status"), Stream("BTC-USD", "trade")
 
 
-@pytest.fixture
-def dialogue() -> Iterator[Dialogue]:
+def made(data: MarketData) -> Dialogue:
     security = SecurityLog()
     ears = Ears(
         ticks=lambda ticks, now: None,
@@ -29,17 +29,15 @@ def dialogue() -> Iterator[Dialogue]:
         wants_book=lambda stream: None,
         event=lambda event: None,
     )
-    with closing(
-        KrakenMarketData(name="kraken", rest_url="http://127.0.0.1:1", stream_url="")
-    ) as d:
-        yield Dialogue(
-            "kraken-1",
-            d,
-            rules=PoolRules(),
-            ears=ears,
-            security=security,
-            rejects=Rejects(security),
-        )
+    name, rejects = f"{data.name}-1", Rejects(security)
+    return Dialogue(name, data, rules=PoolRules(), ears=ears, security=security, rejects=rejects)
+
+
+@pytest.fixture
+def dialogue() -> Iterator[Dialogue]:
+    data = KrakenMarketData(name="kraken", rest_url="http://127.0.0.1:1", stream_url="")
+    with closing(data):
+        yield made(data)
 
 
 def status(state: str) -> bytes:
@@ -69,3 +67,30 @@ def test_a_status_that_never_changes_is_not_strangely_silent_and_trades_are(
     assert not dialogue.pulses[STATUS].is_quiet(HOUR_S)
     assert not dialogue.pulses[STATUS].is_stale(HOUR_S)
     assert dialogue.pulses[TRADE].is_quiet(HOUR_S)
+
+
+def test_a_kind_of_frame_that_is_new_is_no_fault_of_the_connection(dialogue: Dialogue) -> None:
+    for second in range(1000):
+        dialogue.read([b'{"channel":"of_tomorrow","data":[]}'], NOW_MS, float(second))
+    assert dialogue.malformed_share == 0
+    dialogue.read([b"<html>"], NOW_MS, 1000.0)
+    assert dialogue.malformed_share > 0
+
+
+def test_after_a_hole_all_books_are_begun_anew_in_two_messages() -> None:
+    data = CoinbaseMarketData(name="coinbase", rest_url="http://127.0.0.1:1", stream_url="")
+    with closing(data):
+        dialogue = made(data)
+        dialogue.subscribe([Stream(f"{base}-USD", "book") for base in ("BTC", "ETH", "SOL")], 0.0)
+        dialogue.outbox.clear()
+        for number in (0, 1, 5):
+            frame: dict[str, object] = {
+                "channel": "heartbeats",
+                "sequence_num": number,
+                "events": [],
+            }
+            dialogue.read([json.dumps(frame).encode()], NOW_MS, 1.0)
+    assert dialogue.notices["skipped"] == 3
+    ending, beginning = map(json.loads, dialogue.outbox)
+    assert (ending["type"], beginning["type"]) == ("unsubscribe", "subscribe")
+    assert beginning["product_ids"] == ["BTC-USD", "ETH-USD", "SOL-USD"]
