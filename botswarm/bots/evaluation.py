@@ -145,6 +145,15 @@ class Evaluator:
             done.conclude(chosen.members, found, brakes)
         return done.result()
 
+    def refuse(
+        self, muster: Muster, scene: Scene, now: datetime, unfit: Mapping[str, Exception]
+    ) -> Pass:
+        """What these bots decided cannot be written down: that is their failure."""
+        done = Conclusion(muster, scene, now)
+        members = [muster.members[name] for name in unfit if name in muster.members]
+        done.conclude(members, unfit, lambda _: {})
+        return done.result()
+
     def note(
         self, muster: Muster, scene: Scene, made: Pass, committed: frozenset[str], now: datetime
     ) -> None:

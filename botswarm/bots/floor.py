@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from botswarm.bots.brakes import brakes
+from botswarm.bots.commits import Commits
 from botswarm.bots.evaluation import Evaluator, Pass, Scene
 from botswarm.bots.muster import Muster, Strategies
 from botswarm.bots.registry import Registry, Rules
@@ -67,6 +68,7 @@ class Floor:
         self._ring = ring
         self._rules = rules
         self.evaluator = evaluator
+        self._commits = Commits(ledger.bots.decide_many)
         self._musters: dict[tuple[str, str], Muster] = {}
         self._passes: dict[tuple[str, str], MarketPass] = {}
         self._told_at = clock.monotonic()
@@ -142,8 +144,19 @@ class Floor:
         committed: frozenset[str] = frozenset()
         doorbells: Sequence[Doorbell] = ()
         if made.decisions:
-            done = self._ledger.bots.decide_many(made.decisions, now)
+            done = self._commits.commit(made.decisions, now)
             committed, doorbells = done.bots, done.doorbells
+            if done.unfit:
+                failed = self.evaluator.refuse(muster, scene, now, done.unfit)
+                committed |= self._commits.commit(failed.decisions, now).bots
+                made = replace(
+                    made,
+                    decisions=[
+                        *(each for each in made.decisions if each.bot not in done.unfit),
+                        *failed.decisions,
+                    ],
+                    pauses={**made.pauses, **failed.pauses},
+                )
         self.evaluator.note(muster, scene, made, committed, now)
         # Committed: from here on whatever fails is rung again by the sweep.
         if doorbells:

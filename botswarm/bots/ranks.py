@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 CALM_FIRST_S, CALM_MAX_S = 1.0, 8.0
 """Who was asked and wrote nothing is asked the same again only after this, then twice as long."""
+SHADOW = "shadow"
+"""The gate of a bot that decides and never orders."""
 NONE = -1
 """In place of a verdict: nothing was written down yet, or a word that is not in the table."""
 SURELY = 1 - 1e-9
@@ -49,7 +51,8 @@ class Rank:
         self._coming = numpy.array([float(_coming(each)) for each in members])
         self._verdicts: tuple[str, ...] = ()
         self._codes: Integers = numpy.full(count, NONE)
-        self._is_stopped: Booleans = numpy.array([each.gate is not None for each in members])
+        self._is_stopped: Booleans = numpy.array([_is_stopped(each) for each in members])
+        self._is_shadow: Booleans = numpy.array([each.bot.is_shadow for each in members])
         self._kept_at = numpy.array([_kept_at(each) for each in members])
         self._spread = numpy.array([each.spread for each in members])
         self._calm_until = numpy.zeros(count)
@@ -67,6 +70,7 @@ class Rank:
         self.columns.position[place] = float(_position(member))
         self.columns.budget[place] = float(_budget(member))
         self._coming[place] = float(_coming(member))
+        self._is_shadow[place] = member.bot.is_shadow
         self._calm_until[place] = self._calm_s[place] = 0.0
         self._note(place, member)
         return True
@@ -127,7 +131,8 @@ class Rank:
                 self._note(place, member)
         told = numpy.asarray(outcomes.verdict, numpy.int64)
         self._told = told
-        changes = (told != self._codes) | self._is_stopped | self._would_order(outcomes, market)
+        orders = self._would_order(outcomes, market) & ~self._is_shadow
+        changes = (told != self._codes) | self._is_stopped | orders
         is_calm = (now_s < self._calm_until) & (told == self._calm_code)
         asked: Booleans = changes & ~is_calm
         return asked
@@ -158,7 +163,7 @@ class Rank:
     def _note(self, place: int, member: Member) -> None:
         known = member.verdict in self._verdicts
         self._codes[place] = self._verdicts.index(member.verdict or "") if known else NONE
-        self._is_stopped[place] = member.gate is not None
+        self._is_stopped[place] = _is_stopped(member)
         self._kept_at[place] = _kept_at(member)
 
 
@@ -259,6 +264,11 @@ def _coming(member: Member) -> Decimal:
     assert member.subject is not None
     orders = [each for each in member.subject.orders if each.symbol == member.bot.symbol]
     return member.subject.position + opened(orders, Side.BUY) - opened(orders, Side.SELL)
+
+
+def _is_stopped(member: Member) -> bool:
+    """By something that may be over at any moment; being a shadow is for ever."""
+    return member.gate is not None and member.gate != SHADOW
 
 
 def _kept_at(member: Member) -> float:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection
 
+from botswarm.domain.market import Quote, Trade
 from botswarm.errors import BotswarmError
-from botswarm.market.wire import Digest
+from botswarm.market.wire import Digest, MarketDigest
 from botswarm.messages import EvaluateMarket
 
 logger = logging.getLogger(__name__)
 
-EVERY_S = 1.0
-"""A market without a closed candle rings this often, as long as anything of it changes."""
+EVERY_S = 0.9
+"""A market that moves once a second rings once a second, though its ticks are not so exact."""
+TRAILING_S = 1.2
+"""What moved a market too soon after a ring is told so long after that at the latest."""
 SPACING_S = 0.5
 """No market rings more often, whatever happens."""
+SHORTEST = "1s"
+"""Candles of it close with the very ticks that ring, or in a market that is silent."""
 
 Ring = Callable[[EvaluateMarket], object]
 """Sends it and returns when the broker has it; raises BotswarmError where it does not."""
@@ -30,7 +36,10 @@ class Bell:
         self._monotonic = monotonic
         self._listening: frozenset[str] = frozenset()
         self._rung: dict[str, float] = {}
-        self._due: dict[str, EvaluateMarket] = {}
+        self._heard: dict[str, tuple[Trade | None, Quote | None]] = {}
+        self._due: dict[str, tuple[float, EvaluateMarket]] = {}
+        self._turns: list[tuple[float, str]] = []
+        """A heap of what is due when; one whose time is not that of ``_due`` is void."""
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
@@ -54,31 +63,57 @@ class Bell:
             self._listening = frozenset(symbols)
 
     def hear(self, digest: Digest) -> None:
-        """Right after a candle closed bots have most to decide, so that is when it rings."""
+        """Rings with the tick that moved a market, and right after a candle of it closed.
+
+        A tick too soon after a ring waits, and nothing of it is lost: it is told with the next
+        one, or after a moment by itself.
+        """
         now = self._monotonic()
         with self._changed:
             for market in digest.markets:
-                since_s = now - self._rung.get(market.symbol, float("-inf"))
-                is_due = since_s >= (SPACING_S if market.candles else EVERY_S)
-                if market.symbol not in self._listening or not is_due:
-                    continue
-                # One that still waits speaks of an older digest: it is replaced.
-                self.coalesced += market.symbol in self._due
-                self._due[market.symbol] = EvaluateMarket(
-                    venue=digest.venue, symbol=market.symbol, sequence=market.sequence
-                )
-                self._rung[market.symbol] = now
-            if self._due:
-                self._changed.notify()
+                if market.symbol in self._listening:
+                    self._hear(digest.venue, market, now)
+            self._changed.notify()
+
+    def _hear(self, venue: str, market: MarketDigest, now: float) -> None:
+        symbol, ticks = market.symbol, (market.trade, market.quote)
+        since_s = now - self._rung.get(symbol, float("-inf"))
+        if any(candle.timeframe != SHORTEST for candle in market.candles):
+            wait_s = SPACING_S - since_s
+        elif ticks != self._heard.get(symbol):
+            wait_s = 0.0 if since_s >= EVERY_S else TRAILING_S - since_s
+        else:
+            return
+        self._heard[symbol] = ticks
+        # One that still waits speaks of an older digest: it is replaced.
+        waits = self._due.get(symbol)
+        self.coalesced += waits is not None
+        due = min(now + max(0.0, wait_s), waits[0] if waits else float("inf"))
+        message = EvaluateMarket(venue=venue, symbol=symbol, sequence=market.sequence)
+        self._due[symbol] = due, message
+        heapq.heappush(self._turns, (due, symbol))
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._due or self._stopped)
-                if self._stopped:
-                    return
-                message = self._due.pop(next(iter(self._due)))
+        while (message := self._next()) is not None:
             self._send(message)
+
+    def _next(self) -> EvaluateMarket | None:
+        """Waits until one is due; None when it was told to stop."""
+        with self._changed:
+            while not self._stopped:
+                while self._turns and self._is_void(self._turns[0]):
+                    heapq.heappop(self._turns)
+                now = self._monotonic()
+                if self._turns and self._turns[0][0] <= now:
+                    _, symbol = heapq.heappop(self._turns)
+                    self._rung[symbol] = now
+                    return self._due.pop(symbol)[1]
+                self._changed.wait(self._turns[0][0] - now if self._turns else None)
+            return None
+
+    def _is_void(self, turn: tuple[float, str]) -> bool:
+        waits = self._due.get(turn[1])
+        return waits is None or waits[0] != turn[0]
 
     def _send(self, message: EvaluateMarket) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._foreign_keys = foreign_keys
         self._engine = self._sqlite() if self.is_sqlite else self._postgresql()
+        self._writing = threading.Lock()
         self._reader = self._engine.execution_options(**{_READS: True})
         if not self.is_sqlite:
             # One snapshot for all statements of a read: what it answers was true at one moment.
@@ -82,6 +84,18 @@ class Database:
         return self._again(lambda: self._read_once(work))
 
     def _write_once(self, work: Work[T]) -> T:
+        if not self.is_sqlite:
+            return self._written(work)
+        # SQLite has one writer, and lets the others look again ever more seldom: threads of one
+        # process had better wait for each other.
+        if not self._writing.acquire(timeout=LOCK_TIMEOUT_S):
+            raise _Conflict("another thread is writing")
+        try:
+            return self._written(work)
+        finally:
+            self._writing.release()
+
+    def _written(self, work: Work[T]) -> T:
         with Session(self._engine, expire_on_commit=False) as session:
             with self._errors():
                 answer = work(session)
@@ -120,6 +134,7 @@ class Database:
     def dispose_after_fork(self) -> None:
         """Forget the parent's connections without closing them: the parent still uses them."""
         self._engine.dispose(close=False)
+        self._writing = threading.Lock()
 
     def close(self) -> None:
         self._engine.dispose()

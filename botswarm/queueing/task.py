@@ -134,6 +134,7 @@ def ring(doorbell: Doorbell) -> None:
         kwargs=dict(doorbell.kwargs),
         queue=doorbell.queue,
         task_id=doorbell.task_id,
+        ignore_result=True,
     )
 
 

@@ -34,7 +34,7 @@ from botswarm.ledger.session import Database
 from botswarm.market.book import MarketBook
 from botswarm.market.consumer import Follower
 from botswarm.market.history import first_whole
-from botswarm.market.wire import EXCHANGE, Digest
+from botswarm.market.wire import EXCHANGE, Digest, MarketDigest
 from botswarm.messages import EvaluateMarket
 from botswarm.queueing.table import declared
 from botswarm.testing.exchange import SimulatedExchangeServer
@@ -510,12 +510,56 @@ def test_the_bell_rings_for_markets_with_bots_and_not_too_often() -> None:
         assert digest is not None
         last = digest.markets[0].sequence
         bell.hear(digest)
-        wait_until(lambda: not bell._due, "the ring", 2)
+        wait_until(lambda: all(due > now[0] for due, _ in bell._due.values()), "the ring", 2)
     bell.stop()
     assert {message.symbol for message in rung} == {"A-B"}
     assert 3 <= len(rung) <= 8
     assert [message.sequence for message in rung] == sorted(message.sequence for message in rung)
     assert rung[-1].sequence <= last
+
+
+def test_a_tick_rings_at_once_or_a_moment_later_and_silence_never() -> None:
+    rung: list[tuple[float, int]] = []
+    now = [0.0]
+    bell = Bell(lambda message: rung.append((now[0], message.sequence)), lambda: now[0])
+    bell.listen(["A-B"])
+    bell.start()
+
+    def hear(at: float, number: int, candles: tuple[Candle, ...] = ()) -> None:
+        now[0] = at
+        trade = a_trade(number)
+        market = MarketDigest(
+            symbol="A-B", sequence=int(at * 10), trade=trade, quote=None, candles=candles
+        )
+        bell.hear(Digest(venue="v", sent_ms=0, markets=(market,)))
+        wait_until(lambda: all(due > now[0] for due, _ in bell._due.values()), "the ring", 2)
+
+    second, minute = (
+        Candle(
+            venue="v",
+            symbol="A-B",
+            timeframe=timeframe,
+            open_ms=0,
+            open=Decimal(1),
+            high=Decimal(1),
+            low=Decimal(1),
+            close=Decimal(1),
+            volume=Decimal(1),
+            trades=1,
+            is_closed=True,
+        )
+        for timeframe in ("1s", "1m")
+    )
+    hear(0.0, 1)
+    hear(0.4, 2)  # too soon, so it waits; the next one comes in time and takes it along
+    hear(1.0, 3)
+    hear(1.5, 3, (second,))  # nobody traded: that a second went by is no news
+    hear(1.6, 3, (minute,))
+    hear(2.0, 4)  # too soon, and the last one for long
+    hear(2.7, 4)
+    hear(2.9, 4)
+    bell.stop()
+    assert rung == [(0.0, 0), (1.0, 10), (1.6, 16), (2.9, 20)]
 
 
 def test_a_slow_broker_delays_the_bell_and_only_the_latest_word_counts() -> None:
