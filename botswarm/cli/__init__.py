@@ -24,7 +24,7 @@ COMMANDS = {
     "db": ("botswarm.cli.db", "Create and upgrade the ledger's tables."),
     "doctor": ("botswarm.cli.doctor", "Check this machine and every server that is configured."),
     "down": ("botswarm.cli.up", "Stop the swarm that runs on this machine."),
-    "feed": ("botswarm.cli.prices", "Look at what the feed says: the last prices."),
+    "feed": ("botswarm.cli.prices", "Look at the feed and what it says, and at frames in files."),
     "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
     "ledger": ("botswarm.cli.ledger", "Check the ledger."),
     "ps": ("botswarm.cli.up", "List the swarm's processes on this machine."),
