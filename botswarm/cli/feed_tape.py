@@ -96,7 +96,8 @@ def record(
     settings = session.settings()
     name = venue or registry.venue_name(settings)
     data = registry.market_data(settings, name)
-    streams = _streams(data, markets or settings.feed_markets, channels or ("trade", "quote"))
+    symbols = markets or registry.fed_markets(settings, name)
+    streams = _streams(data, symbols, channels or ("trade", "quote"))
     logs.configure(settings, at_least=_loudness(session))
     recorder = Recorder(
         file,

@@ -132,6 +132,12 @@ def fed_venues(settings: Settings) -> Sequence[str]:
     return settings.feed_venues or (venue_name(settings),)
 
 
+def fed_markets(settings: Settings, venue: str) -> Sequence[str]:
+    """The configured ones of one venue: those named for it, and those named for all."""
+    named = (name.rpartition(":") for name in settings.feed_markets)
+    return [symbol for whose, _, symbol in named if whose in ("", venue)]
+
+
 @overload
 def market_data(settings: Settings) -> BinanceMarketData: ...
 @overload
