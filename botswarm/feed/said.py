@@ -76,14 +76,12 @@ class Said:
     def _note(self, market: SaidOfMarket, message: _Message, tick: _Tick) -> None:
         kind = message.kind
         if kind == "trade" and tick.trade_id is not None:
-            if message.is_recovered and (
-                market.trade_id is None or tick.trade_id <= market.trade_id
-            ):
-                market.holes = _without(market.holes, tick.trade_id)
+            if not message.is_recovered:
+                if self.since_ms is None:
+                    self.since_ms = tick.exchange_ms
+            elif market.trade_id is None:
                 return
-            # A trade that was asked for may be said before any that came after it.
-            if self.since_ms is None:
-                self.since_ms = tick.exchange_ms
+            # Trades that were asked for may be said before others that are older than they.
             _note_trade(market, tick.trade_id)
         elif kind == "quote" and tick.sequence is not None:
             market.quote_sequence = tick.sequence
@@ -99,6 +97,8 @@ def _note_trade(market: SaidOfMarket, trade_id: int) -> None:
         market.trade_id = trade_id
         if trade_id - last <= HOLES_MAX:
             market.holes.append(range(last + 1, trade_id))
+    elif market.holes:
+        market.holes = _without(market.holes, trade_id)
 
 
 def _without(holes: list[range], trade_id: int) -> list[range]:

@@ -357,9 +357,10 @@ def test_a_feed_that_missed_what_another_said_does_not_say_it_again(
 
 
 def test_a_trade_that_was_asked_for_before_any_came_after_it_is_said(tracker: Tracker) -> None:
-    tracker.put([trade(1), trade(2), trade(3), trade(4)])
+    tracker.put([trade(number) for number in range(1, 7)])
     said = Said()
-    for number, is_recovered in ((1, False), (2, True), (3, False), (4, True)):
+    order = ((1, False), (2, True), (3, False), (4, True), (6, True), (5, False))
+    for number, is_recovered in order:
         batch = Batch(
             venue="v",
             symbol="A-B",
