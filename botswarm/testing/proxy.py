@@ -217,6 +217,9 @@ class FaultProxy:
         return self._run(work())
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        if self._loop.is_closed():
+            work.close()
+            raise Unreachable("the proxy is closed", cure="make another")
         waiting: Future[Result] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return waiting.result(CALL_TIMEOUT_S)
