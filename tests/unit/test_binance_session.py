@@ -13,7 +13,7 @@ import pytest
 from botswarm.domain.market import Book, Level, Quote, Trade
 from botswarm.domain.order import Side
 from botswarm.exchanges.binance import symbols
-from botswarm.exchanges.binance.depth import SNAPSHOT_LEVELS
+from botswarm.exchanges.binance.depth import ASKED_AGAIN_AFTER, SNAPSHOT_LEVELS, WAITING_MAX
 from botswarm.exchanges.binance.session import RULES, BinanceSession
 from botswarm.exchanges.streams import (
     AggregateTrade,
@@ -216,6 +216,15 @@ def test_a_book_older_than_the_first_change_is_asked_for_again() -> None:
     talk.read(depth(11, 12), NOW_MS)
     assert talk.whole(whole(9)) == (NeedsWhole(stream=BTC),)
     assert kinds(talk.whole(whole(10))) == ["Book", "Book"]
+
+
+def test_changes_that_wait_for_a_book_take_no_more_than_so_much_room() -> None:
+    talk = session(BTC)
+    asked = [number for number in range(1, 1500) if talk.read(depth(number, number), NOW_MS)]
+    assert asked == [1, 1 + ASKED_AGAIN_AFTER, 1 + 2 * ASKED_AGAIN_AFTER]
+    assert talk.whole(whole(1499 - WAITING_MAX - 1)) == (NeedsWhole(stream=BTC),)
+    heard = talk.whole(whole(1499 - WAITING_MAX))
+    assert kinds(heard) == ["Book"] * (WAITING_MAX + 1)
 
 
 def test_a_missing_change_breaks_the_book_and_a_new_whole_mends_it() -> None:

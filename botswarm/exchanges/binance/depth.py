@@ -14,8 +14,10 @@ from botswarm.exchanges.streams import Broken, Heard, NeedsWhole, Stream
 SNAPSHOT_LEVELS = 1000
 """Of each side that REST is asked for (weight 50); what lies deeper is unknown until it changes."""
 LEVELS_KEPT_MAX = 5000
-WAITING_MAX = 3000
-"""Changes that wait for the whole book: five minutes' worth."""
+WAITING_MAX = 100
+"""Changes that wait for the whole book: the last ten seconds' worth, for it need only reach back
+to the moment at which REST was asked."""
+ASKED_AGAIN_AFTER = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class DepthBook:
         self._count = count
         self._sides: tuple[_Side, _Side] | None = None
         self._last = 0
-        self._waiting: deque[Change] = deque()
+        self._waiting: deque[Change] = deque(maxlen=WAITING_MAX)
+        self._waited = 0
 
     def change(self, change: Change) -> Sequence[Heard]:
         if self._sides is None:
@@ -84,27 +87,28 @@ class DepthBook:
         self._sides = _Side(book.bids, highest_first=True), _Side(book.asks, highest_first=False)
         self._last = book.sequence
         heard: list[Heard] = list(self._told(self._sides, book.exchange_ms, book.received_ms))
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting, deque(maxlen=WAITING_MAX)
+        self._waited = 0
         for change in waiting:
             heard += self.change(change)
         return heard
 
     def _wait(self, change: Change) -> Sequence[Heard]:
-        is_first = not self._waiting
         if self._waiting and change.first > self._waiting[-1].last + 1:
             last = self._waiting[-1].last
             words = f"from {last} to {change.first}, before the book was whole"
             return self._broken("sequence", words, change, after=last)
-        if len(self._waiting) == WAITING_MAX:
-            self._waiting.clear()
-            is_first = True
         self._waiting.append(change)
-        return (NeedsWhole(stream=self._stream),) if is_first else ()
+        self._waited += 1
+        if self._waited % ASKED_AGAIN_AFTER == 1:
+            return (NeedsWhole(stream=self._stream),)
+        return ()
 
     def _broken(
         self, reason: str, words: str, change: Change, *, after: int | None = None
     ) -> Sequence[Heard]:
-        self._sides, self._waiting = None, deque([change])
+        self._sides, self._waited = None, 1
+        self._waiting = deque([change], maxlen=WAITING_MAX)
         broken = Broken(
             stream=self._stream,
             reason=reason,
