@@ -344,3 +344,25 @@ def test_a_book_of_very_many_levels_stays_small_and_right() -> None:
     (broken,) = read(session, UPDATE | {"changes": gone})
     assert isinstance(broken, Broken)
     assert broken.reason == "sequence"
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity", "-1", "0", "x"])
+def test_a_level_that_cannot_be_is_found_among_very_many(
+    session: ExchangeSession, price: str
+) -> None:
+    bids = [[str(20_000 - number), "1"] for number in range(15_000)]
+    bids[14_000] = [price, "1"]
+    with pytest.raises(Unreadable) as refused:
+        read(session, SNAPSHOT | {"bids": bids})
+    assert refused.value.reason == "bad_number"
+
+
+def test_the_best_of_very_many_levels_are_found_in_any_order(session: ExchangeSession) -> None:
+    bids = [[str(1 + number * 7919 % 20_011), "1"] for number in range(15_000)]
+    asks = [[str(30_000 + number * 7919 % 20_011), "1"] for number in range(15_000)]
+    (book,) = read(session, SNAPSHOT | {"bids": bids, "asks": asks})
+    assert isinstance(book, Book)
+    highest = sorted((int(price) for price, _ in bids), reverse=True)[:10]
+    lowest = sorted(int(price) for price, _ in asks)[:10]
+    assert [int(price) for price, _ in book.bids] == highest
+    assert [int(price) for price, _ in book.asks] == lowest

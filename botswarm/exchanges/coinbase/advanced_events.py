@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from botswarm.domain.market import Level, Quote, Trade
+from botswarm.domain.market import Quote, Trade
 from botswarm.domain.order import Side
+from botswarm.exchanges.coinbase.books import Texts
 from botswarm.exchanges.reading import (
     decoded,
     moment,
@@ -181,14 +182,15 @@ def books(frame: bytes) -> list[ToldBook]:
     return decoded(_books, frame, FRAME_MAX_BYTES)
 
 
-def levels(updates: Sequence[ToldLevel]) -> tuple[list[Level], list[Level]]:
-    bids: list[Level] = []
-    asks: list[Level] = []
+def levels(updates: Sequence[ToldLevel]) -> tuple[Texts, Texts]:
+    """Bids and asks, as they are written."""
+    bids: list[tuple[Any, Any]] = []
+    asks: list[tuple[Any, Any]] = []
     for update in updates:
         if update.side not in ("bid", "offer", "ask"):
             raise Unreadable("wrong_shape", f"a level of the side {shown(update.side)}")
         side = bids if update.side == "bid" else asks
-        side.append((positive(update.price_level), number(update.new_quantity)))
+        side.append((update.price_level, update.new_quantity))
     return bids, asks
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from botswarm.domain.market import Book, Channel, Status
 from botswarm.exchanges.candles import ClosedByNext
 from botswarm.exchanges.coinbase import advanced_events, products
-from botswarm.exchanges.coinbase.books import Books
+from botswarm.exchanges.coinbase.books import Books, begun, levels_of
 from botswarm.exchanges.numbering import Numbering
 from botswarm.exchanges.reading import decoded, moment_of_text, shown, whole
 from botswarm.exchanges.streams import (
@@ -37,7 +37,7 @@ RULES = StreamRules(
     silence_s=10.0,
     subscribe_within_s=5.0,
     # The first book of a large market is the whole one.
-    frame_max_bytes=33_554_432,
+    frame_max_bytes=advanced_events.FRAME_MAX_BYTES,
 )
 CHANNELS: frozenset[Channel] = frozenset({"trade", "quote", "candle", "book", "status"})
 NAMES: Mapping[Channel, str] = {
@@ -226,21 +226,26 @@ class AdvancedSession:
 
     def _levels(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
         """A frame is applied whole or not at all."""
-        changes = [
-            (told, self._symbols("level2", told.product_id), advanced_events.levels(told.updates))
+        steps = [
+            self._step(told, self._symbols("level2", told.product_id), at_ms, received_ms)
             for told in advanced_events.books(frame)
         ]
-        heard: list[Heard] = []
-        for told, symbols, (bids, asks) in changes:
-            book = self._books.of(told.product_id, symbols)
-            if self._is_repeat:
-                # What came since would be undone; whoever counts repetitions counts the book.
-                heard += book.again()
-            elif told.type == "snapshot":
-                heard += book.begin(bids, asks, at_ms, received_ms)
-            else:
-                heard += book.change(bids, asks, at_ms, received_ms)
-        return heard
+        return [heard for step in steps for heard in step()]
+
+    def _step(
+        self, told: advanced_events.ToldBook, symbols: Sequence[str], at_ms: int, received_ms: int
+    ) -> Callable[[], list[Heard]]:
+        """What is left to do once all of a frame could be read."""
+        bids, asks = advanced_events.levels(told.updates)
+        book = self._books.of(told.product_id, symbols)
+        if self._is_repeat:
+            # What came since would be undone; whoever counts repetitions counts the book.
+            return book.again
+        if told.type == "snapshot":
+            sides = begun(bids, asks)
+            return lambda: book.begin(sides, at_ms, received_ms)
+        changes = levels_of(bids), levels_of(asks)
+        return lambda: book.change(*changes, at_ms, received_ms)
 
     def _beat(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
         return [Beat(exchange_ms=at_ms)]

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from math import isfinite
+from typing import Any
 
 from botswarm.domain.market import Book, Level
 from botswarm.exchanges.ladder import Ladder
 from botswarm.exchanges.numbering import Numbering
-from botswarm.exchanges.streams import Broken, Changed, Heard, Stream
+from botswarm.exchanges.reading import number, positive
+from botswarm.exchanges.streams import Broken, Changed, Heard, Stream, Unreadable
 
 KEPT_MAX = 10_000
 """Levels of a side; the venue tells all of them, also those nobody will ever reach."""
 KEPT_AFTER_CUT = 5000
 
 Levels = Sequence[Level]
+Texts = Sequence[tuple[Any, Any]]
+"""Prices and quantities as the venue wrote them."""
 
 
-class _Side:
+def levels_of(told: Texts) -> list[Level]:
+    return [(positive(price), number(quantity)) for price, quantity in told]
+
+
+class Side:
     """The best part of a side, and the price down to which it is known."""
 
     def __init__(self, levels: Levels, *, highest_first: bool) -> None:
@@ -25,6 +34,16 @@ class _Side:
         self._highest_first = highest_first
         self._edge: Decimal | None = None
         self._cut()
+
+    @classmethod
+    def begun(cls, told: Texts, *, highest_first: bool) -> Side:
+        """Of a whole book: of the largest, fifty thousand levels, only the best are looked at."""
+        is_cut = len(told) > KEPT_MAX
+        levels = levels_of(_best(told, highest_first=highest_first) if is_cut else told)
+        side = cls(levels, highest_first=highest_first)
+        if is_cut:
+            side._edge = levels[-1][0]
+        return side
 
     def put(self, levels: Levels) -> None:
         for price, quantity in levels:
@@ -45,6 +64,23 @@ class _Side:
         return best[-1][0] >= self._edge if self._highest_first else best[-1][0] <= self._edge
 
 
+def _best(told: Texts, *, highest_first: bool) -> list[tuple[Any, Any]]:
+    """Floats are exact enough to know which these are."""
+    try:
+        prices = [float(price) for price, _ in told]
+    except (ValueError, TypeError) as error:
+        raise Unreadable("bad_number", "a level whose price is no number") from error
+    if not isfinite(sum(prices)) or min(prices) <= 0:
+        raise Unreadable("bad_number", "a level whose price cannot be")
+    order = sorted(range(len(prices)), key=prices.__getitem__, reverse=highest_first)
+    return [told[place] for place in order[:KEPT_AFTER_CUT]]
+
+
+def begun(bids: Texts, asks: Texts) -> tuple[Side, Side]:
+    """Both sides of a whole book; raises Unreadable."""
+    return Side.begun(bids, highest_first=True), Side.begun(asks, highest_first=False)
+
+
 class ProductBook:
     """One product's; several of our symbols may be the same product to the venue."""
 
@@ -54,14 +90,14 @@ class ProductBook:
         self._count = count
         self._numbering = numbering
         self._tells_changes = tells
-        self._sides: tuple[_Side, _Side] | None = None
+        self._sides: tuple[Side, Side] | None = None
         self._was_begun = False
         self._last: list[Heard] = []
 
-    def begin(self, bids: Levels, asks: Levels, at_ms: int, received_ms: int) -> list[Heard]:
-        self._sides = _Side(bids, highest_first=True), _Side(asks, highest_first=False)
+    def begin(self, sides: tuple[Side, Side], at_ms: int, received_ms: int) -> list[Heard]:
+        self._sides = sides
         self._was_begun = True
-        return self._told(self._sides, at_ms, received_ms)
+        return self._told(sides, at_ms, received_ms)
 
     def change(self, bids: Levels, asks: Levels, at_ms: int, received_ms: int) -> list[Heard]:
         if self._sides is None:
@@ -109,7 +145,7 @@ class ProductBook:
             for symbol in self.symbols
         ]
 
-    def _told(self, sides: tuple[_Side, _Side], at_ms: int, received_ms: int) -> list[Heard]:
+    def _told(self, sides: tuple[Side, Side], at_ms: int, received_ms: int) -> list[Heard]:
         bids, asks = (side.ladder.best(self._count) for side in sides)
         if bids and asks and bids[0][0] >= asks[0][0]:
             return self.broken("crossed", f"bid {bids[0][0]}, ask {asks[0][0]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +9,8 @@ import msgspec
 
 from botswarm.domain.market import Level, Quote, Trade
 from botswarm.domain.order import Side
+from botswarm.exchanges.coinbase.books import Side as BookSide
+from botswarm.exchanges.coinbase.books import begun
 from botswarm.exchanges.reading import (
     decoded,
     moment_of_text,
@@ -20,7 +21,7 @@ from botswarm.exchanges.reading import (
 )
 from botswarm.exchanges.streams import Beat, Unreadable
 
-FRAME_MAX_BYTES = 33_554_432
+FRAME_MAX_BYTES = 8_388_608
 NOT_TOLD = Decimal(0)
 
 
@@ -107,10 +108,10 @@ def beat(told: Message, symbol: str, received_ms: int) -> Beat:
     )
 
 
-def levels(told: Sequence[tuple[str, str]] | None) -> list[Level]:
-    if told is None:
+def whole_book(told: Message) -> tuple[BookSide, BookSide]:
+    if told.bids is None or told.asks is None:
         raise Unreadable("wrong_shape", "a book without one of its sides")
-    return [(positive(price), number(quantity)) for price, quantity in told]
+    return begun(told.bids, told.asks)
 
 
 def changes(told: Message) -> tuple[list[Level], list[Level]]:

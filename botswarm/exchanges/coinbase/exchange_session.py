@@ -149,8 +149,8 @@ class ExchangeSession:
 
     def _whole_book(self, told: Message, received_ms: int) -> Sequence[Heard]:
         symbol, at_ms = self._symbol(told), exchange_events.time_of(told, received_ms)
-        bids, asks = exchange_events.levels(told.bids), exchange_events.levels(told.asks)
-        return self._books.of(symbol, (symbol,)).begin(bids, asks, at_ms, received_ms)
+        sides = exchange_events.whole_book(told)
+        return self._books.of(symbol, (symbol,)).begin(sides, at_ms, received_ms)
 
     def _change(self, told: Message, received_ms: int) -> Sequence[Heard]:
         symbol, at_ms = self._symbol(told), exchange_events.time_of(told, received_ms)
