@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -158,6 +159,23 @@ def test_any_frame_comes_back_as_it_was(frame: bytes, at_ms: int) -> None:
     (line,) = recording.lines(io.BytesIO(text))
     assert (line.received_ms, line.connection) == (at_ms, "binance-1.2")
     assert line.frame == frame
+
+
+PACKED = b"".join(gzip.compress(b"%d\n" % number * 50) for number in range(5))
+
+
+@given(st.lists(st.tuples(st.integers(0, len(PACKED) - 1), st.integers(0, 255)), max_size=4))
+def test_a_damaged_file_is_read_up_to_the_damage_or_said_to_be_torn(
+    damage: list[tuple[int, int]],
+) -> None:
+    raw = bytearray(PACKED)
+    for place, byte in damage:
+        raw[place] = byte
+    found = []
+    with contextlib.suppress(recording.Truncated), gzip.open(io.BytesIO(raw)) as file:
+        for line in recording.lines(file):  # type: ignore[arg-type]
+            found.append(line.frame)
+    assert len(found) <= 5 * 50 * 4
 
 
 @pytest.mark.parametrize(
