@@ -63,6 +63,7 @@ def show_strategy(session: Session, name: str) -> Answer:
         "source": found.source,
         "is_trusted": found.is_trusted,
         "decides_for_many": kind.is_vectorised(),
+        **(needs := _needs(kind)),
         "purpose": _purpose(kind),
         "help": inspect.getdoc(kind),
         "timeframe": kind.timeframe,
@@ -71,7 +72,7 @@ def show_strategy(session: Session, name: str) -> Answer:
     rows = [
         (each["name"], str(each["default"]), each["may_be"], each["help"]) for each in parameters
     ]
-    lines = [inspect.getdoc(kind) or name]
+    lines = [inspect.getdoc(kind) or name, _needs_words(needs)]
     lines.append(in_columns(["PARAMETER", "DEFAULT", "MAY BE", "WHAT IT IS"], rows))
     create = f"botswarm bot create NAME --strategy {name} --market BTC-USDT"
     return Answer(data=data, text="\n\n".join(lines), next=[create])
@@ -158,6 +159,40 @@ def _report(session: Session, what: str) -> Report:
     catalog = _catalog(session)
     catalog.get(what)
     return check_found(what, catalog.found[what])
+
+
+def _needs(kind: type[Strategy]) -> dict[str, Any]:
+    """With its defaults; nothing where a stranger's code does not say."""
+    try:
+        made = kind()
+        needs, trigger = made.needs(), made.trigger()
+        return {
+            "history": made.history,
+            "other_timeframes": dict(needs.history),
+            "other_markets": list(needs.others),
+            "channels": sorted(needs.channels),
+            "trigger": trigger.kind,
+            "trigger_seconds": trigger.seconds or None,
+        }
+    except Exception:
+        return {}
+
+
+def _needs_words(needs: dict[str, Any]) -> str:
+    if not needs:
+        return "What it needs cannot be told: strategy check says what is wrong with it."
+    words = f"With its defaults it sees {needs['history']} candles"
+    for timeframe, count in needs["other_timeframes"].items():
+        words += f", {count} of {timeframe}"
+    if needs["other_markets"]:
+        words += f", also of {', '.join(needs['other_markets'])}"
+    asked = {
+        "tick": "whenever the market moves",
+        "quote": "when the quote changes",
+        "candle": "when a candle closes",
+        "timer": f"every {needs['trigger_seconds'] or 0:g} s",
+    }
+    return f"{words}, and is asked {asked[needs['trigger']]}."
 
 
 def _catalog(session: Session) -> Catalog:

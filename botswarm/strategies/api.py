@@ -173,6 +173,8 @@ class Decision:
         return None if miss is None else str(miss)
 
 
+NO_NEEDS = Needs()
+
 # --- the strategy itself --------------------------------------------------------------------------
 
 
@@ -209,7 +211,7 @@ class Strategy(ABC):
 
     def needs(self) -> Needs:
         """What it must see besides: other timeframes, other markets, the order book."""
-        return Needs()
+        return NO_NEEDS
 
     def trigger(self) -> Trigger:
         """When it wants to decide."""

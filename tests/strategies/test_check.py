@@ -205,10 +205,18 @@ def test_a_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None
     assert (finding.kind, finding.line) == ("unusable", 2)
 
 
-def test_a_built_in_strategy_has_no_fault() -> None:
-    # One of each form here; all of them are held to the same by the tests of their kinds.
-    for name in ("breakout", "rebalance"):
-        assert check_found(name, load().found[name]).findings == []
+def test_no_built_in_strategy_has_a_fault() -> None:
+    # All in one process, as a file with many strategies would be.
+    run = subprocess.run(
+        [sys.executable, "-m", "botswarm.strategies.check.child", "package", ""],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(run.stdout)
+    assert told["findings"] == []
+    assert len(told["digests"]) == len(BUILT_IN)
+    assert check_found("breakout", load().found["breakout"]).findings == []
 
 
 # --- the first version of one's own ---------------------------------------------------------------
@@ -262,4 +270,7 @@ def test_the_commands_write_check_and_refuse(tmp_path: Path) -> None:
     code, told = command("check", "bad.py", folder=tmp_path)
     assert code == 3
     assert told["ok"] is False
-    assert {each.name for each in BUILT_IN} >= {"grid"}
+    code, told = command("show", "pairs", folder=tmp_path)
+    data = told["data"]
+    assert isinstance(data, dict)
+    assert (code, data["history"], data["other_markets"]) == (0, 61, ["ETH-USDT"])
