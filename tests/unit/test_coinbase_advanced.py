@@ -222,6 +222,15 @@ def test_a_repeated_change_does_not_undo_what_came_since(feed: Feed) -> None:
     assert after.asks == ((Decimal("10.4"), Decimal(5)),)
 
 
+def test_frames_of_the_same_number_that_say_other_things_are_all_read(feed: Feed) -> None:
+    """So the venue's documents number them."""
+    first = feed.only("l2_data", SNAPSHOT, sequence_num=0)
+    second = feed.only("l2_data", UPDATE, sequence_num=0)
+    assert isinstance(first, Book)
+    assert isinstance(second, Book)
+    assert [str(price) for price, _ in second.asks] == ["10.4"]
+
+
 def test_a_venue_that_counts_anew_is_followed_again(feed: Feed) -> None:
     feed.read("l2_data", SNAPSHOT, sequence_num=5000)
     for number in range(REPEATS_MAX):

@@ -179,7 +179,7 @@ def test_changes_without_a_whole_book_are_said_once_to_be_broken() -> None:
 
 def test_who_reads_a_recording_is_told_changes_that_have_no_whole_book() -> None:
     session = ExchangeSession(name="c", stream_url="", reads_all=True)
-    _, changed = read(session, UPDATE)
+    changed = only(session, UPDATE)
     assert isinstance(changed, Changed)
     assert changed.asks == ((Decimal("0.00001306"), Decimal("660.5")),)
     assert changed.bids == ((Decimal("0.00001300"), Decimal(0)),)

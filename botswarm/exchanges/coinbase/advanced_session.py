@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from botswarm.domain.market import Book, Channel, Status
 from botswarm.exchanges.candles import ClosedByNext
@@ -52,6 +53,7 @@ HEARTBEATS = "heartbeats"
 BOOK_LEVELS = 10
 REPEATS_MAX = 20
 """After so many frames with old numbers the venue counts from there."""
+RECENT_MAX = 200
 SKIPPED_MAX = 100_000
 """A number further ahead is garbled."""
 GOING = ("slow", "too big", "going away", "maintenance", "shutting down")
@@ -84,6 +86,8 @@ class AdvancedSession:
         self._ending: set[Stream] = set()
         self._statuses: dict[str, tuple[Any, str]] = {}
         self._expected: int | None = None
+        self._recent: dict[int, int] = {}
+        """What frames held: the same number again need not be the same frame again."""
         self._repeats = 0
         self._is_repeat = False
         self._owed: list[Heard] = []
@@ -157,7 +161,7 @@ class AdvancedSession:
         read = self._readers.get(outer.channel)
         if read is None and outer.channel is None:
             raise Unreadable("wrong_shape", "a frame of no channel")
-        self._is_repeat = self._count(outer.sequence_num)
+        self._is_repeat = self._count(outer.sequence_num, crc32(outer.events))
         if read is None:
             raise Unreadable("unknown_event", f"a frame of the channel {shown(outer.channel)}")
         if outer.timestamp is None:
@@ -171,23 +175,25 @@ class AdvancedSession:
         owed, self._owed = self._owed, []
         return owed + heard
 
-    def _count(self, number: Any) -> bool:
+    def _count(self, number: Any, content: int) -> bool:
         """Whether the frame is one we have had; one that was skipped breaks every book."""
         sequence, expected = whole(number), self._expected
-        if expected is None or sequence == expected:
-            self._expected, self._repeats = sequence + 1, 0
-            return False
-        if sequence < expected and self._repeats < REPEATS_MAX:
-            self._repeats += 1
-            return True
-        if sequence > expected + SKIPPED_MAX:
+        if expected is not None and sequence > expected + SKIPPED_MAX:
             raise Unreadable("bad_number", f"frame {sequence} instead of {expected}")
-        broken = self._books.broken(f"frame {sequence} came instead of {expected}")
-        # Skipped says of all streams that they may be broken; saying it twice would be answered
-        # twice.
-        self._owed += [Skipped(count=sequence - expected)] if sequence > expected else broken
+        is_known = self._recent.get(sequence) == content
+        self._recent[sequence] = content
+        if len(self._recent) > RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+        if expected is not None and sequence < expected and self._repeats < REPEATS_MAX:
+            self._repeats += 1
+            return is_known
+        if expected is not None and sequence != expected:
+            broken = self._books.broken(f"frame {sequence} came instead of {expected}")
+            # Skipped says of all streams that they may be broken; saying it twice would be
+            # answered twice.
+            self._owed += [Skipped(count=sequence - expected)] if sequence > expected else broken
+            self._candles.forget()
         self._expected, self._repeats = sequence + 1, 0
-        self._candles.forget()
         return False
 
     def _symbols(self, channel: str, product: str) -> Sequence[str]:

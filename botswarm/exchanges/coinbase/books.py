@@ -125,14 +125,13 @@ class ProductBook:
     def _without_whole(
         self, bids: Levels, asks: Levels, at_ms: int, received_ms: int
     ) -> list[Heard]:
-        heard: list[Heard] = []
-        if not self._was_begun:
-            self._was_begun = True
-            heard = self._each_broken("sequence", "a change came before the whole book")
         if not self._tells_changes:
-            return heard
+            if self._was_begun:
+                return []
+            self._was_begun = True
+            return self._each_broken("sequence", "a change came before the whole book")
         changes = tuple(bids), tuple(asks)
-        return heard + [
+        return [
             Changed(
                 venue=self._venue,
                 symbol=symbol,

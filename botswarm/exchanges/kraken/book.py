@@ -111,12 +111,11 @@ class PairBook:
         return [Broken(stream=self._stream, reason=reason, words=words)]
 
     def _without_whole(self, told: Told) -> list[Heard]:
-        heard: list[Heard] = []
-        if not self._was_begun:
-            self._was_begun = True
-            heard = self._broken("sequence", "a change came before the whole book")
         if not self._tells_changes:
-            return heard
+            if self._was_begun:
+                return []
+            self._was_begun = True
+            return self._broken("sequence", "a change came before the whole book")
         bids, asks = (tuple(level for level, _ in side) for side in (told.bids, told.asks))
         changed = Changed(
             venue=self._venue,
@@ -127,4 +126,4 @@ class PairBook:
             exchange_ms=told.exchange_ms,
             received_ms=told.received_ms,
         )
-        return [*heard, changed]
+        return [changed]
