@@ -54,6 +54,9 @@ EVENTS_LOST = Described(
     "Ticks and messages that did not get through, by how: see docs/ticks.md.",
     ("exchange", "reason"),
 )
+TRADES_WAITING = Described(
+    "botswarm_trades_waiting", "Trades that the broker has not been given yet.", ("exchange",)
+)
 FEED_LEADS = Described(
     "botswarm_feed_leads", "1 where this feed publishes, 0 where it stands by.", ("exchange",)
 )

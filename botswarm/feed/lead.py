@@ -16,7 +16,7 @@ from botswarm.feed.said import Said
 from botswarm.market.wire import EXCHANGE
 
 LAST_MAX = 4000
-"""Messages the broker keeps of what was said last; more than may be on their way at once."""
+"""Messages the broker keeps of what was said last: of the busiest feed, the last half second."""
 LAST_EXPIRES_MS = 600_000
 UNDER_WAY_S = 0.05
 """What a leader sent before it died may still be on its way through the broker for a moment."""

@@ -125,6 +125,10 @@ class Meters(Collector):
         yield _counter(metrics.EVENTS_RECEIVED, received)
         yield _counter(metrics.EVENTS_LOST, lost)
         yield _gauge(metrics.FEED_LEADS, leads)
+        yield _gauge(
+            metrics.TRADES_WAITING,
+            [((feed.tracker.venue,), feed.tracker.waiting_trades) for feed in self._feeds],
+        )
         yield latency
 
     def _connections(self) -> Iterator[Metric]:

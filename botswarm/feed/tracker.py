@@ -316,6 +316,10 @@ class Tracker:
     # --- out ----------------------------------------------------------------------------------
 
     @property
+    def waiting_trades(self) -> int:
+        return self._waiting_trades
+
+    @property
     def sequence(self) -> int:
         """Of the last digest."""
         return self._sequence
