@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,7 +29,7 @@ from botswarm.ledger.halts import bot_scope
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.registry import Catalog, load
 from tests.ledger.conftest import Request
-from tests.strategies.values import NOW, NOW_MS, SYMBOL, VENUE, a_market, some_candles
+from tests.strategies.values import BTC, NOW, NOW_MS, SYMBOL, VENUE, a_market, some_candles
 
 CATALOG = load()
 RISING = [100.0, 100.0, 100.0, 101.0, 103.0]
@@ -158,8 +159,6 @@ def test_where_bots_are_switched_off_those_that_run_order_nothing(ledger: Ledger
 def test_an_edit_counts_from_the_next_evaluation_on_and_orders_say_which_version(
     ledger: Ledger,
 ) -> None:
-    from dataclasses import replace
-
     a_bot(ledger)
     assert a_pass(ledger, FALLING)["version"] == 1
     bot = ledger.bots.get("alpha")
@@ -176,8 +175,6 @@ def test_an_edit_counts_from_the_next_evaluation_on_and_orders_say_which_version
 
 
 def test_a_decision_by_a_version_that_is_no_longer_is_void(ledger: Ledger) -> None:
-    from dataclasses import replace
-
     a_bot(ledger)
     muster = Muster(VENUE, SYMBOL, Strategies(CATALOG))
     muster.take(ledger.stands.since(VENUE, SYMBOL))
@@ -327,13 +324,16 @@ def test_a_log_that_is_rotated_is_read_on(tmp_path: Path) -> None:
 def test_two_who_start_bots_at_once_do_not_both_find_room(ledger: Ledger) -> None:
     names = [f"bot-{number}" for number in range(8)]
     bots = Registry(ledger, Rules(running_max=4))
-    for name in names:
+    # Each in a market of its own: those of one market wait for each other anyway.
+    symbols = [f"M{number}-USDT" for number in range(8)]
+    ledger.books.save_instruments([replace(BTC, symbol=symbol) for symbol in symbols])
+    for name, symbol in zip(names, symbols, strict=True):
         spec = BotSpec.of(
             CATALOG,
             name=name,
             strategy="sma-cross",
             venue=VENUE,
-            symbol=SYMBOL,
+            symbol=symbol,
             account="paper",
         )
         bots.create(spec, NOW, actor="test")
