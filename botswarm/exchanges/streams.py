@@ -29,6 +29,8 @@ class StreamRules:
     """At most so many attempts within any such period from one address, failed ones included."""
     sends_per_s: float
     """Messages of ours a second on one connection; pongs count too where the venue says so."""
+    address_sends_per_s: float | None = None
+    """The same of all connections of one address together, where the venue counts so."""
     silence_s: float
     """A connection that brought not one frame or ping for so long is dead: by what the venue
     sends by itself (pings, heartbeats), not by how busy its markets are."""

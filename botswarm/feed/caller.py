@@ -18,6 +18,7 @@ from botswarm.feed.budget import RESERVE, Budget
 from botswarm.feed.connection import Connection
 from botswarm.feed.dialogue import Ears, Happened
 from botswarm.feed.line import Line
+from botswarm.feed.pace import Pace
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 ONE_ROUND_S = 0.5
 """Connections that end together are one failure of the venue, not many."""
 LATE_S = 1.0
+WAIT_SAID_S = 5.0
+"""Shorter ones are everyday where few connections a second are allowed."""
 
 
 class Sink(Protocol):
@@ -63,6 +66,8 @@ class Venue:
     tap: Tap | None = None
     tls: ssl.SSLContext | None = None
     attempts_file: Path | None = None
+    pace: Pace | None = None
+    """Of all connections together, where the venue counts their messages by our address."""
 
     @property
     def name(self) -> str:
@@ -123,8 +128,9 @@ class Caller:
         wait_s = self.budget.take(keep=keep)
         if wait_s > 0:
             line.due = line.attempted = now + min(wait_s, 1.0)
-            cause = f"no attempt to connect is left for {wait_s:.0f} s"
-            self._venue.security.note(self._venue.name, "connection_limit_exceeded", cause)
+            if wait_s > WAIT_SAID_S:
+                cause = f"no attempt to connect is left for {wait_s:.0f} s"
+                self._venue.security.note(self._venue.name, "connection_limit_exceeded", cause)
         return wait_s == 0
 
     def call(self, line: Line, *, is_probe: bool = False) -> Connection:
@@ -155,6 +161,7 @@ class Caller:
             wall_ms=venue.wall_ms,
             timeout_s=min(timeout_s, PROBE_TIMEOUT_S) if is_probe else timeout_s,
             tls=venue.tls,
+            pace=venue.pace,
         )
         connection.start()
         return connection

@@ -20,6 +20,7 @@ from botswarm.feed.dial import Failed, Opened, Wire, dial
 from botswarm.feed.dialogue import Began, Dialogue, Ears, Ended
 from botswarm.feed.frames import BINARY, CLOSE, PING, PONG, TEXT, Broke, Frame, FrameReader
 from botswarm.feed.liveness import Pulse
+from botswarm.feed.pace import Pace
 from botswarm.feed.pinging import Pinger
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 SILENCE_FLOOR_S = 3.0
 TURN_MAX_S = 0.5
-PACE = 0.8
-"""Of what the venue allows: the network may push together what we sent apart."""
 PROOF_S = 2.0
 """A connection that stays so long without a word, for its markets are quiet, is one too."""
 
@@ -50,6 +49,7 @@ class Connection:
         wall_ms: Callable[[], int],
         timeout_s: float,
         tls: ssl.SSLContext | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.name = name
         self.born = time.monotonic()
@@ -69,6 +69,7 @@ class Connection:
         self._asks: deque[Callable[[], None]] = deque()
         self._beats = 0
         self._pong: bytes | None = None
+        self._paces = [Pace(data.rules.sends_per_s), *([] if pace is None else [pace])]
         self._send_next = self._look_next = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()
@@ -218,20 +219,24 @@ class Connection:
 
     def _send_due(self, wire: Wire, now: float) -> None:
         """A pong first, and only the latest: a flood of pings earns no flood of ours."""
-        if now < self._send_next:
+        if (self._pong is None and not self.talk.outbox) or not self._may_send(now):
             return
         if self._pong is not None:
             payload, self._pong = self._pong, None
-            self._send(wire, payload, now, websocket.ABNF.OPCODE_PONG)
-        elif self.talk.outbox:
-            self._send(wire, self.talk.outbox.popleft().encode(), now)
+            self._send(wire, payload, websocket.ABNF.OPCODE_PONG)
+        else:
+            self._send(wire, self.talk.outbox.popleft().encode())
 
-    def _send(
-        self, wire: Wire, data: bytes, now: float, code: int = websocket.ABNF.OPCODE_TEXT
-    ) -> None:
+    def _may_send(self, now: float) -> bool:
+        for pace in self._paces:
+            if (wait_s := pace.take(now)) > 0:
+                self._send_next = now + wait_s
+                return False
+        return True
+
+    def _send(self, wire: Wire, data: bytes, code: int = websocket.ABNF.OPCODE_TEXT) -> None:
         wire.send(data, code)
         self.sent += 1
-        self._send_next = now + 1 / (self._venue_rules.sends_per_s * PACE)
 
     def _look(self, wire: Wire, now: float) -> str:
         """Why it must end, or nothing."""
@@ -240,14 +245,14 @@ class Connection:
             return f"not a byte for {silent_s:.0f} s"
         if self.pinger.look(now):
             return f"{self.pinger.missed} pings in a row without an answer"
-        is_free = now >= self._send_next
-        if is_free and self.pinger.is_due(now, is_suspicious=self.pulse.is_quiet(now)):
+        is_due = self.pinger.is_due(now, is_suspicious=self.pulse.is_quiet(now))
+        if is_due and self._may_send(now):
             self.pinger.send(now)
             words = self.talk.ping()
             if words is None:
-                self._send(wire, b"botswarm", now, websocket.ABNF.OPCODE_PING)
+                self._send(wire, b"botswarm", websocket.ABNF.OPCODE_PING)
             else:
-                self._send(wire, words.encode(), now)
+                self._send(wire, words.encode())
         self.talk.ask_again(now)
         return ""
 

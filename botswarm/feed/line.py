@@ -16,6 +16,8 @@ from botswarm.feed.state import ConnectionState
 
 REASONS_SHOWN = 5
 RATE_PERIOD_S = 5.0
+QUIET_FRESH_S = 0.5
+"""Looking at each of hundreds of streams costs something, and several ask at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +47,7 @@ class Line:
     failures: deque[float] = field(default_factory=lambda: deque(maxlen=50))
     nursed: dict[Stream, tuple[float, int]] = field(default_factory=dict)
     """Quiet streams: when something may be done about them again, and how often it was."""
+    _quiet: tuple[float, list[Stream]] = (float("-inf"), [])
     _rate: tuple[float, int, float] = (0.0, 0, 0.0)
 
     @property
@@ -78,6 +81,11 @@ class Line:
         return min(factors, key=lambda name: factors[name])
 
     def quiet(self, now: float) -> list[Stream]:
+        if now - self._quiet[0] >= QUIET_FRESH_S or now < self._quiet[0]:
+            self._quiet = now, self._quiet_now(now)
+        return self._quiet[1]
+
+    def _quiet_now(self, now: float) -> list[Stream]:
         if self.connection is None:
             return []
         # A thread adds to it meanwhile.

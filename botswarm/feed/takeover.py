@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 SETTLE_S, SETTLE_URGENT_S = 10.0, 2.0
 """How long a new connection that serves everything waits for the first tick of quiet markets."""
 GIVE_UP_S = 60.0
-"""Then it takes over with what it has, and the rest is asked for again."""
+"""Then one that was to replace a good connection is given up, and one that was to replace a bad
+one takes over with what it has."""
+GIVEN_UP_AGAIN_S = 600.0
 AGAIN_S = 60.0
 
 
@@ -54,6 +56,7 @@ class TakeOver:
 
     def settle(self, lines: Sequence[Line], now: float) -> None:
         for line in lines:
+            self._give_up_late(line, now)
             if line.successor is not None and _is_ready(line, line.successor, now):
                 old, line.connection, line.successor = line.connection, line.successor, None
                 line.is_urgent = False
@@ -64,6 +67,16 @@ class TakeOver:
         for stream, move in list(self._moves.items()):
             if self._is_settled(stream, move, now):
                 del self._moves[stream]
+
+    def _give_up_late(self, line: Line, now: float) -> None:
+        successor = line.successor
+        if successor is None or line.is_urgent or time.monotonic() - successor.born < GIVE_UP_S:
+            return
+        if _is_ready(line, successor, now):
+            return
+        logger.warning("%s does not bring everything: the old one stays", successor.name)
+        line.successor, line.replace_after = None, now + GIVEN_UP_AGAIN_S
+        self._caller.let_go(successor)
 
     # --- single streams -----------------------------------------------------------------------
 
@@ -115,4 +128,4 @@ def _is_ready(line: Line, successor: Connection, now: float) -> bool:
     up_s = time.monotonic() - successor.born
     settle_s = SETTLE_URGENT_S if line.is_urgent else SETTLE_S
     is_served = line.streams <= successor.talk.served
-    return (is_served and up_s > settle_s) or up_s > GIVE_UP_S
+    return (is_served and up_s > settle_s) or (line.is_urgent and up_s > GIVE_UP_S)

@@ -32,8 +32,8 @@ RULES = StreamRules(
     streams_max=200,
     connects_max=8,
     connects_period_s=1.0,
-    # Eight a second of all connections of one address together.
     sends_per_s=4.0,
+    address_sends_per_s=8.0,
     # Heartbeats come every second.
     silence_s=10.0,
     subscribe_within_s=5.0,

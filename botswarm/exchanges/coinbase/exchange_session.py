@@ -28,8 +28,8 @@ RULES = StreamRules(
     streams_max=200,
     connects_max=8,
     connects_period_s=1.0,
-    # A hundred a second of all connections of one address together.
     sends_per_s=10.0,
+    address_sends_per_s=100.0,
     # A heartbeat a second of every market.
     silence_s=10.0,
     subscribe_within_s=5.0,
