@@ -37,7 +37,10 @@ class Bell:
         self._listening: frozenset[str] = frozenset()
         self._rung: dict[str, float] = {}
         self._heard: dict[str, tuple[Trade | None, Quote | None]] = {}
-        self._due: dict[str, tuple[float, EvaluateMarket]] = {}
+        self._told: dict[str, float] = {}
+        """When it rang for a tick: what a candle rang for besides holds up no tick."""
+        self._due: dict[str, tuple[float, EvaluateMarket, bool]] = {}
+        """When, with what, and whether because of a tick."""
         self._turns: list[tuple[float, str]] = []
         """A heap of what is due when; one whose time is not that of ``_due`` is void."""
         self._changed = threading.Condition()
@@ -77,20 +80,22 @@ class Bell:
 
     def _hear(self, venue: str, market: MarketDigest, now: float) -> None:
         symbol, ticks = market.symbol, (market.trade, market.quote)
-        since_s = now - self._rung.get(symbol, float("-inf"))
+        turns = []
+        if ticks != self._heard.get(symbol):
+            told = self._told.get(symbol, float("-inf"))
+            turns.append((now if now - told >= EVERY_S else told + TRAILING_S, True))
         if any(candle.timeframe != SHORTEST for candle in market.candles):
-            wait_s = SPACING_S - since_s
-        elif ticks != self._heard.get(symbol):
-            wait_s = 0.0 if since_s >= EVERY_S else TRAILING_S - since_s
-        else:
+            turns.append((max(now, self._rung.get(symbol, now) + SPACING_S), False))
+        if not turns:
             return
         self._heard[symbol] = ticks
         # One that still waits speaks of an older digest: it is replaced.
-        waits = self._due.get(symbol)
-        self.coalesced += waits is not None
-        due = min(now + max(0.0, wait_s), waits[0] if waits else float("inf"))
+        if (waits := self._due.get(symbol)) is not None:
+            self.coalesced += 1
+            turns.append((waits[0], waits[2]))
+        due, is_tick = min(turns, key=lambda turn: turn[0])
         message = EvaluateMarket(venue=venue, symbol=symbol, sequence=market.sequence)
-        self._due[symbol] = due, message
+        self._due[symbol] = due, message, is_tick
         heapq.heappush(self._turns, (due, symbol))
 
     def _run(self) -> None:
@@ -106,8 +111,11 @@ class Bell:
                 now = self._monotonic()
                 if self._turns and self._turns[0][0] <= now:
                     _, symbol = heapq.heappop(self._turns)
+                    _, message, is_tick = self._due.pop(symbol)
                     self._rung[symbol] = now
-                    return self._due.pop(symbol)[1]
+                    if is_tick:
+                        self._told[symbol] = now
+                    return message
                 self._changed.wait(self._turns[0][0] - now if self._turns else None)
             return None
 

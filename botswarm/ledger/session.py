@@ -253,7 +253,9 @@ def insert_new(
 ) -> None:
     """Insert the rows that are not there yet, and leave those that are."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    session.execute(insert(table).on_conflict_do_nothing(), list(rows))
+    session.flush()
+    # Past the ORM, which would look at each of very many rows by itself.
+    session.connection().execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _refuse_forgetful(cursor: Any) -> None:
