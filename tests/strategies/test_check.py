@@ -96,6 +96,12 @@ FAULTS: Mapping[str, tuple[str, str, str]] = {
     "Float": ("nonsense", "no Decimal", "return answer(0.0, target=OfBudget(0.5))"),
     "Nothing": ("nonsense", "NoneType", "return None"),
     "Hoards": ("nonsense", "memory takes", "return answer(0.0, memory={'x': 'x' * 20_000})"),
+    "Forgets": (
+        "nonsense",
+        "with the memory that it left",
+        "known = view.memory.get('seen', {1: 2})\n"
+        "return answer(known[1] * 1.0, memory={'seen': {1: 3}})",
+    ),
     "Numbered": ("unexplained", "has numbers", "return answer(0.0, verdict='out at 3')"),
     "Mute": ("unexplained", "what it waits for", "return Decision(verdict='out', target=NOTHING)"),
     "Bounded": (

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import numpy
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botswarm.domain.order import OrderKind, Side, TimeInForce
 from botswarm.strategies.api import (
@@ -93,7 +95,7 @@ def decided(decision: object, seen: list[View] | None = None, **changes: Any) ->
         account="paper",
         strategy=Both(decision=decision, seen=seen),
         timeframe="1m",
-        budget=Decimal(1000),
+        budget=changes.pop("budget", Decimal(1000)),
         others=changes.pop("held", {}),
         **changes,
     )
@@ -271,6 +273,56 @@ def test_a_target_that_is_no_number_orders_nothing() -> None:
     found = decided(wants(target=OfBudget(Decimal("NaN"))))
     assert found.stopped is not None
     assert (found.stopped.gate, found.orders) == ("no number", ())
+
+
+amounts = st.integers(0, 10**6).map(lambda n: Decimal(n) / 1000)
+prices = st.none() | st.integers(100, 30_000).map(lambda n: Decimal(n) / 100)
+wished = st.lists(
+    st.builds(
+        Wish,
+        side=st.sampled_from(Side),
+        quantity=amounts,
+        limit_price=prices,
+        stop_price=prices,
+        symbol=st.sampled_from([None, "ETH-USDT"]),
+    ),
+    max_size=6,
+)
+fractions = st.integers(-200, 1500).map(lambda n: OfBudget(Decimal(n) / 1000))
+
+
+@settings(max_examples=150)
+@given(
+    budget=amounts.filter(bool),
+    position=amounts,
+    held=amounts,
+    wishes=wished,
+    targets=st.dictionaries(st.sampled_from(["BTC-USDT", "ETH-USDT"]), fractions),
+)
+def test_nothing_is_bought_over_the_shared_budget_and_nothing_sold_that_is_not_held(
+    budget: Decimal,
+    position: Decimal,
+    held: Decimal,
+    wishes: list[Wish],
+    targets: dict[str, OfBudget],
+) -> None:
+    found = decided(
+        wants(orders=wishes, targets=targets),
+        budget=budget,
+        position=position,
+        held={"ETH-USDT": Holding(position=held)},
+    )
+    spent = position * 100 + held * 10
+    bought = sum(each.notional for each in found.orders if each.side is Side.BUY)
+    assert not bought or spent + bought <= budget
+    for symbol, has in (("BTC-USDT", position), ("ETH-USDT", held)):
+        sold = sum(
+            each.quantity
+            for each in found.orders
+            if (each.symbol, each.side) == (symbol, Side.SELL)
+        )
+        assert sold <= has
+    assert len({each.id for each in found.orders}) == len(found.orders)
 
 
 # --- why ------------------------------------------------------------------------------------------

@@ -19,12 +19,19 @@ from botswarm.strategies.api import (
     Columns,
     Decision,
     Many,
-    OfBudget,
-    Quantity,
     Strategy,
     View,
     Wish,
-    Worth,
+)
+from botswarm.strategies.check.answers import (
+    amount_of,
+    fraction_of,
+    is_plain,
+    said,
+    some_value,
+    typed_as,
+    unknown_in,
+    whole,
 )
 from botswarm.strategies.check.finding import Finding
 from botswarm.strategies.check.markets import QUIET, SCENES, Scene, candles, view
@@ -59,7 +66,7 @@ class Trial:
             # Of one that is impure these would only say the same in other words.
             self._ahead(strategy)
             self._many(strategy)
-        for step in (self._history, self._quiet, self._bounds, self._speed):
+        for step in (self._memory, self._history, self._quiet, self._bounds, self._speed):
             step(strategy)
 
     # --- one after the other ----------------------------------------------------------------------
@@ -74,9 +81,9 @@ class Trial:
             if answer is None:
                 return False
             self._judge(answer)
-            self.digest.update(_told(answer).encode())
+            self.digest.update(whole(answer).encode())
             again = self._decide(strategy, shown)
-            if again is not None and _told(again) != _told(answer):
+            if again is not None and whole(again) != whole(answer):
                 words = "asked twice about the same view, it answers differently"
                 self._add("impure", words, "let the answer depend on the view alone")
         self.found += self._watch.found
@@ -87,11 +94,26 @@ class Trial:
             self._add("impure", words, KEEP_CURE)
         return True
 
+    def _memory(self, strategy: Strategy) -> None:
+        """What it remembers comes back as text does: keys are words, and there are no tuples."""
+        memory: dict[str, Any] = {}
+        for seed in SEEDS:
+            shown = view(strategy, Scene(name="walk", seed=seed), memory=memory)
+            answer, error = self._try(strategy, shown)
+            if error is not None:
+                words = f"with the memory that it left, {memory}, it raises {said(error)}"[:300]
+                cure = "expect of view.memory what JSON keeps: words as keys, lists, numbers, text"
+                self._add("nonsense", words, cure, self._where(error))
+                return
+            if answer is None or not is_plain(answer.memory):
+                return
+            memory = memory if answer.memory is None else json.loads(json.dumps(answer.memory))
+
     def _ahead(self, strategy: Strategy) -> None:
         for seed in SEEDS:
             scene = Scene(name="walk", seed=seed)
             told = {
-                _told(answer)
+                whole(answer)
                 for future in (None, 7, 8)
                 if (answer := self._decide(strategy, view(strategy, scene, future=future)))
             }
@@ -111,13 +133,15 @@ class Trial:
             scene = Scene(name="walk", seed=seed)
             least, more = view(strategy, scene), view(strategy, scene, extra=50)
             shown, error = self._try(strategy, least)
-            if isinstance(error, (IndexError, KeyError)) or (shown is not None and _unknown(shown)):
+            if isinstance(error, (IndexError, KeyError)) or (
+                shown is not None and unknown_in(shown)
+            ):
                 enough, _ = self._try(strategy, more)
-                if enough is None or _unknown(enough):
+                if enough is None or unknown_in(enough):
                     continue
                 words = f"{strategy.history} candles are too few for what it looks at"
                 if shown is not None:
-                    words += f": {', '.join(_unknown(shown))} is not known"
+                    words += f": {', '.join(unknown_in(shown))} is not known"
                 self._add("history", words, "let history return as many as the longest needs")
                 return
 
@@ -130,9 +154,9 @@ class Trial:
             kind = "not a number" if name in QUIET else "error"
             where = f"in a market that is {name}"
             if error is not None:
-                words = f"it raises {_words(error)} {where}"
+                words = f"it raises {said(error)} {where}"
                 self._add(kind, words, NAN_CURE, self._where(error))
-            elif answer is not None and (missing := _unknown(answer)):
+            elif answer is not None and (missing := unknown_in(answer)):
                 words = f"its {', '.join(missing)} is no number {where}"
                 self._add("not a number", words, NAN_CURE)
 
@@ -142,12 +166,12 @@ class Trial:
             for value in (told.at_least, told.at_most, *told.choices):
                 if value is None:
                     continue
-                made = self._made({told.name: _typed(value, told.default)}, is_bound=True)
+                made = self._made({told.name: typed_as(value, told.default)}, is_bound=True)
                 if made is None or made.history > 1500:
                     continue
                 _, error = self._try(made, view(made, Scene(name="walk", seed=1)))
                 if error is not None:
-                    words = f"with {told.name}={value} it raises {_words(error)}"
+                    words = f"with {told.name}={value} it raises {said(error)}"
                     cure = f"bound {told.name} closer, or refuse it in objection()"
                     self._add("error", words, cure, self._where(error))
 
@@ -161,7 +185,7 @@ class Trial:
             try:
                 self._compare(bots, scene, random)
             except Exception as error:
-                words = f"decide_many raises {_words(error)}"
+                words = f"decide_many raises {said(error)}"
                 cure = "give every bot an answer"
                 self._add("disagreement", words, cure, self._where(error))
             if any(each.kind == "disagreement" for each in self.found):
@@ -188,7 +212,7 @@ class Trial:
             if alone is None:
                 continue
             verdict = outcomes.verdicts[int(outcomes.verdict[place])]
-            target = _fraction(alone)
+            target = fraction_of(alone)
             together = float(outcomes.target[place])
             agrees = (math.isnan(together) and target is None) or (
                 target is not None and abs(together - target) < 1e-9
@@ -226,7 +250,7 @@ class Trial:
             values = {
                 told.name: value
                 for told in self._kind.parameters()
-                if (value := _a_value(told, random)) is not None
+                if (value := some_value(told, random)) is not None
             }
             made = self._made(values, is_bound=True)
             if made is not None and made.history <= 1500:
@@ -239,7 +263,7 @@ class Trial:
             made.needs().history.items()
             complaint = made.objection()
         except Exception as error:
-            words = f"it cannot be made with {values or 'its defaults'}: {_words(error)}"
+            words = f"it cannot be made with {values or 'its defaults'}: {said(error)}"
             self._add(
                 "unusable", words, "make it work with every allowed value", self._where(error)
             )
@@ -251,7 +275,7 @@ class Trial:
     def _decide(self, strategy: Strategy, shown: View, *, watched: bool = False) -> Decision | None:
         answer, error = self._try(strategy, shown, watched=watched)
         if error is not None:
-            words = f"it raises {_words(error)}"
+            words = f"it raises {said(error)}"
             cure = "answer with a verdict instead, whatever the market looks like"
             kind = "history" if isinstance(error, IndexError) else "error"
             if kind == "history":
@@ -282,7 +306,7 @@ class Trial:
             words = "its verdict has numbers: every evaluation will be news"
             self._add("unexplained", words, "put numbers into indicators and rules", is_error=False)
         for target in (answer.target, *answer.targets.values()):
-            amount = _amount(target)
+            amount = amount_of(target)
             if target is not None and not (isinstance(amount, (Decimal, int))):
                 words = f"its target is {target!r}, which holds no Decimal"
                 self._add("nonsense", words, 'write Decimal("0.5"), or Decimal(str(number))')
@@ -329,67 +353,3 @@ class Trial:
             if each.filename == self._path
         ]
         return lines[-1] if lines else None
-
-
-def _told(answer: Decision) -> str:
-    """All of it; the order of dicts does not matter, that of orders does."""
-    return "|".join(
-        [
-            str(answer.verdict),
-            repr(sorted((name, repr(value)) for name, value in answer.indicators.items())),
-            str(answer.nearest_words),
-            repr(answer.target),
-            repr(sorted((name, repr(value)) for name, value in answer.targets.items())),
-            repr(list(answer.orders)),
-            repr(answer.memory),
-        ]
-    )
-
-
-def _unknown(answer: Decision) -> list[str]:
-    """Names of what it says that is no number."""
-    missing = [
-        name
-        for name, value in answer.indicators.items()
-        if not isinstance(value, str) and not math.isfinite(value)
-    ]
-    amounts = [_amount(each) for each in (answer.target, *answer.targets.values())]
-    is_lost = any(isinstance(each, Decimal) and not each.is_finite() for each in amounts)
-    return [*missing, "target"] if is_lost else missing
-
-
-def _amount(target: object) -> object:
-    match target:
-        case OfBudget(fraction=amount) | Worth(notional=amount) | Quantity(quantity=amount):
-            return amount
-        case _:
-            return None
-
-
-def _fraction(answer: Decision) -> float | None:
-    return float(answer.target.fraction) if isinstance(answer.target, OfBudget) else None
-
-
-def _a_value(told: Any, random: numpy.random.Generator) -> Any:
-    if told.choices:
-        return str(random.choice(list(told.choices)))
-    if isinstance(told.default, bool):
-        return bool(random.integers(2))
-    if isinstance(told.default, str):
-        return None
-    # Around the default: the ends of the range make few of the combinations that people use.
-    value = float(told.default) * random.uniform(0.3, 2.5)
-    low = float(told.at_least) if told.at_least is not None else value
-    high = float(told.at_most) if told.at_most is not None else value
-    value = min(max(value, low), high)
-    return _typed(round(value, 3), told.default)
-
-
-def _typed(value: object, default: object) -> Any:
-    if isinstance(default, int) and not isinstance(default, bool):
-        return int(float(str(value)))
-    return Decimal(str(value)) if isinstance(default, Decimal) else value
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
