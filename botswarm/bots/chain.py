@@ -10,7 +10,7 @@ from typing import Any
 from botswarm.bots.why import summary
 from botswarm.domain.order import OrderState
 from botswarm.ledger.columns import plain
-from botswarm.ledger.orders import OrderEvent, Story
+from botswarm.ledger.orders import Attempt, Story
 
 DONE = {
     OrderState.READY: ("intent", "the decision is committed, and its doorbell with it"),
@@ -25,7 +25,7 @@ DONE = {
 @dataclass(frozen=True, slots=True)
 class Step:
     what: str
-    """``tick``, ``feed``, ``evaluation``, ``intent``, ``gate``, ``signed``, ``attempt``, …"""
+    """``tick``, ``feed``, ``evaluation``, ``intent``, ``gate``, ``attempt``, …"""
     at: datetime
     words: str
     took_ms: float | None
@@ -61,18 +61,20 @@ def _decided(story: Story) -> list[tuple[str, datetime, str]]:
 
 
 def _went(story: Story) -> Iterator[tuple[str, datetime, str]]:
-    for attempt in story.attempts:
-        fence = f"{attempt.fence_at:%H:%M:%S.%f}"[:-3]
-        words = f"attempt {attempt.number}; the venue refuses it from {fence} on"
-        yield "signed", attempt.signed_at, words
+    attempts = iter(story.attempts)
     for event in story.events:
-        yield _event(event)
+        what, words = DONE.get(event.after, ("venue", event.after.value))
+        # A moment of its own it has not: it is signed by the venue's clock.
+        if event.after is OrderState.SENDING and (attempt := next(attempts, None)) is not None:
+            words = f"attempt {attempt.number}; {words}; {_valid(attempt)}"
+        reason = f": {event.reason}" if event.reason else ""
+        yield what, event.at, f"{words}{reason}"
 
 
-def _event(event: OrderEvent) -> tuple[str, datetime, str]:
-    what, words = DONE.get(event.after, ("venue", event.after.value))
-    reason = f": {event.reason}" if event.reason else ""
-    return what, event.at, f"{words}{reason}"
+def _valid(attempt: Attempt) -> str:
+    """By the venue's clock."""
+    signed, fence = f"{attempt.signed_at:%H:%M:%S.%f}", f"{attempt.fence_at:%H:%M:%S.%f}"
+    return f"signed {signed[:-3]}, refused by the venue from {fence[:-3]} on"
 
 
 def _filled(story: Story) -> Iterator[tuple[str, datetime, str]]:

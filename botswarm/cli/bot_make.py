@@ -177,7 +177,8 @@ def _edit(
         ],
         "unchanged": same,
     }
-    lines = [f"{named(names)}: {number(names)} edited." if names else "Nothing is edited."]
+    none = "Nothing is edited." if there else "No bot fits."
+    lines = [f"{named(names)}: {number(names)} edited." if names else none]
     lines += [f"{same} of them are so already."] if same and len(there) > 1 else []
     following = [f"botswarm bot history {names[0]}"] if names else []
     return Answer(data=data, text="\n".join(lines), next=following)
