@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
+from botswarm import cards
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
 from botswarm.domain.market import Channel
@@ -24,7 +25,7 @@ from botswarm.feed.reception import Reception
 from botswarm.feed.resources import WHOLE_PROCESS, Watch
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
-from botswarm.feed.state import ProcessState
+from botswarm.feed.state import ProcessState, status_card
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
@@ -86,7 +87,8 @@ class _Swarm:
         self._feeds: list[Feed] = []
         self._clock = SystemClock()
         self._began = self._clock.monotonic()
-        self._watch = Watch(self._rules, self._security, self._pools)
+        self._card = status_card(settings.state_dir, os.getpid())
+        self._watch = Watch(self._rules, self._security, self._pools, self._leave_card)
         self._reception = Reception(lambda: _broker_url(reread()), self.state)
         self.meters = _meters(settings)
         self._recorders: list[Recorder] = []
@@ -98,6 +100,7 @@ class _Swarm:
     def close(self) -> None:
         self._reception.stop()
         self._watch.stop()
+        self._card.unlink(missing_ok=True)
         for recorder in self._recorders:
             recorder.close()
         self.database.close()
@@ -123,6 +126,13 @@ class _Swarm:
             feeds=tuple(feed.state() for feed in list(self._feeds)),
             security=self._security.of(WHOLE_PROCESS),
         )
+
+    def _leave_card(self) -> None:
+        """For whoever asks while the broker cannot be asked."""
+        try:
+            cards.write(self._card, self.state())
+        except OSError as error:
+            logger.debug("the feed's state cannot be written to %s: %s", self._card, error)
 
     def _pools(self) -> list[Pool]:
         return [feed.pool for feed in list(self._feeds)]

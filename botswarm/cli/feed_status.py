@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from botswarm.cli.command import Command
 from botswarm.cli.failures import NoBroker, PartsMissing
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.errors import Unreachable
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
@@ -33,11 +35,12 @@ def status(session: Session, venue: str | None) -> Answer:
     """Show every feed that runs, its venues and each of their connections.
 
     The feeds are asked over the broker and answer within a moment, on whatever machine they run,
-    leading or standing by. A score is the product of its factors, which --json shows: missed
+    leading or standing by; where the broker cannot be asked, those of this machine are shown as
+    they were a moment ago. A score is the product of its factors, which --json shows: missed
     pings, silence, delay, unreadable frames, reconnects and silent streams. Exits with 3 when no
     feed answers, or one of its venues is not connected.
     """
-    processes = ask(session.settings())
+    processes, warnings = _found(session.settings())
     feeds = [
         {**feed, "instance_id": each["instance_id"], "pid": each["pid"]}
         for each in processes
@@ -50,7 +53,51 @@ def status(session: Session, venue: str | None) -> Answer:
         data={"processes": processes} if venue is None else {"feeds": feeds},
         text="\n\n".join(["\n".join(lines), *blocks]) if processes else "",
         failure=_failure(processes, feeds, venue),
+        warnings=warnings,
     )
+
+
+def _found(settings: Settings) -> tuple[list[State], list[str]]:
+    """Those that answer, and those of this machine that live and do not."""
+    nearby = _nearby(settings)
+    try:
+        found = ask(settings)
+    except Unreachable as error:
+        if not nearby:
+            raise
+        return nearby, [f"{error.cause}; these are the feeds of this machine alone"]
+    answered = {(each["instance_id"], each["pid"]) for each in found}
+    mute = [each for each in nearby if (each["instance_id"], each["pid"]) not in answered]
+    words = [f"the feed with pid {each['pid']} did not answer over the broker" for each in mute]
+    return found + mute, words
+
+
+def _nearby(settings: Settings) -> list[State]:
+    """What the feeds of this state folder wrote down a moment ago."""
+    from botswarm.feed.state import CARD, CARD_FRESH_S
+
+    found = []
+    for path in sorted(settings.state_dir.glob(CARD)):
+        try:
+            is_fresh = time.time() - path.stat().st_mtime < CARD_FRESH_S
+            state = _read(path.read_bytes())
+        except OSError:
+            continue  # it ended meanwhile
+        if is_fresh and state is not None and _lives(state["pid"]):
+            found.append(state)
+    return found
+
+
+def _lives(pid: object) -> bool:
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def ask(settings: Settings, wait_s: float = WAIT_S) -> list[State]:

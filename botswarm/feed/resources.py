@@ -36,9 +36,15 @@ class Watch:
     """A thread of its own, for the whole process."""
 
     def __init__(
-        self, rules: PoolRules, security: SecurityLog, pools: Callable[[], Sequence[Pool]]
+        self,
+        rules: PoolRules,
+        security: SecurityLog,
+        pools: Callable[[], Sequence[Pool]],
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
+        """``tell`` is called after each look: somebody may want to write down how things are."""
         self._rules, self._security, self._pools = rules, security, pools
+        self._tell = tell
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._cpu = time.monotonic(), time.process_time()
@@ -58,6 +64,7 @@ class Watch:
         while not self._stop.wait(LOOK_EVERY_S):
             try:
                 self.look(self.taken())
+                self._tell()
             except Exception:
                 logger.exception("looking at the feed's own resources failed; going on")
 

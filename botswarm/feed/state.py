@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+CARD = "feed-status-*.json"
+CARD_FRESH_S = 20.0
+"""A feed writes its card every five seconds."""
+
+
+def status_card(state_dir: Path, pid: int) -> Path:
+    return state_dir / CARD.replace("*", str(pid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from botswarm.feed.security import Rejects, SecurityLog
 TRIED: tuple[Channel, ...] = ("trade", "quote")
 POLL_S = 0.02
 ACKS_WITHIN_S = 10.0
+QUIET_S = 15.0
 PING_RULES_S = 1.0
 
 
@@ -144,6 +145,8 @@ class Validation:
         if _wait(lambda: connection.talk.served >= wanted or connection.has_ended, ACKS_WITHIN_S):
             trial.acknowledged_ms = _since(began)
         _wait(lambda: connection.has_ended, seconds - (time.monotonic() - began))
+        # A market may be quiet for a while; nothing at all for so long is another matter.
+        _wait(lambda: trial.ticks or connection.has_ended, QUIET_S)
         self._conclude(connection, wanted, began)
 
     def _conclude(self, connection: Connection, wanted: set[Stream], began: float) -> None:

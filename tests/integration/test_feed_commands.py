@@ -165,7 +165,7 @@ def test_what_does_not_exist_is_refused_with_its_name(feed: FeedProcess, shell: 
 def test_each_enabled_venue_is_tried_and_measured(shell: Shell) -> None:
     code, answer = shell("feed", "validate", "--for", "3")
     trials = {each["venue"]: each for each in answer["data"]}
-    assert code == 0, trials
+    assert code == 0, answer.get("error")
     assert set(trials) == set(VENUES)
     for trial in trials.values():
         assert trial["served"] == trial["streams"] >= 2
@@ -183,6 +183,17 @@ def test_a_venue_that_is_not_there_is_told_with_its_cause(
     assert code == 3
     assert "kraken: no connection: no connection to 127.0.0.1:9" in answer["error"]["cause"]
     assert time.monotonic() - began < 20
+
+
+def test_without_a_broker_the_feeds_of_this_machine_are_shown_with_a_warning(
+    settings: Mapping[str, str], feed: FeedProcess, exchange: SimulatedExchangeServer
+) -> None:
+    wait_until(lambda: bool(list(exchange.state_dir.glob("feed-status-*.json"))), "its card", 20)
+    nowhere = {**settings, "BOTSWARM_BROKER_URL": "amqp://guest:guest@127.0.0.1:9/"}
+    code, answer = Shell(nowhere)("feed", "status")
+    assert code == 0
+    assert [each["pid"] for each in answer["data"]["processes"]] == [feed.pid]
+    assert "these are the feeds of this machine alone" in answer["warnings"][-1]
 
 
 def test_without_any_feed_the_status_says_so(shell: Shell, feed: FeedProcess) -> None:
