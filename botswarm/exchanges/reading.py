@@ -27,7 +27,6 @@ MILLISECONDS_END = 10**14
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_ZERO = Decimal(0)
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ def number(text: Any) -> Decimal:
 
 
 def positive(text: Any) -> Decimal:
-    if (value := number(text)) > _ZERO:
+    if value := number(text):
         return value
     raise Unreadable("bad_number", f"not above zero: {shown(text)}")
 
