@@ -13,6 +13,7 @@ import click
 from botswarm.cli.command import Command, Group
 from botswarm.cli.failures import NoBroker, PartsMissing
 from botswarm.cli.feed_files import normalise
+from botswarm.cli.feed_selftest import selftest
 from botswarm.cli.feed_status import status
 from botswarm.cli.feed_subscribe import subscribe, unsubscribe
 from botswarm.cli.feed_tape import record, replay
@@ -35,7 +36,7 @@ def feed() -> None:
     """Look at the feed and what it says, and at frames in files."""
 
 
-for command in (status, subscribe, unsubscribe, validate, normalise, record, replay):
+for command in (status, subscribe, unsubscribe, validate, selftest, normalise, record, replay):
     feed.add_command(command)
 
 

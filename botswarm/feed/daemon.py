@@ -80,7 +80,11 @@ class Feed:
         self.tracker = Tracker(data.name, self.wall_ms)
         self.bell = Bell(surroundings.ring, clock.monotonic)
         self.publisher = Publisher(
-            surroundings.broker_url, self.tracker, on_digest=self._told, wall_ms=self.wall_ms
+            surroundings.broker_url,
+            self.tracker,
+            on_digest=self._told,
+            wall_ms=self.wall_ms,
+            has_readers=lambda: bool(self._running),
         )
         self.mender = Mender(self.tracker, data, clock.monotonic)
         self.keeper = Keeper(self.tracker, surroundings.save_candles)
