@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from botswarm.domain.market import Book, Candle, Quote, Status, Trade, Trading
 from botswarm.domain.order import Side
 from botswarm.exchanges.coinbase.advanced_session import REPEATS_MAX, AdvancedSession
+from botswarm.exchanges.coinbase.market import CoinbaseMarketData
 from botswarm.exchanges.streams import (
     Beat,
     Broken,
@@ -67,8 +69,10 @@ UPDATE = book("update", ("offer", "10.5", "0"), ("offer", "10.4", "1.0"))
 class Feed:
     """Frames of one connection, numbered as the venue does."""
 
-    def __init__(self, **options: Any) -> None:
-        self.session = AdvancedSession(name="coinbase", stream_url="ws://127.0.0.1:1", **options)
+    def __init__(self, session: AdvancedSession | None = None, **options: Any) -> None:
+        self.session = session or AdvancedSession(
+            name="coinbase", stream_url="ws://127.0.0.1:1", **options
+        )
         self.numbers = itertools.count()
 
     def read(self, channel: str, *events: Any, **fields: Any) -> Sequence[Heard]:
@@ -112,6 +116,21 @@ def test_the_newest_trade_stands_first_and_is_told_last(feed: Feed) -> None:
     told = [TRADE | {"trade_id": str(number)} for number in (1002, 1001, 999, 1000)]
     heard = feed.read("market_trades", trades(*told[:2]), trades(*told[2:]))
     assert [each.trade_id for each in heard if isinstance(each, Trade)] == [999, 1000, 1001, 1002]
+
+
+def test_a_new_connection_begins_with_what_the_one_before_did_not_tell() -> None:
+    data = CoinbaseMarketData(name="coinbase", rest_url="http://127.0.0.1:1", stream_url="")
+    with closing(data):
+        told = []
+        for ids in ((3, 2, 1), (5, 4, 3, 2)):
+            feed = Feed(session=data.session())
+            feed.session.subscribe([Stream("BTC-USD", "trade")])
+            past = [TRADE | {"trade_id": str(number)} for number in ids]
+            told.append(feed.read("market_trades", trades(*past, kind="snapshot")))
+        repeated = feed.read("market_trades", trades(TRADE | {"trade_id": "5"}))
+    ids_told = [[each.trade_id for each in heard if isinstance(each, Trade)] for heard in told]
+    assert ids_told == [[1, 2, 3], [4, 5]]
+    assert len(repeated) == 1
 
 
 def test_a_ticker_is_a_quote_numbered_by_the_venue_s_clock(feed: Feed) -> None:

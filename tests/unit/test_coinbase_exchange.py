@@ -169,12 +169,15 @@ def test_a_crossed_book_is_dropped_until_a_whole_one_comes() -> None:
     assert isinstance(only(session, SNAPSHOT), Book)
 
 
-def test_changes_without_a_whole_book_are_said_once_to_be_broken() -> None:
-    session = following(Stream("SKL-BTC", "book"))
-    broken = only(session, UPDATE)
-    assert isinstance(broken, Broken)
-    assert broken.reason == "sequence"
-    assert read(session, UPDATE) == []
+def test_changes_that_go_on_without_a_whole_book_are_broken_again_and_again() -> None:
+    session, frame = following(Stream("SKL-BTC", "book")), json.dumps(UPDATE)
+    broken = []
+    for second in range(14):
+        heard = session.read(frame, NOW_MS + 1000 * second)
+        broken += [(second, each.reason) for each in heard if isinstance(each, Broken)]
+    assert broken == [(5, "sequence"), (11, "sequence")]
+    read(session, SNAPSHOT)
+    assert isinstance(only(session, UPDATE), Book)
 
 
 def test_who_reads_a_recording_is_told_changes_that_have_no_whole_book() -> None:

@@ -267,8 +267,17 @@ def test_who_reads_a_recording_is_told_changes_that_have_no_whole_book(
     session: KrakenSession,
 ) -> None:
     assert isinstance(only(session, Venue(7, 10).step()), Changed)
-    (broken,) = following(Stream("BTC-USD", "book")).read(Venue(7, 10).step(), NOW_MS)
-    assert isinstance(broken, Broken)
+
+
+def test_changes_that_go_on_without_a_whole_book_are_broken_again_and_again() -> None:
+    session, venue = following(Stream("BTC-USD", "book")), Venue(7, 10)
+    broken = []
+    for second in range(14):
+        heard = session.read(venue.step(), NOW_MS + 1000 * second)
+        broken += [(second, each.reason) for each in heard if isinstance(each, Broken)]
+    assert broken == [(5, "sequence"), (11, "sequence")]
+    session.read(venue.snapshot(), NOW_MS)
+    assert isinstance(only(session, venue.step()), Book)
 
 
 def test_a_book_is_begun_anew_by_ending_and_beginning_it() -> None:

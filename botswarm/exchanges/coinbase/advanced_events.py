@@ -80,6 +80,7 @@ class ToldBook(msgspec.Struct):
 
 class _Trades(msgspec.Struct):
     trades: list[ToldTrade]
+    type: str = "update"
 
 
 class _Tickers(msgspec.Struct):
@@ -107,10 +108,14 @@ _statuses = msgspec.json.Decoder(list[_Statuses])
 _subscriptions = msgspec.json.Decoder(list[_Subscriptions])
 
 
-def trades(frame: bytes) -> list[ToldTrade]:
-    """By rising id; the venue puts the newest first."""
-    told = [trade for event in decoded(_trades, frame) for trade in event.trades]
-    return sorted(told, key=lambda trade: whole_text(trade.trade_id))
+def trades(frame: bytes) -> list[tuple[ToldTrade, bool]]:
+    """By rising id, and whether they are of before; the venue puts the newest first."""
+    told = [
+        (trade, event.type == "snapshot")
+        for event in decoded(_trades, frame)
+        for trade in event.trades
+    ]
+    return sorted(told, key=lambda each: whole_text(each[0].trade_id))
 
 
 def trade(told: ToldTrade, venue: str, symbol: str, received_ms: int) -> Trade:

@@ -71,11 +71,14 @@ class AdvancedSession:
         stream_url: str,
         book_levels: int = BOOK_LEVELS,
         reads_all: bool = False,
+        last_trades: dict[str, int] | None = None,
     ) -> None:
+        """``last_trades`` are the last ids told by product, on earlier connections too."""
         self._name = name
         self._url = stream_url
         self._reads_all = reads_all
         self._books = Books(name, book_levels, tells_changes=reads_all)
+        self._last_trades = {} if last_trades is None else last_trades
         self._candles = ClosedByNext()
         self._numbering = Numbering()
         self._wanted: dict[tuple[str, str], list[str]] = {}
@@ -207,10 +210,17 @@ class AdvancedSession:
         raise products.unknown(product)
 
     def _trades(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:
+        """A subscription begins with trades of before: those that were told are left out."""
         heard: list[Heard] = []
-        for told in advanced_events.trades(frame):
+        last: dict[str, int] = {}
+        for told, is_past in advanced_events.trades(frame):
             for symbol in self._symbols("market_trades", told.product_id):
-                heard.append(advanced_events.trade(told, self._name, symbol, received_ms))
+                trade = advanced_events.trade(told, self._name, symbol, received_ms)
+                last[told.product_id] = trade.trade_id
+                is_new = trade.trade_id > self._last_trades.get(told.product_id, -1)
+                if is_new or not is_past or self._reads_all:
+                    heard.append(trade)
+        self._last_trades.update(last)
         return heard
 
     def _quotes(self, frame: bytes, at_ms: int, received_ms: int) -> list[Heard]:

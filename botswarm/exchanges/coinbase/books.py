@@ -16,6 +16,7 @@ from botswarm.exchanges.streams import Broken, Changed, Heard, Stream, Unreadabl
 KEPT_MAX = 10_000
 """Levels of a side; the venue tells all of them, also those nobody will ever reach."""
 KEPT_AFTER_CUT = 5000
+WHOLE_WITHIN_MS = 5000
 
 Levels = Sequence[Level]
 Texts = Sequence[tuple[Any, Any]]
@@ -91,12 +92,12 @@ class ProductBook:
         self._numbering = numbering
         self._tells_changes = tells
         self._sides: tuple[Side, Side] | None = None
-        self._was_begun = False
+        self._waits_since_ms: int | None = None
         self._last: list[Heard] = []
 
     def begin(self, sides: tuple[Side, Side], at_ms: int, received_ms: int) -> list[Heard]:
         self._sides = sides
-        self._was_begun = True
+        self._waits_since_ms = None
         return self._told(sides, at_ms, received_ms)
 
     def change(self, bids: Levels, asks: Levels, at_ms: int, received_ms: int) -> list[Heard]:
@@ -111,6 +112,7 @@ class ProductBook:
         if self._sides is None:
             return []
         self._sides, self._last = None, []
+        self._waits_since_ms = None
         return self._each_broken(reason, words)
 
     def again(self) -> list[Heard]:
@@ -122,14 +124,20 @@ class ProductBook:
             for symbol in self.symbols
         ]
 
+    def _wait(self, received_ms: int) -> list[Heard]:
+        """Changes may still be under way; and the frame of the whole book may have been lost."""
+        if self._waits_since_ms is None:
+            self._waits_since_ms = received_ms
+        if received_ms - self._waits_since_ms < WHOLE_WITHIN_MS:
+            return []
+        self._waits_since_ms = None
+        return self._each_broken("sequence", "changes come without a whole book")
+
     def _without_whole(
         self, bids: Levels, asks: Levels, at_ms: int, received_ms: int
     ) -> list[Heard]:
         if not self._tells_changes:
-            if self._was_begun:
-                return []
-            self._was_begun = True
-            return self._each_broken("sequence", "a change came before the whole book")
+            return self._wait(received_ms)
         changes = tuple(bids), tuple(asks)
         return [
             Changed(

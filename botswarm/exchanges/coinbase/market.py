@@ -48,6 +48,7 @@ class CoinbaseMarketData(History):
         self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
         self._stream_url = stream_url
         self._instruments: Sequence[Instrument] = ()
+        self._last_trades: dict[str, int] = {}
 
     def instruments(self) -> Sequence[Instrument]:
         if not self._instruments:
@@ -62,7 +63,9 @@ class CoinbaseMarketData(History):
         return ()
 
     def session(self) -> AdvancedSession:
-        return AdvancedSession(name=self.name, stream_url=self._stream_url)
+        return AdvancedSession(
+            name=self.name, stream_url=self._stream_url, last_trades=self._last_trades
+        )
 
     def reader(self) -> AdvancedSession:
         return AdvancedSession(name=self.name, stream_url=self._stream_url, reads_all=True)

@@ -15,6 +15,7 @@ from botswarm.exchanges.streams import Broken, Changed, Heard, Stream
 DEPTHS = (10, 25, 100, 500, 1000)
 CHECKED = 10
 """Levels of each side that the checksum is made of, whatever the depth."""
+WHOLE_WITHIN_MS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ class PairBook:
         self._numbering = Numbering()
         self._sides: tuple[_Side, _Side] | None = None
         self._cut_to = DEPTHS[0]
-        self._was_begun = False
+        self._waits_since_ms: int | None = None
 
     def begin(self, told: Told) -> list[Heard]:
-        self._was_begun = True
+        self._waits_since_ms = None
         self._cut_to = self.depth or depth_of(max(len(told.bids), len(told.asks)))
         self._sides = _Side(told.bids, highest_first=True), _Side(told.asks, highest_first=False)
         return self._checked(self._sides, told)
@@ -107,15 +108,20 @@ class PairBook:
 
     def _broken(self, reason: str, words: str) -> list[Heard]:
         """Nothing more is told of it until a whole one has come."""
-        self._sides = None
+        self._sides = self._waits_since_ms = None
         return [Broken(stream=self._stream, reason=reason, words=words)]
+
+    def _wait(self, received_ms: int) -> list[Heard]:
+        """Changes may still be under way; and the frame of the whole book may have been lost."""
+        if self._waits_since_ms is None:
+            self._waits_since_ms = received_ms
+        if received_ms - self._waits_since_ms < WHOLE_WITHIN_MS:
+            return []
+        return self._broken("sequence", "changes come without a whole book")
 
     def _without_whole(self, told: Told) -> list[Heard]:
         if not self._tells_changes:
-            if self._was_begun:
-                return []
-            self._was_begun = True
-            return self._broken("sequence", "a change came before the whole book")
+            return self._wait(told.received_ms)
         bids, asks = (tuple(level for level, _ in side) for side in (told.bids, told.asks))
         changed = Changed(
             venue=self._venue,
