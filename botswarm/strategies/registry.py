@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ from botswarm.strategies.rebalance import Rebalance
 from botswarm.strategies.rsi_reversion import RsiReversion
 from botswarm.strategies.sma_cross import SmaCross
 from botswarm.strategies.supertrend import Supertrend
+
+logger = logging.getLogger(__name__)
 
 BUILT_IN: tuple[type[Strategy], ...] = (
     *(SmaCross, MacdTrend, Supertrend, RsiReversion, BollingerReversion, Breakout),
@@ -73,6 +76,16 @@ NO_CHANGES = Changes()
 _Stamp = tuple[int, int, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """The catalog's next tables."""
+
+    found: Mapping[str, Found]
+    broken: Mapping[str, str]
+    lost: Mapping[str, str]
+    stamps: Mapping[Path, _Stamp]
+
+
 @dataclass(slots=True, kw_only=True)
 class Catalog:
     """What can be made into bots. Its tables are replaced as a whole, never changed in place:
@@ -89,6 +102,8 @@ class Catalog:
     _stamps: Mapping[Path, _Stamp] = field(default_factory=dict, repr=False)
     _looked_at: float = field(default=0.0, repr=False)
     _looking: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _loader: threading.Thread | None = field(default=None, repr=False)
+    _ready: _Loaded | None = field(default=None, repr=False)
 
     def get(self, name: str) -> type[Strategy]:
         if (known := self.found.get(name)) is not None:
@@ -123,57 +138,90 @@ class Catalog:
         return made
 
     def refresh(self) -> Changes:
-        """Load what is new or changed in the folder and forget what was deleted.
+        """What became of the folder's files since the last call: new, changed and deleted ones.
 
-        Cheap to call at every pass: it looks once a second at most, and at nothing but the files'
-        dates. Two threads never look at once; the second is told of no changes.
+        Takes microseconds, so call it at every pass: once a second it looks at the files' dates,
+        loads what changed in a thread of its own, and tells of it when that is done. Of threads
+        that call it together one is told.
         """
         if self.folder is None or not self._looking.acquire(blocking=False):
             return NO_CHANGES
         try:
+            if self._ready is not None:
+                return self._take_over()
             now = self.monotonic()
-            if now - self._looked_at < LOOK_EVERY_S:
+            is_loading = self._loader is not None and self._loader.is_alive()
+            if is_loading or now - self._looked_at < LOOK_EVERY_S:
                 return NO_CHANGES
             self._looked_at = now
-            return self._look(self.folder)
+            stamps = _stamps(self.folder)
+            if stamps != self._stamps:
+                self._loader = threading.Thread(
+                    target=self._prepare, args=(stamps,), name="load strategies", daemon=True
+                )
+                self._loader.start()
+            return NO_CHANGES
         finally:
             self._looking.release()
 
-    def _look(self, folder: Path) -> Changes:
-        stamps = _stamps(folder)
-        if stamps == self._stamps:
-            return NO_CHANGES
+    def refresh_now(self) -> Changes:
+        """The same, waiting for what takes long."""
+        with self._looking:
+            if self.folder is None:
+                return NO_CHANGES
+            if self._loader is not None:
+                self._loader.join()
+            earlier = self._take_over()
+            stamps = _stamps(self.folder)
+            if stamps != self._stamps:
+                self._prepare(stamps)
+            return self._take_over() or earlier
+
+    def _prepare(self, stamps: Mapping[Path, _Stamp]) -> None:
         # What is broken may have been so because of a name that another file has given up.
         touched = [
             path
             for path, stamp in stamps.items()
             if self._stamps.get(path) != stamp or str(path) in self.broken
         ]
-        deleted = [path for path in self._stamps if path not in stamps]
-        stale = {str(path) for path in (*touched, *deleted)}
+        deleted = {str(path) for path in self._stamps if path not in stamps}
+        stale = {str(path) for path in touched} | deleted
         kept = {name: each for name, each in self.found.items() if each.source not in stale}
         broken = {source: why for source, why in self.broken.items() if source not in stale}
-        before = self.found
-        found = _with_files(kept, touched, broken)
-        gone = {name: each for name, each in before.items() if name not in found}
+        try:
+            found = _with_files(kept, touched, broken)
+        except OSError as error:
+            # No process could be started, say; it is tried again at the next look.
+            logger.error("changed strategies are not loaded yet: %s", error)
+            return
         lost = {name: why for name, why in self.lost.items() if name not in found}
-        for name, each in gone.items():
-            why = broken.get(each.source)
-            lost[name] = f"the file {each.source} " + (
-                "was deleted"
-                if Path(each.source) in deleted
-                else f"could not be loaded: {why}"
-                if why
-                else "no longer has it"
-            )
-        self.found, self.broken, self.lost, self._stamps = found, broken, lost, stamps
+        for name, each in self.found.items():
+            if name not in found:
+                lost[name] = _fate(each.source, deleted, broken)
+        self._ready = _Loaded(found=found, broken=broken, lost=lost, stamps=stamps)
+
+    def _take_over(self) -> Changes:
+        ready, self._ready = self._ready, None
+        if ready is None:
+            return NO_CHANGES
+        before, found = self.found, ready.found
+        self.found, self.broken, self.lost = found, ready.broken, ready.lost
+        self._stamps = ready.stamps
         return Changes(
             new=frozenset(name for name in found if name not in before),
             changed=frozenset(
                 name for name, each in found.items() if before.get(name, each) is not each
             ),
-            gone=frozenset(gone),
+            gone=frozenset(name for name in before if name not in found),
         )
+
+
+def _fate(source: str, deleted: set[str], broken: Mapping[str, str]) -> str:
+    if source in deleted:
+        return f"the file {source} was deleted"
+    if source in broken:
+        return f"the file {source} could not be loaded: {broken[source]}"
+    return f"the file {source} no longer has it"
 
 
 def _unknown(given: str, strategy: str, known: Mapping[str, Any]) -> str:

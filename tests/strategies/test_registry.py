@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from botswarm.errors import NotFound
 from botswarm.strategies.api import Strategy
 from botswarm.strategies.grid import Grid
 from botswarm.strategies.origins import GROUP, Kind, Origin
-from botswarm.strategies.registry import BadParameters, Catalog, load, load_one
+from botswarm.strategies.registry import BadParameters, Catalog, Changes, load, load_one
 from botswarm.strategies.sma_cross import SmaCross
 from tests.strategies.values import a_view
 
@@ -152,23 +153,6 @@ def test_a_strategy_can_be_neither_changed_nor_made_without_its_methods() -> Non
 # --- where it comes from, and what becomes of it --------------------------------------------------
 
 
-class Ticks:
-    """A clock that passes the time between two looks at each question."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 10.0
-        return self.now
-
-
-def reloading(folder: Path) -> Catalog:
-    catalog = load(folder)
-    catalog.monotonic = Ticks()
-    return catalog
-
-
 def test_a_strategy_says_where_it_comes_from_and_only_ours_are_trusted(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TEN_LINES)
     catalog = load(tmp_path)
@@ -181,20 +165,20 @@ def test_a_strategy_says_where_it_comes_from_and_only_ours_are_trusted(tmp_path:
 
 
 def test_a_new_file_is_found_without_a_restart(tmp_path: Path) -> None:
-    catalog = reloading(tmp_path)
+    catalog = load(tmp_path)
     (tmp_path / "mine.py").write_text(TEN_LINES)
-    assert catalog.refresh().new == {"below-average"}
+    assert catalog.refresh_now().new == {"below-average"}
     assert catalog.make("below-average", {}).history == 20
-    assert not catalog.refresh()
+    assert not catalog.refresh_now()
 
 
 def test_a_changed_file_brings_another_class_and_leaves_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TEN_LINES)
     (tmp_path / "other.py").write_text(TEN_LINES.replace("BelowAverage", "Other"))
-    catalog = reloading(tmp_path)
+    catalog = load(tmp_path)
     mine, other = catalog.get("below-average"), catalog.get("other")
     (tmp_path / "mine.py").write_text(TEN_LINES.replace("default=20", "default=21"))
-    assert catalog.refresh().changed == {"below-average"}
+    assert catalog.refresh_now().changed == {"below-average"}
     assert catalog.get("below-average") is not mine
     assert catalog.make("below-average", {}).history == 21
     assert catalog.get("other") is other
@@ -202,22 +186,22 @@ def test_a_changed_file_brings_another_class_and_leaves_its_neighbours(tmp_path:
 
 def test_a_deleted_file_takes_its_strategies_along_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TEN_LINES)
-    catalog = reloading(tmp_path)
+    catalog = load(tmp_path)
     (tmp_path / "mine.py").unlink()
-    assert catalog.refresh().gone == {"below-average"}
+    assert catalog.refresh_now().gone == {"below-average"}
     with pytest.raises(NotFound, match=r"mine\.py was deleted"):
         catalog.make("below-average", {})
     (tmp_path / "mine.py").write_text(TEN_LINES)
-    assert catalog.refresh().new == {"below-average"}
+    assert catalog.refresh_now().new == {"below-average"}
     assert catalog.make("below-average", {}).history == 20
 
 
 def test_a_file_that_breaks_while_it_is_edited_disables_its_own_only(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TEN_LINES)
     (tmp_path / "other.py").write_text(TEN_LINES.replace("BelowAverage", "Other"))
-    catalog = reloading(tmp_path)
+    catalog = load(tmp_path)
     (tmp_path / "mine.py").write_text(TEN_LINES + "\n    def half")
-    assert catalog.refresh().gone == {"below-average"}
+    assert catalog.refresh_now().gone == {"below-average"}
     with pytest.raises(NotFound, match=r"could not be loaded: SyntaxError"):
         catalog.get("below-average")
     assert catalog.get("other").name == "other"
@@ -226,22 +210,53 @@ def test_a_file_that_breaks_while_it_is_edited_disables_its_own_only(tmp_path: P
 def test_a_name_that_is_given_up_goes_to_the_file_that_waited_for_it(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(TEN_LINES)
     (tmp_path / "b.py").write_text(TEN_LINES)
-    catalog = reloading(tmp_path)
+    catalog = load(tmp_path)
     assert list(catalog.broken) == [str(tmp_path / "b.py")]
     (tmp_path / "a.py").unlink()
-    catalog.refresh()
+    catalog.refresh_now()
     assert catalog.found["below-average"].source == str(tmp_path / "b.py")
     assert catalog.broken == {}
 
 
+def told(catalog: Catalog, timeout_s: float = 20.0) -> Changes:
+    """The first changes that refresh tells of, asked as a worker asks."""
+    deadline = time.monotonic() + timeout_s
+    while not (changes := catalog.refresh()):
+        assert time.monotonic() < deadline, "no changes were told"
+        time.sleep(0.01)
+    return changes
+
+
 def test_the_folder_is_looked_at_once_a_second_at_most(tmp_path: Path) -> None:
     catalog = load(tmp_path)
-    moments = iter([10.0, 10.5, 11.5])
-    catalog.monotonic = lambda: next(moments)
+    moment = 10.0
+    catalog.monotonic = lambda: moment
     assert not catalog.refresh()
     (tmp_path / "mine.py").write_text(TEN_LINES)
+    moment = 10.5
     assert not catalog.refresh()
-    assert catalog.refresh().new == {"below-average"}
+    assert catalog._loader is None, "it looked too soon"
+    moment = 11.5
+    assert told(catalog).new == {"below-average"}
+
+
+def test_nobody_waits_for_a_file_that_takes_long_to_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("botswarm.strategies.probe.WALL_S", 2.0)
+    catalog = load(tmp_path)
+    (tmp_path / "endless.py").write_text("while True: pass")
+    (tmp_path / "mine.py").write_text(TEN_LINES)
+    asked = 0
+    deadline = time.monotonic() + 30
+    while not (changes := catalog.refresh()):
+        asked += 1
+        assert "below-average" not in catalog.found
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert asked > 20, "it was waited for"
+    assert changes.new == {"below-average"}
+    assert "takes longer than" in catalog.broken[str(tmp_path / "endless.py")]
 
 
 def test_a_file_that_never_ends_loading_does_not_keep_the_others(
