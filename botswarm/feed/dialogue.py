@@ -26,6 +26,7 @@ from botswarm.exchanges.streams import (
     Unreadable,
 )
 from botswarm.feed.liveness import Pulse
+from botswarm.feed.recording import whole_frame
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog
 
@@ -143,6 +144,9 @@ class Dialogue:
 
     def whole(self, book: Book) -> None:
         now = time.monotonic()
+        if self._ears.tap is not None:
+            # No frame brought it, and without it the recorded changes make no book.
+            self._ears.tap(book.received_ms, whole_frame(book))
         for each in self._session.whole(book):
             if type(each) in CHANNELS:
                 self._put([each], now)  # type: ignore[list-item]  # as above

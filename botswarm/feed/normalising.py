@@ -24,7 +24,7 @@ from botswarm.exchanges.streams import (
     Unsubscribed,
 )
 from botswarm.feed.ndjson import UNSAID_MS, channel_of, sequence
-from botswarm.feed.recording import Line
+from botswarm.feed.recording import Line, whole_of
 
 GAPS_SHOWN_MAX = 50
 HOLES_KEPT_MAX = 100
@@ -125,7 +125,9 @@ class Normaliser:
             return
         received_ms = UNSAID_MS if line.received_ms is None else line.received_ms
         try:
-            heard = self._session(line.connection).read(line.frame, received_ms)
+            session = self._session(line.connection)
+            book = whole_of(line.frame, self._data.name, received_ms)
+            heard = session.read(line.frame, received_ms) if book is None else session.whole(book)
         except Unreadable as error:
             self.account.drop(error.reason, line.number, error.cause)
             return

@@ -84,10 +84,14 @@ class Victim:
         self._corpus = corpus
         self.streams = self._streams()
         self.first = self._replay()
-        self.plain = [
-            (frame, told) for frame in corpus if (told := self._plain(self.fresh(), frame))
-        ]
         self.session = self.fresh()
+        self.plain = [
+            (frame, told)
+            for frame in corpus
+            if (told := self._plain(self.session, frame))
+            # Some are told once only, such as past trades at a subscription's beginning.
+            if told == self._plain(self.session, frame)
+        ]
 
     def fresh(self, *, strict: bool = True) -> Session:
         session = self._data.session() if strict else self._data.reader()

@@ -10,17 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botswarm.domain.market import Trade
+from botswarm.config import load
+from botswarm.domain.market import Book, Trade
 from botswarm.errors import Unreachable
+from botswarm.exchanges.registry import recorded
 from botswarm.exchanges.streams import Changed
 from botswarm.feed import blockfile, recording
 from botswarm.feed.blockfile import BlockFile
+from botswarm.feed.normalising import Normaliser
 from botswarm.feed.recording import Line
 from botswarm.feed.replaying import Gathering, Rhythm
 from botswarm.market.wire import Batch
@@ -176,6 +180,30 @@ def test_a_damaged_file_is_read_up_to_the_damage_or_said_to_be_torn(
         for line in recording.lines(file):  # type: ignore[arg-type]
             found.append(line.frame)
     assert len(found) <= 5 * 50 * 4
+
+
+def test_a_whole_book_is_written_between_the_frames_and_makes_their_changes_a_book() -> None:
+    book = Book(
+        venue="binance",
+        symbol="BTC-USDT",
+        sequence=10,
+        bids=((Decimal("0.00000012"), Decimal("5.0")),),
+        asks=((Decimal("0.00000013"), Decimal("4.00")),),
+        exchange_ms=1000,
+        received_ms=1000,
+    )
+    change = (
+        b'{"e":"depthUpdate","E":1000,"s":"BTCUSDT","U":%d,"u":%d,"b":[["0.00000011","1"]],"a":[]}'
+    )
+    frames = [change % (10, 10), recording.whole_frame(book), change % (11, 12)]
+    damaged = recording.whole_frame(book).replace(b'"5.0"', b'"NaN"')
+    text = b"".join(recording.stamped(1000, "a-1", frame) for frame in [*frames, damaged])
+    settings = load(environ={}, folder=ROOT / "tests").settings
+    normaliser = Normaliser(recorded(settings, "binance"))
+    ticks = list(normaliser.ticks(recording.lines(io.BytesIO(text))))
+    assert [type(tick) for tick in ticks] == [Changed, Book, Book]
+    assert ticks[1] == book
+    assert set(normaliser.account.dropped) == {"bad_number"}
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ class DepthBook:
 
     def whole(self, book: Book) -> Sequence[Heard]:
         """Begin with this book, if the changes that came since connect to it."""
-        if self._sides is not None and book.sequence <= self._last:
-            return ()
+        if self._sides is not None:
+            return ()  # it is whole
         while self._waiting and self._waiting[0].last <= book.sequence:
             self._waiting.popleft()
         if self._waiting and self._waiting[0].first > book.sequence + 1:

@@ -19,6 +19,7 @@ from botswarm.exchanges.streams import (
     Declined,
     GoingAway,
     Heard,
+    NeedsWhole,
     Stream,
     StreamRules,
     Subscribed,
@@ -80,7 +81,6 @@ class BinanceSession:
         self._tells_changes = tells_changes
         self._symbols: dict[str, str] = {}
         self._books: dict[str, DepthBook] = {}
-        self._told_until: dict[str, int] = {}
         self._book_streams: set[str] = set()
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[bool, tuple[Stream, ...]]] = {}
@@ -179,18 +179,23 @@ class BinanceSession:
     def _depth(self, event: Event, received_ms: int) -> Sequence[Heard]:
         symbol, change = self._symbol(event.s), events.change(event, received_ms)
         stream = Stream(symbol, "book")
-        if self._tells_changes:
-            return self._changed(stream, change)
-        if symbol not in self._book_streams:
+        if not self._tells_changes and symbol not in self._book_streams:
             return ()  # the last ones after the end of a subscription
         book = self._books.get(symbol)
         if book is None:
             book = DepthBook(stream, venue=self._name, count=self._book_levels)
             self._books[symbol] = book
-        return book.change(change)
+        heard = book.change(change)
+        return self._with_change(stream, change, heard) if self._tells_changes else heard
 
-    def _changed(self, stream: Stream, change: Change) -> Sequence[Heard]:
-        told = Changed(
+    def _with_change(
+        self, stream: Stream, change: Change, heard: Sequence[Heard]
+    ) -> Sequence[Heard]:
+        """The change itself where it makes no whole book; nobody can be asked for one."""
+        told = [each for each in heard if not isinstance(each, NeedsWhole)]
+        if any(isinstance(each, Book) for each in told):
+            return told
+        changed = Changed(
             venue=self._name,
             symbol=stream.symbol,
             bids=tuple(change.bids),
@@ -199,13 +204,7 @@ class BinanceSession:
             exchange_ms=change.exchange_ms,
             received_ms=change.received_ms,
         )
-        before = self._told_until.get(stream.symbol)
-        self._told_until[stream.symbol] = max(change.last, before or 0)
-        if before is not None and change.first > before + 1:
-            words = f"after {before} the next change begins at {change.first}"
-            hole = {"first": before + 1, "last": change.first - 1}
-            return (Broken(stream=stream, reason="sequence", words=words, **hole), told)
-        return (told,)
+        return [*told, changed]
 
     def _partial_book(self, name: str | None, event: Event, received_ms: int) -> Sequence[Heard]:
         symbol = self._symbol_of_stream(name)
