@@ -42,6 +42,9 @@ def test_the_table_of_limits_is_what_is_kept(tmp_path: Path) -> None:
         assert number(rows["streams of a connection"][place]) == rules.streams_max
         sends = rows["our messages a second, of a connection"][place]
         assert number(sends) == rules.sends_per_s
+        together = rows["the same, of all connections together"][place]
+        of_all = None if together == "none" else number(together)
+        assert of_all == rules.address_sends_per_s
         assert number(rows["dead after silence of"][place]) == rules.silence_s
         subscribing = rows["must subscribe within"][place]
         within = None if subscribing == "none" else number(subscribing)
