@@ -140,6 +140,10 @@ class Bots:
             raise self._unknown(name)
         return found[0]
 
+    def delete(self, name: str, now: datetime, *, actor: str) -> None:
+        """Raises NotFound, and Refused while it runs or an order of it is not at its end."""
+        Changes(self._database).delete([name], now, actor=actor, reason="deleted")
+
     def running_markets(self, venue: str) -> frozenset[str]:
         """The symbols in which bots run or at which their strategies look, however many."""
         running = (BotRow.venue == venue, BotRow.state == BotState.RUNNING.value)
