@@ -31,7 +31,7 @@ from botswarm.exchanges.binance.offset import OffsetTracker
 from botswarm.exchanges.binance.signing import encoded, signature, signed
 from botswarm.exchanges.binance.symbols import instrument
 from botswarm.exchanges.binance.trading import BinanceTrading
-from botswarm.exchanges.binance.transport import NoAnswer, NotSent, Transport
+from botswarm.exchanges.transport import NoAnswer, NotSent, Transport
 from botswarm.testing.servers import free_port
 
 D = Decimal

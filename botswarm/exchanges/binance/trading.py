@@ -20,7 +20,7 @@ from botswarm.exchanges.binance import symbols
 from botswarm.exchanges.binance.errors import Meaning, meaning_of
 from botswarm.exchanges.binance.offset import OffsetTracker
 from botswarm.exchanges.binance.signing import encoded, signed
-from botswarm.exchanges.binance.transport import NoAnswer, NotSent, Response, Transport
+from botswarm.exchanges.transport import NoAnswer, NotSent, Response, Transport
 
 RECEIVE_WINDOW = timedelta(milliseconds=2000)
 # Binance checks the window again just before its engine, which gives up after ten seconds; two
