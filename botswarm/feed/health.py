@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 LAG_FINE_MS, LAG_BAD_MS = 1000.0, 30_000.0
 RECONNECTS_FORGOTTEN_S = 600.0
+SILENT_AND_ALIVE = 0.55
+"""A silence alone condemns no connection that answers pings: a market may have closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ def factors(found: Inputs) -> dict[str, float]:
     slow = (found.lag_ms - LAG_FINE_MS) / (LAG_BAD_MS - LAG_FINE_MS)
     return {
         "pings": max(0.0, 1 - found.pings_missed / (found.pings_missed_max or 1)),
-        "silence": max(0.2, 0.7 - 0.3 * over_s / found.silence_limit_s)
+        "silence": max(SILENT_AND_ALIVE, 0.7 - 0.3 * over_s / found.silence_limit_s)
         if found.silence_limit_s and over_s > 0
         else 1.0,
         "lag": 1 - 0.8 * min(1.0, max(0.0, slow)),

@@ -91,6 +91,8 @@ class MiniVenue:
         self.clients: list[Client] = []
         self.acknowledges = self.answers_pings = True
         self.greeting: Callable[[Client], None] = lambda client: None
+        self.delay_s = 0.0
+        """Before the handshake is answered."""
         self.answer_head = b""
         """Instead of a good one to the handshake."""
         self._tls = tls
@@ -157,6 +159,7 @@ class MiniVenue:
             sock.sendall(self.answer_head)
             sock.recv(1)
             return
+        time.sleep(self.delay_s)
         sock.sendall(_accepted(request))
         client = Client(sock)
         self.clients.append(client)

@@ -98,6 +98,11 @@ def trading(venue: MiniVenue, symbols: Sequence[str]) -> Iterator[None]:
     thread.join()
 
 
+def wait_for_more(swim: Swim, symbol: str) -> None:
+    count = len(swim.heap.ids[symbol])
+    wait_until(lambda: len(swim.heap.ids[symbol]) > count + 20, f"more of {symbol}", 10)
+
+
 def is_whole(ids: Sequence[int]) -> bool:
     return sorted(set(ids)) == list(range(min(ids), max(ids) + 1))
 
@@ -143,11 +148,12 @@ def test_a_connection_that_ends_soon_is_replaced_before_anything_is_missed(
     swim = start(connections_initial=1)
     swim.follow(*FOUR)
     first = venue.clients[0]
+    venue.delay_s = 0.3
     with trading(venue, FOUR):
         wait_until(lambda: len(swim.heap.ids) == 4, "the first trades", 5)
         first.say(bye="maintenance")
         wait_until(lambda: first not in venue.clients, "the old one's end", 10)
-        time.sleep(0.2)
+        wait_for_more(swim, "A-X")
     assert all(is_whole(swim.heap.ids[symbol]) for symbol in FOUR)
     assert (swim.state.renewed, swim.state.reconnects) == (1, 0)
     assert swim.heap.interrupted_symbols == []
@@ -156,8 +162,10 @@ def test_a_connection_that_ends_soon_is_replaced_before_anything_is_missed(
 def test_an_old_connection_is_renewed_and_no_tick_is_missed(venue: MiniVenue, start: Start) -> None:
     swim = start(connections_initial=1, age_max_s=1.0)
     swim.follow("A-X")
+    venue.delay_s = 0.3
     with trading(venue, ["A-X"]):
         wait_until(lambda: swim.state.renewed >= 1, "a new one", 10)
+        wait_for_more(swim, "A-X")
     assert is_whole(swim.heap.ids["A-X"])
     assert "older than 1 s" in str(swim.state.connections[0].reasons)
 
@@ -211,7 +219,7 @@ def test_a_connection_whose_pings_go_unanswered_is_replaced_without_a_gap(
         wait_until(lambda: len(venue.attempts) == 2, "a second connection", 10)
         venue.answers_pings = True
         wait_until(lambda: first not in venue.clients, "the old one's end", 10)
-        time.sleep(0.2)
+        wait_for_more(swim, "A-X")
     assert is_whole(swim.heap.ids["A-X"])
     assert "unwell, most of all by its pings" in str(swim.state.connections[0].reasons)
 
@@ -219,10 +227,11 @@ def test_a_connection_whose_pings_go_unanswered_is_replaced_without_a_gap(
 def test_a_socket_that_is_open_at_our_end_only_is_found_and_replaced(
     venue: MiniVenue, start: Start
 ) -> None:
-    swim = start(connections_initial=1)
+    swim = start(connections_initial=1, ping_every_s=60.0)
     swim.follow("A-X")
     with trading(venue, ["A-X"]):
         wait_until(lambda: len(swim.heap.ids.get("A-X", ())) > 20, "some trades", 5)
+        wait_until(lambda: swim.state.connections[0].ping_ms is not None, "the first ping", 5)
         venue.answers_pings = False
         venue.clients[0].streams = set()
         began = time.monotonic()
@@ -258,7 +267,8 @@ def test_a_pool_with_little_to_do_becomes_smaller_without_a_gap(
         wait_until(lambda: len(swim.heap.ids) == 2, "trades", 5)
         swim.follow(*kept)
         wait_until(lambda: len(venue.clients) == 1, "one connection", 15)
-        time.sleep(0.1)
+        for symbol in kept:
+            wait_for_more(swim, symbol)
     assert all(is_whole(swim.heap.ids[symbol]) for symbol in kept)
     wait_until(lambda: len(swim.state.connections) == 1, "one line", 5)
 

@@ -247,7 +247,7 @@ WELL = Inputs(is_up=True)
     ("found", "worst"),
     [
         (replace(WELL, pings_missed=2), "pings"),
-        (replace(WELL, silent_s=30, silence_limit_s=10), "silence"),
+        (replace(WELL, silent_s=30, silence_limit_s=10, quiet_share=1.0), "streams"),
         (replace(WELL, lag_ms=25_000), "lag"),
         (replace(WELL, malformed_share=0.2), "malformed"),
         (replace(WELL, pings_missed=1, silent_s=4, silence_limit_s=3), "pings"),
@@ -266,6 +266,7 @@ def test_what_is_only_a_little_wrong_takes_a_little() -> None:
         replace(WELL, quiet_share=0.5),
         replace(WELL, lag_ms=2000),
         replace(WELL, pings_missed=1),
+        replace(WELL, silent_s=3000, silence_limit_s=10),
     ):
         assert PoolRules().health_unhealthy < health.score(found) < 1
     assert health.score(Inputs(is_up=False)) == 0
