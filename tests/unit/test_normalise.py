@@ -14,7 +14,7 @@ import pytest
 
 from botswarm.cli.feed_files import summary
 from botswarm.config import load
-from botswarm.exchanges.registry import recorded
+from botswarm.exchanges.registry import STREAMED, recorded
 from botswarm.feed import recording
 from botswarm.feed.ndjson import line
 from botswarm.feed.normalising import Normaliser
@@ -46,9 +46,13 @@ def test_the_frames_of_each_venue_give_exactly_the_expected_lines(path: Path) ->
     assert done.stdout.decode() == path.with_suffix(".ndjson").read_text()
 
 
-def test_all_our_venues_have_recorded_frames() -> None:
-    venues = {"binance", "coinbase", "coinbase-exchange", "kraken"}
-    assert {path.stem for path in RECORDINGS} == venues
+def test_all_our_venues_have_recorded_frames_of_each_channel_they_carry() -> None:
+    assert {path.stem for path in RECORDINGS} == set(STREAMED)
+    settings = load(environ={}, folder=FRAMES).settings
+    for path in RECORDINGS:
+        lines = path.with_suffix(".ndjson").read_text().splitlines()
+        told = {json.loads(text)["channel"] for text in lines}
+        assert told == recorded(settings, path.stem).channels, path.stem
 
 
 def test_the_lines_and_the_account_in_the_document_are_real() -> None:
