@@ -45,7 +45,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
     "supervisor": {"errors", "cards"},
     # Its venue speaks like an exchange, and what was published is counted as it is written.
-    "bench": GROUND | {"broker", "testing", "queueing", "exchanges", "market"},
+    # A pass of evaluation is measured by itself too, so it is put together here as in a worker.
+    "bench": GROUND
+    | {"broker", "testing", "queueing", "exchanges", "market"}
+    | {"domain", "strategies", "ledger", "bots"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {

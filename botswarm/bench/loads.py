@@ -236,7 +236,7 @@ def _first_handshake(server: AmqpServer, began: float, troubles: list[BaseExcept
 
 def memory_mb(server: AmqpServer) -> float:
     """Proportional set size of the broker's process and all its descendants."""
-    return sum(_pss_mb(pid) for pid in family(server.pid))
+    return sum(pss_mb(pid) for pid in family(server.pid))
 
 
 def family(pid: int) -> list[int]:
@@ -254,7 +254,7 @@ def family(pid: int) -> list[int]:
     return family
 
 
-def _pss_mb(pid: int) -> float:
+def pss_mb(pid: int) -> float:
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

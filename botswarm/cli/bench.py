@@ -107,3 +107,74 @@ def feed(session: Session, quick: bool, without_cryptofeed: bool, cache: Path) -
         kept.mkdir(parents=True, exist_ok=True)
     figures = main(quick=quick, cache=kept, progress=progress)
     return Answer(data=figures, text=table(figures))
+
+
+@bench.command("evaluate")
+@click.option(
+    "--bots",
+    "sizes",
+    type=click.IntRange(1, 1_000_000),
+    multiple=True,
+    help="How many; may be given several times.  [default: 1000 10000 100000]",
+)
+@click.option("--markets", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--seconds", type=click.IntRange(5, 3600), default=60, show_default=True)
+@click.option(
+    "--broker",
+    "brokers",
+    type=click.Choice(["embedded", "rabbitmq"]),
+    multiple=True,
+    help="May be given twice.  [default: embedded]",
+)
+@click.option(
+    "--ledger", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True
+)
+@click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True)
+@click.option("--quick", is_flag=True, help="1,000 bots for ten seconds, without freqtrade.")
+@click.option("--without-freqtrade", is_flag=True, help="Install and measure ours only.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path.home() / ".cache" / "botswarm-bench",
+    show_default="~/.cache/botswarm-bench",
+    help="Where freqtrade's own Python environment is kept.",
+)
+@click.pass_obj
+def evaluate(
+    session: Session,
+    sizes: tuple[int, ...],
+    markets: int,
+    seconds: int,
+    brokers: tuple[str, ...],
+    ledger: str,
+    workers: int,
+    quick: bool,
+    without_freqtrade: bool,
+    cache: Path,
+) -> Answer:
+    """Measure what a swarm of thousands of bots costs, everything running.
+
+    A loopback venue moves every market once a second; the real feed, broker, ledger and workers
+    evaluate all bots each time. Beside it: both forms of deciding, and one idle freqtrade.
+    """
+    from botswarm.bench import evaluate as bench
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    if quick:
+        sizes, seconds = sizes or (1_000,), min(seconds, 10)
+    cache.mkdir(parents=True, exist_ok=True)
+    figures = bench.main(
+        sizes=sizes or bench.SIZES,
+        markets=markets,
+        seconds=seconds,
+        brokers=brokers or ("embedded",),
+        ledger=ledger,
+        workers=workers,
+        is_quick=quick,
+        cache=None if quick or without_freqtrade else cache,
+        progress=progress,
+    )
+    return Answer(data=figures, text=bench.table(figures))

@@ -41,7 +41,7 @@ def celery(words: Sequence[str], reread: Reread) -> NoReturn:
             print("waiting for the broker", file=sys.stderr, flush=True)
             said = True
         time.sleep(PAUSE_S)
-    program = [sys.executable, "-W", ROOT_IS_FINE, "-m", "celery", "--quiet", "-A", "botswarm"]
+    program = [sys.executable, "-W", ROOT_IS_FINE, "-m", "botswarm.cli.celery_command"]
     os.execv(sys.executable, [*program, *words])  # noqa: S606 - no shell is wanted
 
 

@@ -29,10 +29,10 @@ IN_NO_DIGEST_MS = 5000
 class FollowedMarket:
     """Not thread-safe: the tracker's lock holds it together."""
 
-    __slots__ = ("_compares", "_counts", "_told", "_venue", "book", "book_waits", "builder",
-                 "candles", "changed", "floor_id", "is_cooling", "is_followed", "missing",
-                 "order", "quote", "quote_waits", "recovered", "since", "status", "statuses",
-                 "symbol", "tick_candles", "trades")  # fmt: skip
+    __slots__ = ("_compares", "_counts", "_said", "_told", "_venue", "book", "book_waits",
+                 "builder", "candles", "changed", "floor_id", "is_cooling", "is_followed",
+                 "missing", "order", "quote", "quote_waits", "recovered", "since", "status",
+                 "statuses", "symbol", "tick_candles", "told", "trades")  # fmt: skip
 
     def __init__(self, venue: str, symbol: str, counts: Counts) -> None:
         self.symbol = symbol
@@ -55,14 +55,23 @@ class FollowedMarket:
         self.changed = False
         self.is_cooling = False
         """It was in a digest a moment ago: the next may hold it only when its time has come."""
+        self.told: tuple[Trade | None, Quote | None] = (None, None)
+        """Of the last digest it was in."""
         self.is_followed = False
         """Connected, and a trade has come since: nothing is missed, so the clock may close."""
         self.since = 0.0
         """When the oldest of what waits came in."""
         self.floor_id = 0
         """Another feed has said all up to it: it makes our candles, and is not said again."""
+        self._said: set[tuple[str, int]] = set()
+        """Candles that another feed had published when this one took over."""
         self._told: dict[str, Candle] = {}
         self._compares = False
+
+    @property
+    def is_known(self) -> bool:
+        """Something has come of it."""
+        return not (self.order.last is None and self.quote is None and self.status is None)
 
     @property
     def waiting_trades(self) -> int:
@@ -156,13 +165,15 @@ class FollowedMarket:
         self._compare(candle, "venue")
         return ()
 
-    def keep(self, candles: Sequence[Candle]) -> None:
-        """Closed, to be published twice: by themselves, and in the digest."""
+    def keep(self, candles: Sequence[Candle]) -> int:
+        """Closed, to be published twice: by themselves, and in the digest; how many wait more."""
+        new = [each for each in candles if (each.timeframe, each.open_ms) not in self._said]
         self.candles += candles
-        self.tick_candles += candles
+        self.tick_candles += new
         if self._compares:
             for candle in candles:
                 self._compare(candle, "ours")
+        return len(candles) + len(new)
 
     def _compare(self, candle: Candle, whose: str) -> None:
         other = "ours" if whose == "venue" else "venue"
@@ -259,6 +270,7 @@ class FollowedMarket:
             told = said.quote_sequence
             is_new = quote.received_ms >= since_ms if told is None else quote.sequence > told
             self.quote_waits = is_new
+        self._said = said.candles
         self.tick_candles = [
             candle
             for candle in ended_since(self.tick_candles, since_ms)

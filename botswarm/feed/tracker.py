@@ -207,8 +207,7 @@ class Tracker:
             self.counts.dropped_candles += len(market.candles)
             market.missing += len(market.tick_candles)
             market.candles, market.tick_candles = [], []
-        market.keep(candles)
-        self._waiting_candles += 2 * len(candles)
+        self._waiting_candles += market.keep(candles)
 
     # --- trades that were missed --------------------------------------------------------------
 
@@ -374,9 +373,13 @@ class Tracker:
             found = []
             for market in ripe.values():
                 self._waiting_candles -= len(market.candles)
-                found.append(market.take_digest(self._sequence))
-                market.is_cooling = True
-                self._cooling.append((now + MARKET_EVERY_S, market))
+                digest = market.take_digest(self._sequence)
+                found.append(digest)
+                ticks = digest.trade, digest.quote
+                if ticks != market.told:
+                    # A candle that the clock closed must not hold up the tick that comes next.
+                    market.told, market.is_cooling = ticks, True
+                    self._cooling.append((now + MARKET_EVERY_S, market))
         return Digest(venue=self.venue, sent_ms=self._wall_ms(), markets=tuple(found))
 
     # --- while another feed publishes ---------------------------------------------------------
@@ -407,6 +410,7 @@ class Tracker:
             now_ms = self._wall_ms() - (self._lag.least_ms or 0)
             for market in self._markets.values():
                 market.resume(said.markets.get(market.symbol, nothing), since_ms, now_ms)
-                self._note(market, self._monotonic())
+                if market.is_known:
+                    self._note(market, self._monotonic())
             self._waiting_trades = sum(each.waiting_trades for each in self._markets.values())
             self._waiting_candles = sum(each.waiting_candles for each in self._markets.values())

@@ -7,6 +7,8 @@ import gc
 import logging
 import os
 import signal
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from celery import signals
@@ -23,6 +25,14 @@ logger = logging.getLogger(__name__)
 class Worker(CeleryWorker):  # type: ignore[misc]
     flags: dict[str, Any]
 
+    def __init__(self, app: Any = None, hostname: Any = None, **flags: Any) -> None:
+        """Loads only the tasks of its queues: what it never runs costs each of its processes
+        memory. A task that comes over another queue than its own is a dead letter.
+        """
+        conf = (app or self.app).conf
+        conf.include = [name for name in conf.include if _is_wanted(name, flags)]
+        super().__init__(app, hostname, **flags)
+
     def on_before_init(self, **flags: Any) -> None:
         self.flags = flags
         super().on_before_init(**flags)
@@ -32,7 +42,9 @@ class Worker(CeleryWorker):  # type: ignore[misc]
         # every start.
         super().setup_instance(**{**flags, "without_mingle": True, "without_gossip": True})
         # Everything is imported and nothing is forked: what the collector never looks at again
-        # stays shared with the children.
+        # stays shared with the children, and so does what they would all find out anew.
+        if (mapping := sys.modules.get("sqlalchemy.orm")) is not None:
+            mapping.configure_mappers()
         gc.collect()
         gc.freeze()
 
@@ -78,8 +90,23 @@ class Worker(CeleryWorker):  # type: ignore[misc]
 
 class Beat(CeleryBeat):  # type: ignore[misc]
     def run(self) -> None:
+        # It sends tasks by their names and runs none.
+        self.app.conf.include = []
         safety.check(self.app.conf)
         super().run()
+
+
+def _is_wanted(module: str, flags: Mapping[str, Any]) -> bool:
+    """Ours go by the queue of their name; what somebody else includes is theirs to know."""
+    queue = module.removeprefix("workers.")
+    if queue not in BY_NAME or queue == module:
+        return True
+    asked, left_out = (_names(flags.get(which)) for which in ("queues", "exclude_queues"))
+    return (not asked or queue in asked) and queue not in left_out
+
+
+def _names(given: Any) -> list[str]:
+    return given.split(",") if isinstance(given, str) else list(given or ())
 
 
 @signals.worker_process_init.connect(weak=False)
