@@ -52,13 +52,12 @@ def _ask(paths: Sequence[Path]) -> tuple[list[str | None], str]:
     return [json.loads(line) for line in lines[: len(paths)]], words
 
 
-def limit_child(cpu_s: int | None, memory_bytes: int) -> None:
+def limit_child(cpu_s: int, memory_bytes: int) -> None:
     """Of this process, from now on; where the system knows no such limits, the clock remains."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if cpu_s is not None:
-            used_s = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_s, used_s + cpu_s + 1))
+        used_s = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_s, used_s + cpu_s + 1))
     with contextlib.suppress(ValueError, OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + memory_bytes
