@@ -26,6 +26,7 @@ from botswarm.feed.resources import WHOLE_PROCESS, Watch
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
 from botswarm.feed.state import ProcessState, status_card
+from botswarm.feed.wishes import Sources
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
@@ -149,12 +150,16 @@ class _Swarm:
         settings, bots = self._settings, Bots(self.database)
         surroundings = Surroundings(
             broker_url=lambda: _broker_url(self._reread()),
-            running=lambda: bots.running_markets(data.name),
+            wishes=Sources(
+                running=lambda: bots.running_markets(data.name),
+                save_instruments=LedgerBooks(self.database).save_instruments,
+                subscribed=lambda: self._subscribed(data.name),
+                # Another reader of the venue: this one keeps what it was told first.
+                instruments_anew=lambda: registry.market_data(settings, data.name).instruments(),
+            ),
             ring=self._ring,
             save_candles=Candles(self.database).save,
-            save_instruments=LedgerBooks(self.database).save_instruments,
             board=_board(settings),
-            subscribed=lambda: self._subscribed(data.name),
         )
         feed = Feed(
             data,

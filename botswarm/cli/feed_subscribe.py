@@ -13,7 +13,7 @@ from botswarm.cli.table import in_columns
 from botswarm.cli.trading import person
 from botswarm.clock import SystemClock
 from botswarm.domain.market import Channel
-from botswarm.errors import NotFound
+from botswarm.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
     from botswarm.ledger.subscriptions import Subscription, Subscriptions
@@ -108,15 +108,25 @@ def _name(session: Session, venue: str | None) -> str:
 
 
 def _check(session: Session, venue: str, symbols: list[str]) -> None:
-    """As far as the ledger knows the venue's markets; a feed that never ran told it none."""
+    """The ledger knows the markets that the feed was told of; the venue may have new ones."""
+    from botswarm.exchanges.registry import market_data
     from botswarm.ledger.books import LedgerBooks
     from botswarm.ledger.session import Database
 
-    books = LedgerBooks(Database(session.settings().database_url))
-    known = {each.symbol for each in books.instruments(venue)}
-    if known and (unknown := sorted(set(symbols) - known)):
+    settings = session.settings()
+    books = LedgerBooks(Database(settings.database_url))
+    unknown = set(symbols) - {each.symbol for each in books.instruments(venue)}
+    if not unknown:
+        return
+    try:
+        unknown -= {each.symbol for each in market_data(settings, venue).instruments()}
+    except Unreachable as error:
+        session.warnings.append(f"nobody could be asked whether {venue} has them: {error.cause}")
+        return
+    if unknown:
         raise NotFound(
-            f"{venue} has no market {', '.join(unknown)}", cure="write it as BASE-QUOTE: BTC-USDT"
+            f"{venue} has no market {', '.join(sorted(unknown))}",
+            cure="write it as BASE-QUOTE: BTC-USDT",
         )
 
 

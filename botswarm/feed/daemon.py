@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from botswarm.clock import Clock
-from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Channel
 from botswarm.errors import BotswarmError
 from botswarm.exchanges.streams import MarketData, Stream
@@ -23,14 +22,13 @@ from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
 from botswarm.feed.state import FeedState
 from botswarm.feed.tracker import Tracker
+from botswarm.feed.wishes import Complaints, Sources, Wishes
 from botswarm.market.wire import Digest
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
 SAID_EVERY_S = 60.0
-ALWAYS: tuple[Channel, ...] = ("trade", "quote")
-"""What every market that is followed brings; the other channels are for those who ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +37,11 @@ class Surroundings:
 
     broker_url: Callable[[], str]
     """Asked before each connection: the embedded broker may have moved."""
-    running: Callable[[], Collection[str]]
-    """The markets that have running bots."""
+    wishes: Sources
     ring: Ring
     save_candles: Save
-    save_instruments: Callable[[Sequence[Instrument]], None]
     board: Board | None = None
     """Where the last prices are shown, if anywhere: a convenience that may fail at any time."""
-    subscribed: Callable[[], Collection[Stream]] = tuple
-    """What people asked for by hand, while the feed runs."""
 
 
 class Feed:
@@ -67,15 +61,12 @@ class Feed:
     ) -> None:
         self._data = data
         self._around = surroundings
-        self._configured = frozenset(configured)
         self._clock = clock
         self._rules = rules or PoolRules()
-        self._running: frozenset[str] = frozenset()
-        self._asked: frozenset[Stream] = frozenset()
-        self._unknown: frozenset[str] = frozenset()
-        self._known: dict[str, Instrument] = {}
-        self._saved = False
-        self._troubles: dict[str, str] = {}
+        self._wishes = Wishes(
+            data, surroundings.wishes, configured=configured, monotonic=clock.monotonic
+        )
+        self._complaints = Complaints()
         self._level = logging.INFO
         self.tracker = Tracker(data.name, self.wall_ms)
         self.bell = Bell(surroundings.ring, clock.monotonic)
@@ -84,7 +75,7 @@ class Feed:
             self.tracker,
             on_digest=self._told,
             wall_ms=self.wall_ms,
-            has_readers=lambda: bool(self._running),
+            has_readers=lambda: bool(self._wishes.running),
         )
         self.mender = Mender(self.tracker, data, clock.monotonic)
         self.keeper = Keeper(self.tracker, surroundings.save_candles)
@@ -166,7 +157,7 @@ class Feed:
             counts=asdict(self.tracker.counts),
             published=self.publisher.published,
             rings=self.bell.rings,
-            unknown=tuple(sorted(self._unknown)),
+            unknown=tuple(sorted(self._wishes.unknown)),
         )
 
     def _judge(self) -> None:
@@ -185,66 +176,19 @@ class Feed:
 
     def _look(self) -> None:
         """Follow the markets that are wanted now."""
-        try:
-            self._follow(self._wanted())
-            self._well("follow the markets")
-        except BotswarmError as error:
-            self._trouble("follow the markets", error)
-
-    def _wanted(self) -> dict[str, set[Channel]]:
-        try:
-            self._running = frozenset(self._around.running())
-            self._asked = frozenset(self._around.subscribed())
-            self._well("read what is wanted")
-        except BotswarmError as error:
-            # The markets that were wanted a moment ago are still the best guess.
-            self._trouble("read what is wanted", error)
-        self.bell.listen(self._running)
         self.keeper.is_on_duty = not self.publisher.is_standing_by
-        asked = {stream.symbol for stream in self._asked}
-        known = self._that_exist(self._running | self._configured | asked)
-        wanted: dict[str, set[Channel]] = {symbol: set(ALWAYS) for symbol in known}
-        for stream in self._asked:
-            if stream.symbol in wanted:
-                wanted[stream.symbol].add(stream.channel)
-        return wanted
-
-    def _that_exist(self, symbols: Iterable[str]) -> Collection[str]:
-        if not self._known:
-            self._known = {each.symbol: each for each in self._data.instruments()}
-        if not self._saved:
-            self._save_instruments()
-        unknown = frozenset(symbols) - frozenset(self._known)
-        if new := unknown - self._unknown:
-            logger.error(
-                "%s has no market %s: its bots will see nothing",
-                self._data.name,
-                ", ".join(sorted(new)),
-            )
-        self._unknown = unknown
-        return frozenset(symbols) - unknown
-
-    def _save_instruments(self) -> None:
         try:
-            self._around.save_instruments(tuple(self._known.values()))
-            self._saved = True
+            self._follow(self._wishes.channels())
+            self._complaints.well("follow the markets")
         except BotswarmError as error:
-            # Prices go out all the same; the next look tries again.
-            logger.debug("instruments are not in the ledger yet: %s", error)
+            self._complaints.trouble("follow the markets", error)
+        self.bell.listen(self._wishes.running)
 
     def _follow(self, wanted: dict[str, set[Channel]]) -> None:
         self.mender.load_past(self.tracker.follow(wanted))
         self.pool.want(
             {Stream(symbol, channel) for symbol, channels in wanted.items() for channel in channels}
         )
-
-    def _trouble(self, what: str, error: BotswarmError) -> None:
-        if self._troubles.get(what) != str(error):
-            logger.warning("cannot %s: %s; trying again", what, error)
-        self._troubles[what] = str(error)
-
-    def _well(self, what: str) -> None:
-        self._troubles.pop(what, None)
 
     def _told(self, digest: Digest) -> None:
         self.bell.hear(digest)
