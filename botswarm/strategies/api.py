@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar, dataclass_transform
 
-from botswarm.domain.market import Book, Quote, Trade
+from botswarm.domain.market import TIMEFRAMES_S, Book, Quote, Trade
 from botswarm.domain.order import Order, Side, TimeInForce
 from botswarm.strategies.candles import Candles
 from botswarm.strategies.many import Columns, Many, Outcomes
@@ -237,8 +237,14 @@ class Strategy(ABC):
 
 
 def wanted_history(strategy: Strategy, timeframe: str) -> dict[str, int]:
-    """By timeframe, the bot's own first: how many closed candles a view must show."""
+    """By timeframe, the bot's own first: how many closed candles a view must show.
+
+    Raises ValueError for a timeframe that does not exist.
+    """
     wanted = {timeframe: strategy.history}
     for name, count in strategy.needs().history.items():
+        if name not in TIMEFRAMES_S:
+            known = ", ".join(TIMEFRAMES_S)
+            raise ValueError(f"it needs candles of {name!r}, which is none of {known}")
         wanted[name] = max(wanted.get(name, 0), count)
     return wanted

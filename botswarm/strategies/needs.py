@@ -50,4 +50,6 @@ class Trigger:
     @staticmethod
     def every(seconds: float) -> Trigger:
         """At the first movement of the market after so many seconds, by the exchange's clock."""
+        if not seconds > 0:
+            raise ValueError(f"a timer of {seconds} s never comes: give it more than 0")
         return Trigger("timer", seconds)

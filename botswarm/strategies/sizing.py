@@ -29,8 +29,9 @@ class Place:
 
     @property
     def coming(self) -> Decimal:
-        """What is held once all that is open has been filled."""
-        return self.position + opened(self.orders, Side.BUY) - opened(self.orders, Side.SELL)
+        """What is held once all that is open has been filled; a stop sleeps, perhaps for ever."""
+        awake = [order for order in self.orders if not order.kind.has_stop]
+        return self.position + opened(awake, Side.BUY) - opened(awake, Side.SELL)
 
     @property
     def free(self) -> Decimal:

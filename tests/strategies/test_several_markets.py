@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 from botswarm.domain.order import OrderKind, Side, TimeInForce
 from botswarm.strategies.api import (
     ALL,
+    NOTHING,
     Candles,
     Decision,
     Needs,
     OfBudget,
     Quantity,
     Strategy,
+    Trigger,
     View,
     Wish,
     above,
     below,
+    wanted_history,
 )
 from botswarm.strategies.evaluate import (
     Evaluation,
@@ -253,6 +256,28 @@ def test_a_stop_to_buy_is_paid_from_the_budget_at_its_price() -> None:
     wish = Wish(side=Side.BUY, quantity=Decimal(100), stop_price=Decimal(200))
     (order,) = decided(wants(orders=[wish])).orders
     assert order.quantity == 5
+
+
+def test_a_stop_that_sleeps_neither_counts_as_sold_nor_is_sold_twice() -> None:
+    stop = replace(an_open_order(Side.SELL, 10), kind=OrderKind.STOP, stop_price=Decimal(90))
+    kept = decided(wants(target=ALL), position=Decimal(10), orders=[stop])
+    assert (kept.orders, kept.stopped) == ((), None)
+    leaving = decided(wants(target=NOTHING), position=Decimal(10), orders=[stop])
+    assert leaving.stopped is not None
+    assert (leaving.orders, leaving.stopped.gate) == ((), "nothing to sell")
+
+
+def test_a_timeframe_or_a_timer_that_cannot_be_is_named() -> None:
+    class Odd(Both):
+        """Needs what there is not."""
+
+        def needs(self) -> Needs:
+            return Needs(history={"7m": 3})
+
+    with pytest.raises(ValueError, match="'7m', which is none of 1s, 1m"):
+        wanted_history(Odd(), "1m")
+    with pytest.raises(ValueError, match="never comes"):
+        Trigger.every(0)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from botswarm.strategies.api import (
     Strategy,
     View,
     Wish,
+    wanted_history,
 )
 from botswarm.strategies.check.answers import (
     amount_of,
@@ -260,7 +261,8 @@ class Trial:
         try:
             made = self._kind(**values)
             made.history.__index__()
-            made.needs().history.items()
+            wanted_history(made, made.timeframe)
+            made.trigger()
             complaint = made.objection()
         except Exception as error:
             words = f"it cannot be made with {values or 'its defaults'}: {said(error)}"
