@@ -95,11 +95,7 @@ class FollowedMarket:
 
     def go_on(self, now: float) -> Sequence[Candle]:
         """Past what has been waited for long enough."""
-        before = self.order.gaps
-        closed = self._go_on(self.order.overdue(now))
-        if self.order.gaps > before and not self.order.is_waiting:
-            self.changed = True
-        return closed
+        return self._go_on(self.order.overdue(now))
 
     def _go_on(self, ready: Sequence[tuple[Trade, bool]]) -> Sequence[Candle]:
         closed: list[Candle] = []

@@ -30,6 +30,7 @@ class TradeOrder:
         "_announced",
         "_counts",
         "_held",
+        "_said_id",
         "due_at",
         "gaps",
         "gone",
@@ -52,6 +53,7 @@ class TradeOrder:
         """Lost, and nobody can tell them any more."""
         self._held: dict[int, Trade] = {}
         self._announced = 0
+        self._said_id = 0
         self._after_gap = False
 
     def add(self, trade: Trade, now: float) -> Sequence[Next]:
@@ -75,12 +77,12 @@ class TradeOrder:
             self.due_at = now + HOLD_S
         return ()
 
-    def skip_to(self, last_id: int) -> None:
-        """Another feed has said all up to this one: what we missed of it is nobody's gap."""
-        if self.last_id is None or self.last_id >= last_id:
-            return
-        self.last_id, self._after_gap = last_id, True
-        self._held = {number: held for number, held in self._held.items() if number > last_id}
+    def skip_to(self, said_id: int) -> None:
+        """Another feed has said all up to this one: what we miss of it is nobody's gap.
+
+        It is still waited for a moment: it makes our candles.
+        """
+        self._said_id = said_id
 
     def announce(self, last_id: int, now: float) -> None:
         """The venue says which trade was its last: it should be here, or come in a moment."""
@@ -135,7 +137,7 @@ class TradeOrder:
             return ()
         # How many were missed in between nobody can say.
         self._held, self.due_at, self._announced, self.lost = {}, None, 0, []
-        self._after_gap = False
+        self._after_gap, self._said_id = False, 0
         self.gaps += 1
         self.last_id, self.last = trade.trade_id, trade
         self._counts.gaps += 1
@@ -169,13 +171,14 @@ class TradeOrder:
 
     def _lose_until(self, trade_id: int) -> bool:
         assert self.last_id is not None
-        ids = range(self.last_id + 1, trade_id)
+        missed = range(self.last_id + 1, trade_id)
+        ids = range(max(missed.start, self._said_id + 1), trade_id)
         if ids:
             self.lost.append(ids)
             self.gaps += 1
             self._counts.gaps += 1
             self._counts.missed_trades += len(ids)
-        return bool(ids)
+        return bool(missed)
 
 
 def _without(ranges: Iterable[range], number: int) -> Iterable[range]:

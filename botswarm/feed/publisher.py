@@ -59,7 +59,7 @@ class Publisher:
     ) -> None:
         """``has_readers``: somebody should read digests now, and it is counted if nobody does."""
         self._url = url
-        self._tracker = tracker
+        self.tracker = tracker
         self._on_digest = on_digest
         self._wall_ms = wall_ms
         self._has_readers = has_readers
@@ -104,7 +104,7 @@ class Publisher:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         if not self._thread.is_alive():
-            self._tracker.awaken = lambda: None
+            self.tracker.awaken = lambda: None
             self._bell.close()
             self._ear.close()
 
@@ -134,16 +134,16 @@ class Publisher:
             connection.on_blocked = self._blocked
             connection.on_unblocked = self._unblocked
             self.connects += 1
-            lead.prepare(connection, self._tracker.venue)
-            row = lead.Lead(connection, self._tracker.venue)
+            lead.prepare(connection, self.tracker.venue)
+            row = lead.Lead(connection, self.tracker.venue)
             # The broker answers who is first within a moment; before that nobody stands by.
             _drain(connection, STAND_BY_S, until=lambda: row.is_ours)
             while not row.is_ours and not self._stop.is_set():
                 self.is_standing_by, self._has_led = True, False
                 self._say("another feed leads: standing by", logging.INFO)
                 # Its gaps and candles are its own affair: who takes the lead has them settled.
-                self._tracker.advance()
-                self._tracker.stand_by(self._wall_ms() - OVERLAP_MS)
+                self.tracker.advance()
+                self.tracker.stand_by(self._wall_ms() - OVERLAP_MS)
                 self._left_over = []
                 connection.heartbeat_tick()
                 _drain(connection, STAND_BY_S, until=lambda: row.is_ours)
@@ -152,14 +152,14 @@ class Publisher:
 
     def _lead(self, connection: Any, row: lead.Lead) -> None:
         began = time.monotonic()
-        said = lead.read_last(connection, self._tracker.venue)
+        said = lead.read_last(connection, self.tracker.venue)
         self._outlet = outlet = Outlet(connection, self.tally, should_stop=self._stop.is_set)
-        if self._has_led and said.sequence <= self._tracker.sequence:
+        if self._has_led and said.sequence <= self.tracker.sequence:
             self._send_again(outlet, said)
         else:
             # Another feed has led since, or before us.
             self._left_over = []
-            self._tracker.resume(said)
+            self.tracker.resume(said)
         self._has_led = True
         self.is_leader, self.is_standing_by = True, False
         self.took_over_s = time.monotonic() - began
@@ -201,7 +201,7 @@ class Publisher:
         if now - self._beaten_at > 1.0:
             self._beaten_at = now
             connection.heartbeat_tick()
-        self._tracker.advance()
+        self.tracker.advance()
         # A broker that is short of memory says so; what is sent now would only fill the socket.
         if self.is_blocked or outlet.is_full:
             outlet.read(TURN_S)
@@ -220,8 +220,8 @@ class Publisher:
         """Until there is something to do, at most for a turn."""
         if self._allowed <= 0:
             time.sleep(MARKETS_AT_ONCE / MESSAGES_PER_S / 2)
-        elif self._tracker.rest() and not self._stop.is_set():
-            due_at = self._tracker.next_digest_at()
+        elif self.tracker.rest() and not self._stop.is_set():
+            due_at = self.tracker.next_digest_at()
             until = time.monotonic() + TURN_S
             if due_at is not None:
                 until = min(until, max(due_at, self._next_digest))
@@ -235,13 +235,13 @@ class Publisher:
             time.sleep(GATHER_S)
 
     def _batches(self, outlet: Outlet, markets_max: int | None) -> None:
-        news = self._tracker.take_news(markets_max)
+        news = self.tracker.take_news(markets_max)
         for since, batch in news:
             outlet.put(_key(batch), encode(batch), since)
         self._allowed -= len(news)
 
     def _digest(self, outlet: Outlet, now: float) -> None:
-        digest = self._tracker.take_digest()
+        digest = self.tracker.take_digest()
         if digest is None:
             return
         self._next_digest = now + self._spacing_s

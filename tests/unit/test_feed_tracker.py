@@ -372,3 +372,34 @@ def test_a_trade_that_was_asked_for_before_any_came_after_it_is_said(tracker: Tr
     tracker.resume(said)
     assert published(tracker) == []
     assert tracker.wanted_trades() == []
+
+
+def test_a_market_with_a_gap_goes_on_being_in_digests(tracker: Tracker) -> None:
+    tracker.put([trade(1), trade(3)])
+    wait(tracker, HOLD_S)
+    assert digest(tracker).markets[0].gaps == 1
+    tracker.put([trade(4)])
+    assert digest(tracker).markets[0].trade == trade(4)
+    tracker.announce("A-B", 6)
+    wait(tracker, HOLD_S)
+    assert digest(tracker).markets[0].gaps == 2
+    tracker.put([trade(7)])
+    assert digest(tracker).markets[0].trade == trade(7)
+
+
+def test_what_moves_after_a_pause_is_in_the_next_digest_and_no_market_in_too_many(
+    tracker: Tracker, monotonic: Monotonic
+) -> None:
+    tracker.put([trade(1)])
+    assert tracker.take_digest() is not None
+    tracker.put([trade(2)])
+    assert tracker.take_digest() is None
+    assert tracker.next_digest_at() == MARKET_EVERY_S
+    monotonic.s += MARKET_EVERY_S
+    found = tracker.take_digest()
+    assert found is not None
+    assert found.markets[0].trade == trade(2)
+    monotonic.s += MARKET_EVERY_S
+    assert tracker.take_digest() is None
+    tracker.put([trade(3)])
+    assert tracker.take_digest() is not None
