@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -14,11 +15,13 @@ from botswarm.bots.commits import Commits
 from botswarm.bots.evaluation import Evaluator, Pass, Scene
 from botswarm.bots.muster import Muster, Strategies
 from botswarm.bots.registry import Registry, Rules
+from botswarm.bots.warden import Cell, Warden
 from botswarm.clock import Clock
 from botswarm.errors import BotswarmError
 from botswarm.ledger.outbox import Doorbell
 from botswarm.ledger.stands import MarketPass
 from botswarm.ledger.store import Ledger
+from botswarm.strategies.origins import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Floor:
         self._ring = ring
         self._rules = rules
         self.evaluator = evaluator
+        self._warden = Warden(evaluator.signal_life, evaluator.costs)
         self._commits = Commits(ledger.bots.decide_many)
         self._musters: dict[tuple[str, str], Muster] = {}
         self._passes: dict[tuple[str, str], MarketPass] = {}
@@ -89,14 +93,26 @@ class Floor:
             if scene is None:
                 return None
             result = self._decide(muster, scene)
+            origins = {each.origin for each in muster.members.values() if each.origin is not None}
+        for origin in origins:
+            self._warden.submit(
+                origin,
+                (venue, symbol),
+                functools.partial(self._pass_strangers, muster, scene, origin),
+            )
         for told in on_pass:
             told(result)
         self._count(result, began)
         return result
 
+    def close(self) -> None:
+        """End the processes of strangers' strategies."""
+        self._warden.close()
+
     def muster(self, venue: str, symbol: str) -> Muster:
         with self._lock:
             if self._strategies.refresh():
+                self._warden.forget()
                 for each in self._musters.values():
                     each.forget()
             found = self._musters.get((venue, symbol))
@@ -136,6 +152,24 @@ class Floor:
             orders=orders,
             received_ms=max((each.received_ms for each in (trade, quote) if each), default=0),
         )
+
+    def _pass_strangers(self, muster: Muster, scene: Scene, origin: Origin, cell: Cell) -> None:
+        """Their bots' own pass; the market's lock is free while they decide."""
+        now = self._clock.now()
+        with muster.lock:
+            chosen = self.evaluator.choose(muster, scene, now, origin)
+        found = {} if chosen.stop else cell.evaluate(scene, chosen.members, now)
+        answered = [each for each in chosen.members if chosen.stop or each.name in found]
+        with muster.lock:
+            made = self.evaluator.conclude(
+                muster,
+                scene,
+                now,
+                replace(chosen, members=answered),
+                found,
+                lambda bots: brakes(self._ledger, bots, self._clock.now()),
+            )
+            self.commit(muster, scene, made, now)
 
     def commit(
         self, muster: Muster, scene: Scene, made: Pass, now: datetime

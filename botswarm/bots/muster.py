@@ -261,7 +261,8 @@ class Strategies:
         return made
 
     def origin(self, bot: Bot) -> Origin | None:
-        return None  # all code runs in this process
+        found = self.catalog.found.get(bot.strategy)
+        return None if found is None or found.is_trusted else found.origin
 
     def refresh(self) -> Changes:
         """What has changed since the last look; strategies that did are made anew."""

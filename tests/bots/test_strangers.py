@@ -1,0 +1,213 @@
+"""Strangers' strategies that hang, talk nonsense, take all memory or vanish harm their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from botswarm.bots import warden
+from botswarm.bots.evaluation import ERRORS_MAX, Evaluator, Scene
+from botswarm.bots.floor import Floor
+from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.registry import Registry
+from botswarm.bots.spec import BotSpec
+from botswarm.clock import SystemClock
+from botswarm.ledger.bots import BotState
+from botswarm.ledger.store import Ledger
+from botswarm.strategies.api import Candles
+from botswarm.strategies.registry import Catalog, load
+from tests.strategies.values import SYMBOL, VENUE, a_market, a_quote, a_trade, some_candles
+
+HEAD = """
+from decimal import Decimal
+from botswarm.strategies.api import *
+
+
+class {name}(Strategy):
+    \"\"\"For a test.\"\"\"
+
+    @property
+    def history(self) -> int:
+        return 2
+
+    def decide(self, view: View) -> Decision:
+"""
+GOOD = """
+        count = int(view.memory.get("count", 0)) + 1
+        average = view.candles.sma(2)[-1]
+        return Decision(verdict="counts", indicators={"average": average}, memory={"count": count},
+                        rules=[below("price", view.price, average)])
+"""
+BODIES = {
+    "Raises": "        raise ZeroDivisionError('a bug in a plugin')\n",
+    "Loops": "        while True:\n            pass\n",
+    "Nonsense": "        return Decision(verdict=42, memory={'x': object()})\n",
+    "Greedy": "        data = bytearray(10 * 1024**3)\n",
+    "Exits": "        import os\n        os._exit(3)\n",
+    "Prints": "        print('x' * 100_000, flush=True)\n" + GOOD,
+    "Kind": GOOD,
+}
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Place:
+    """A floor whose catalog is a folder of files, and a market that moves when it is told to."""
+
+    ledger: Ledger
+    folder: Path
+    catalog: Catalog
+    floor: Floor
+    sequence: int = 0
+
+    def add(self, bot: str, strategy: str) -> None:
+        spec = BotSpec.of(
+            self.catalog,
+            name=bot,
+            strategy=strategy,
+            venue=VENUE,
+            symbol=SYMBOL,
+            account="paper",
+            budget=1000,
+        )
+        bots = Registry(self.ledger)
+        bots.create(spec, datetime.now(UTC) - timedelta(seconds=1), actor="test")
+        bots.start(bot, datetime.now(UTC) - timedelta(seconds=1), actor="test")
+
+    def look(self, _: Muster) -> Scene:
+        now_ms = int(time.time() * 1000)
+        shown = some_candles([100.0, 100.0])
+        names = ("open", "high", "low", "close", "volume")
+        open_ms = shown.open_ms - shown.open_ms[-1] + now_ms // 60_000 * 60_000 - 60_000
+        candles = Candles(open_ms=open_ms, **{name: getattr(shown, name) for name in names})
+        market = a_market(
+            sequence=self.sequence,
+            trade=a_trade(100, now_ms),
+            quote=a_quote("99.99", 100, now_ms),
+            exchange_ms=now_ms,
+        )
+        return Scene(market=market, candles={"1m": candles})
+
+    def pass_until(self, condition: Callable[[], bool], what: str) -> float:
+        """How long the slowest pass took."""
+        slowest, deadline = 0.0, time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s for {what}"
+            self.sequence += 1
+            began = time.thread_time()
+            assert self.floor.pass_market(VENUE, SYMBOL, self.look) is not None
+            slowest = max(slowest, time.thread_time() - began)
+            time.sleep(0.05)
+        return slowest
+
+    def counted(self, bot: str) -> int:
+        return int(self.ledger.bots.get(bot).memory.get("count", 0))
+
+    def paused(self, bot: str) -> str | None:
+        found = self.ledger.bots.get(bot)
+        return found.reason if found.state is BotState.PAUSED else None
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """One will do: what is tested here asks nothing of the database."""
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture
+def place(ledger: Ledger, tmp_path: Path) -> Iterator[Place]:
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    for name, body in BODIES.items():
+        (folder / f"{name.lower()}.py").write_text(HEAD.format(name=name) + body)
+    catalog = load(folder)
+    assert not catalog.broken
+    floor = Floor(
+        ledger,
+        Strategies(catalog),
+        Evaluator(timedelta(seconds=10)),
+        SystemClock(),
+        lambda *_: None,
+    )
+    yield Place(ledger, folder, catalog, floor)
+    floor.close()
+
+
+def test_each_harms_its_own_bots_alone_and_says_why(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warden, "DECIDE_S", 1.0)
+    expected = {
+        "raises": "ZeroDivisionError: a bug in a plugin",
+        "loops": "it took longer than 1 s to decide",
+        "nonsense": "object",
+        "greedy": "it asked for more than 512 MB",
+        "exits": "it ended its process with code 3",
+    }
+    for name in [*expected, "kind", "prints"]:
+        place.add(name, name)
+    slowest = place.pass_until(
+        lambda: all(place.paused(name) for name in expected), "the bad bots to be paused"
+    )
+    for name, words in expected.items():
+        reason = place.paused(name) or ""
+        assert reason.startswith(f"{ERRORS_MAX} evaluations in a row failed: "), reason
+        assert words in reason
+    # Nobody waited for them, and what strategies print is nobody's answer.
+    assert slowest < 1.0
+    assert place.paused("kind") is place.paused("prints") is None
+    before = place.counted("kind"), place.counted("prints")
+    assert min(before) > 0
+    place.pass_until(
+        lambda: place.counted("kind") > before[0] and place.counted("prints") > before[1],
+        "the good bots to go on",
+    )
+    record = place.ledger.bots.get("kind").last_evaluation
+    assert record is not None
+    assert record["indicators"] == {"average": 100.0}
+    assert record["rules"][0]["words"] == "price"
+
+
+def test_a_deleted_file_takes_its_bots_along_and_nobody_else(place: Place) -> None:
+    place.add("kind", "kind")
+    place.add("prints", "prints")
+    place.pass_until(lambda: place.counted("kind") > 0, "the first decision")
+    (place.folder / "kind.py").unlink()
+    place.pass_until(lambda: place.paused("kind") is not None, "its bot to be paused")
+    assert "kind.py was deleted" in (place.paused("kind") or "")
+    before = place.counted("prints")
+    place.pass_until(lambda: place.counted("prints") > before, "the other one to go on")
+
+
+def test_an_edited_file_decides_anew_without_a_restart(place: Place) -> None:
+    place.add("kind", "kind")
+    place.pass_until(lambda: place.counted("kind") > 0, "the first decision")
+    body = GOOD.replace('"counts"', '"counts otherwise"')
+    (place.folder / "kind.py").write_text(HEAD.format(name="Kind") + body)
+
+    def says() -> str:
+        return str((place.ledger.bots.get("kind").last_evaluation or {}).get("verdict"))
+
+    place.pass_until(lambda: says() == "counts otherwise", "the new words")
+
+
+def test_a_strangers_process_sees_nothing_of_ours(place: Place) -> None:
+    (place.folder / "spy.py").write_text(
+        HEAD.format(name="Spy")
+        + "        import os\n"
+        + "        names = sorted(name for name in os.environ if 'BOTSWARM' in name)\n"
+        + "        return Decision(verdict=f'saw {names} in {os.getcwd()}')\n"
+    )
+    place.catalog = replace(place.catalog, found=load(place.folder).found)
+    place.add("spy", "spy")
+
+    def verdict() -> str | None:
+        return (place.ledger.bots.get("spy").last_evaluation or {}).get("verdict")
+
+    place.pass_until(lambda: verdict() is not None, "its decision")
+    assert verdict() == "saw [] in /"
