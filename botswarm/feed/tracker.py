@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Quote, Status, Tick, Trade
 from botswarm.feed.counts import Counts
+from botswarm.feed.lag import Lag
 from botswarm.feed.market import FollowedMarket, ended_since
 from botswarm.feed.said import Said, SaidOfMarket
 from botswarm.market.candles import GRACE_MS
@@ -19,35 +20,10 @@ TRADES_KEPT_MAX = 50_000
 CANDLES_KEPT_MAX = 100_000
 MARKET_EVERY_S = 0.25
 """No market is in more digests than one in this time; what moves after a pause is in the next."""
-LAG_PERIOD_MS = 30_000
 CLOSED_AT_ONCE = 100
 """All markets close with the second: a thousand at once would hold up everybody's trades."""
 GO_ON_WITHIN_S = 60.0
 """A market followed this soon after taking the lead goes on from what was said of it before."""
-
-
-class _Lag:
-    """The least time from the venue's stamp to our receiving it: clocks that differ, and the way.
-
-    Of the last minute only: either clock may be set.
-    """
-
-    def __init__(self) -> None:
-        self._now: int | None = None
-        self._before: int | None = None
-        self._since_ms = 0
-        self.least_ms: int | None = None
-
-    def note(self, trade: Trade) -> None:
-        lag_ms = trade.received_ms - trade.exchange_ms
-        if self._now is None or abs(trade.received_ms - self._since_ms) > LAG_PERIOD_MS:
-            self._before, self._now = self._now, lag_ms
-            self._since_ms = trade.received_ms
-        elif lag_ms < self._now:
-            self._now = lag_ms
-        else:
-            return
-        self.least_ms = self._now if self._before is None else min(self._now, self._before)
 
 
 class Tracker:
@@ -82,7 +58,7 @@ class Tracker:
         self._suspects: set[str] = set()
         self._said_ids: dict[str, int] = {}
         self._said_until = 0.0
-        self._lag = _Lag()
+        self._lag = Lag()
         self._closed_s = 0
         self._to_close: deque[FollowedMarket] = deque()
         """The markets whose turn to be closed by the clock has not come in this second."""
