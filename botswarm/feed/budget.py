@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +17,9 @@ RESERVE = 0.1
 """This part of what a venue allows is left to the probe: it must be able to find a way back."""
 LEISURE = 0.5
 """What is not urgent, such as renewing old connections, leaves this part to everything else."""
+
+DIGITS = 6
+"""Of a moment's second: the same in the file and in memory, so that none is counted twice."""
 
 
 def attempts_file(state_dir: Path, venue: str) -> Path:
@@ -51,7 +54,7 @@ class Budget:
         ``keep`` is the part that must be left afterwards; the probe keeps nothing.
         """
         with self._lock, _Shared(self) as made:
-            now = self._wall()
+            now = round(self._wall(), DIGITS)
             allowed = max(1, int(self.attempts_max * (1 - keep)))
             is_room = len(made) < allowed
             wait_s = 0.0 if is_room else max(0.05, self.period_s - (now - made[-allowed]))
@@ -86,11 +89,11 @@ class _Shared:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
                 size = os.fstat(self._descriptor).st_size
                 lines = os.pread(self._descriptor, size, 0).decode("ascii", "replace").split("\n")
-                budget._failing = False
             except OSError as error:
                 self._complain(error)
-        now = budget._wall()
-        found = _moments(lines) if self._descriptor >= 0 else budget._made
+        now = round(budget._wall(), DIGITS)
+        # Ours are in both, or in memory alone where the disk has been full.
+        found = (Counter(_moments(lines)) | Counter(budget._made)).elements()
         # A moment that has not come yet was written before the clock was set back.
         self._made = sorted(min(each, now) for each in found if now - each < budget.period_s)
         return self._made
@@ -98,10 +101,11 @@ class _Shared:
     def __exit__(self, *_: object) -> None:
         if self._descriptor < 0:
             return
-        text = "".join(f"{moment:.6f}\n" for moment in self._made).encode()
+        text = "".join(f"{moment:.{DIGITS}f}\n" for moment in self._made).encode()
         try:
             os.pwrite(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
+            self._budget._failing = False
         except OSError as error:
             self._complain(error)
         finally:

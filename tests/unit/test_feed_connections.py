@@ -138,6 +138,23 @@ def test_a_budget_whose_file_cannot_be_written_is_kept_in_memory(tmp_path: Path)
     assert [budget.take(keep=0) for _ in range(3)] == [0.0, 0.0, 60.0]
 
 
+def test_a_budget_whose_disk_is_full_still_knows_what_this_process_has_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, file = [1000.0], tmp_path / "attempts.txt"
+    budget = Budget(3, 60, file=file, wall=lambda: now[0])
+    assert budget.take(keep=0) == 0
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("botswarm.feed.budget.os.pwrite", full)
+    assert [budget.take(keep=0) for _ in range(3)] == [0.0, 0.0, 60.0]
+    monkeypatch.undo()
+    assert budget.take(keep=0) == 60.0
+    assert Budget(3, 60, file=file, wall=lambda: now[0]).take(keep=0) == 60.0
+
+
 def test_what_is_not_urgent_leaves_half_of_the_budget_and_the_rest_a_tenth_to_the_probe() -> None:
     budget = Budget(100, 60, wall=lambda: 1.0)
     assert sum(budget.take(keep=LEISURE) == 0 for _ in range(100)) == 50
