@@ -67,7 +67,9 @@ def kinds_of(origin: Origin) -> Sequence[type[Strategy]]:
 
 def reason(error: BaseException) -> str:
     where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-    return f"{type(error).__name__}: {error.args[0] if error.args else error}{where}"
+    # Of a SyntaxError the first argument says it all; of an OSError it is a mere number.
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else error
+    return f"{type(error).__name__}: {said}{where}"
 
 
 def _of_plugin(point: EntryPoint) -> Sequence[type[Strategy]]:

@@ -267,7 +267,8 @@ def _with_files(
         if path in unfit:
             broken[str(path)] = unfit[path]
         else:
-            _add(found, broken, str(path), Origin(Kind.FILE, str(path)))
+            # Whole, for the process that loads it may stand elsewhere.
+            _add(found, broken, str(path), Origin(Kind.FILE, str(path.absolute())))
     return dict(sorted(found.items()))
 
 

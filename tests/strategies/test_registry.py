@@ -164,6 +164,21 @@ def test_a_strategy_says_where_it_comes_from_and_only_ours_are_trusted(tmp_path:
     assert list(load_one(mine.origin).found) == ["below-average"]
 
 
+def test_a_strategy_of_a_folder_nearby_is_loaded_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "mine.py").write_text(TEN_LINES)
+    monkeypatch.chdir(tmp_path)
+    mine = load(Path("near")).found["below-average"]
+    assert mine.source == "near/mine.py"
+    monkeypatch.chdir("/")
+    assert load_one(mine.origin).broken == {}
+    (tmp_path / "near" / "mine.py").unlink()
+    [why] = load_one(mine.origin).broken.values()
+    assert why.startswith("FileNotFoundError: [Errno 2] No such file")
+
+
 def test_a_new_file_is_found_without_a_restart(tmp_path: Path) -> None:
     catalog = load(tmp_path)
     (tmp_path / "mine.py").write_text(TEN_LINES)
