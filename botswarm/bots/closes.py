@@ -123,10 +123,9 @@ def _closes(
     ledger: Ledger, told: Told | None, market: tuple[str, str], phase: _Phase
 ) -> Iterator[tuple[int, Sequence[Candle]]]:
     """Each close in a phase, with the candles that were closed then."""
-    if told is None:
+    if told is None or (history := told.strategy.history) == 0:
         return
     length_ms = TIMEFRAMES_S[told.timeframe] * 1000
-    history = told.strategy.history
     count = min((phase.end_ms - phase.first_ms) // length_ms + 1, CLOSES_MAX)
     found = ledger.candles.until(
         *market, told.timeframe, phase.end_ms - length_ms, limit=count + history
@@ -137,7 +136,7 @@ def _closes(
         is_whole = len(window) == history and (
             window[-1].open_ms - window[0].open_ms == (history - 1) * length_ms
         )
-        if phase.first_ms < close_ms <= phase.end_ms and is_whole and history:
+        if phase.first_ms < close_ms <= phase.end_ms and is_whole:
             yield close_ms, window
 
 

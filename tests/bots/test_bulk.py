@@ -297,6 +297,21 @@ def test_lists_are_filtered_and_paged(ask: Ask) -> None:
     assert gamma["tags"] == ["all"]
 
 
+def test_where_there_is_nobody_nothing_happens_and_nothing_fails(ask: Ask) -> None:
+    for verb in ("start", "stop", "pause", "resume"):
+        assert ask("bot", verb, "--all")["data"]["changed"] == []
+    assert ask("bot", "delete", "--all")["data"] == {"deleted": []}
+    assert ask("bot", "edit", "--all", "--set", "fast=3")["data"]["edited"] == []
+    assert ask("bot", "export")["data"] == {"bots": 0, "toml": "format = 1\n"}
+    assert imported(ask, "")["data"] == {"created": [], "edited": [], "unchanged": 0}
+    assert ask("bot", "list", "--tag", "x") == {
+        "ok": True,
+        "data": [],
+        "warnings": [],
+        "next": [],
+    }
+
+
 # --- versions -------------------------------------------------------------------------------------
 
 

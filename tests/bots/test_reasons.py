@@ -24,8 +24,10 @@ from botswarm.bots.spec import BotSpec
 from botswarm.cli import botswarm
 from botswarm.cli.session import Session
 from botswarm.domain.fill import Fill
+from botswarm.domain.market import Candle
 from botswarm.domain.permission import Approved, TradingState
 from botswarm.ledger.halts import bot_scope
+from botswarm.ledger.stands import MarketPass
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.registry import Catalog, load
 from tests.ledger.conftest import Request
@@ -199,9 +201,62 @@ def test_a_bot_whose_strategy_is_gone_says_so(ledger: Ledger) -> None:
     assert found.answer.startswith("alpha cannot decide: there is no strategy 'sma-cross'")
 
 
-def test_a_pass_over_its_market_counts_as_being_looked_after(ledger: Ledger) -> None:
-    from botswarm.ledger.stands import MarketPass
+def test_a_bot_that_nobody_asks_is_told_which_part_is_missing(ledger: Ledger) -> None:
+    a_bot(ledger)
 
+    def trouble(later: timedelta = timedelta(0)) -> tuple[str, str]:
+        found = why.explain(ledger, "alpha", NOW + later).trouble
+        assert found is not None
+        return found.kind, found.words
+
+    kind, words = trouble()
+    assert (kind, words.partition(":")[0]) == ("market", "simulated")
+    assert "is not followed" in words
+    ledger.candles.save([a_minute(NOW_MS - 60_000)])
+    assert trouble() == (
+        "worker",
+        "the feed follows simulated:BTC-USDT, and no strategy worker runs",
+    )
+    other = MarketPass(venue=VENUE, symbol="ETH-USDT", at=NOW, sequence=1, bots=1)
+    ledger.stands.passed([other])
+    assert "the workers are behind with it" in trouble()[1]
+    kind, words = trouble(timedelta(minutes=5))
+    assert kind == "feed"
+    assert "its last candle of simulated:BTC-USDT is 360 s old" in words
+
+
+def a_minute(open_ms: int) -> Candle:
+    price = Decimal(100)
+    return Candle(
+        venue=VENUE,
+        symbol=SYMBOL,
+        timeframe="1m",
+        open_ms=open_ms,
+        open=price,
+        high=price,
+        low=price,
+        close=price,
+        volume=price,
+        trades=1,
+        is_closed=True,
+    )
+
+
+def test_the_feed_follows_what_running_bots_look_at(ledger: Ledger) -> None:
+    ledger.books.save_instruments([replace(BTC, symbol="ETH-USDT")])
+    a_bot(
+        ledger,
+        "pair",
+        strategy="pairs",
+        parameters={"other": "ETH-USDT"},
+    )
+    assert ledger.bots.get("pair").others == ("ETH-USDT",)
+    assert ledger.bots.running_markets(VENUE) == {SYMBOL, "ETH-USDT"}
+    Registry(ledger).stop("pair", NOW, actor="test")
+    assert ledger.bots.running_markets(VENUE) == frozenset()
+
+
+def test_a_pass_over_its_market_counts_as_being_looked_after(ledger: Ledger) -> None:
     a_bot(ledger)
     a_pass(ledger, RISING)
     later = NOW + timedelta(minutes=10)
