@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,10 @@ class Asker:
     def __init__(self, data: MarketData, put: Callable[[Sequence[Tick]], None]) -> None:
         self._data, self._put = data, put
         self._wishes: dict[tuple[str, str], _Wish] = {}
+        self._asking: tuple[str, str] | None = None
+        """The wish that is just being asked, as long as it is wanted."""
         self._symbols: frozenset[str] = frozenset()
+        self._statuses_at = 0.0
         self._changed = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -46,6 +50,13 @@ class Asker:
         with self._changed:
             self._wishes[who, symbol] = _Wish(symbol, give)
             self._begin()
+
+    def forget(self, who: str) -> None:
+        """It has ended: nobody would take its books."""
+        with self._changed:
+            self._wishes = {key: wish for key, wish in self._wishes.items() if key[0] != who}
+            if self._asking is not None and self._asking[0] == who:
+                self._asking = None
 
     def want_statuses(self, symbols: frozenset[str]) -> None:
         """Of these, again and again; where streams tell them nobody asks."""
@@ -70,17 +81,35 @@ class Asker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wishes or self._stopped, STATUSES_EVERY_S)
+                if not (self._wishes or self._is_over()):
+                    self._changed.wait(self._rest_s())
                 if self._stopped:
                     return
-                key = next(iter(self._wishes), None)
-                wish = self._wishes.pop(key) if key is not None else None
+                wish = self._next()
+                if wish is None and not self._is_over():
+                    continue  # it was something else that changed
+                if wish is None:
+                    self._statuses_at = time.monotonic() + STATUSES_EVERY_S
             is_well = self._ask(wish)
-            if not is_well and wish is not None and key is not None:
-                with self._changed:
-                    self._wishes.setdefault(key, wish)
             with self._changed:
+                if not is_well and wish is not None and self._asking is not None:
+                    self._wishes.setdefault(self._asking, wish)
+                self._asking = None
                 self._changed.wait_for(lambda: self._stopped, PAUSE_S if is_well else AGAIN_S)
+
+    def _next(self) -> _Wish | None:
+        """None where it is the statuses' turn, or nobody wants anything."""
+        if self._is_over() or not self._wishes:
+            return None
+        self._asking = next(iter(self._wishes))
+        return self._wishes.pop(self._asking)
+
+    def _is_over(self) -> bool:
+        """The rest until the statuses are asked again; or all of it."""
+        return self._stopped or (bool(self._symbols) and time.monotonic() >= self._statuses_at)
+
+    def _rest_s(self) -> float | None:
+        return max(0.0, self._statuses_at - time.monotonic()) if self._symbols else None
 
     def _ask(self, wish: _Wish | None) -> bool:
         self.asked += 1

@@ -184,3 +184,4 @@ class Caller:
 
     def has_gone(self, connection: Connection) -> None:
         self.gone = [each for each in self.gone if each is not connection]
+        self.asker.forget(connection.name)
