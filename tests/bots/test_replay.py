@@ -146,10 +146,8 @@ def braked_at(ledger: Ledger, now: datetime, bots: Sequence[Bot]) -> Mapping[str
 def record(ledger: Ledger) -> None:
     prices = closes()
     candles = [a_candle(place - BEFORE, price) for place, price in enumerate(prices)]
-    others = [
-        a_candle(place - BEFORE, round(price * (1 + 0.004 * math.sin(place / 3)), 2), symbol=OTHER)
-        for place, price in enumerate(prices)
-    ]
+    dear = [round(price * (1 + 0.004 * math.sin(n / 3)), 2) for n, price in enumerate(prices)]
+    others = [a_candle(n - BEFORE, price, symbol=OTHER) for n, price in enumerate(dear)]
     ledger.candles.save([*candles, *others])
     seconds = [a_candle(place, 100 + place // 200 % 3, "1s", 1) for place in range(-60, 3600)]
     evaluator, muster = Evaluator(timedelta(seconds=10)), Muster(VENUE, SYMBOL, Strategies(CATALOG))
@@ -167,13 +165,12 @@ def record(ledger: Ledger) -> None:
             "1m": arrays(candles[: BEFORE + at // 60]),
             "1s": arrays(seconds[at : at + 60]),
         }
+        there, tick = Decimal(str(dear[BEFORE + at // 60])), Decimal("0.01")
         beside = replace(
             market,
             instrument=ETH,
-            trade=replace(a_trade(price, at_ms), symbol=OTHER),
-            quote=replace(
-                a_quote(price - Decimal("0.01"), price + Decimal("0.01"), at_ms), symbol=OTHER
-            ),
+            trade=replace(a_trade(there, at_ms), symbol=OTHER),
+            quote=replace(a_quote(there - tick, there + tick, at_ms), symbol=OTHER),
         )
         further = {"1m": arrays(others[: BEFORE + at // 60])}
         scene = Scene(market=market, candles=shown, others={OTHER: (beside, further)})
