@@ -178,6 +178,8 @@ def _wants_more(found: _History, history: int, exchange_ms: int) -> bool:
 
 
 def _is_gapped(line: Line, history: int, exchange_ms: int) -> bool:
+    if history == 0:
+        return False  # who looks at none misses none
     last = line.last_open_ms
     if last is None or exchange_ms >= last + 2 * line.length_ms + CLOSING_TIME_MS:
         return True

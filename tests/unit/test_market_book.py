@@ -325,3 +325,12 @@ def test_prices_and_quantities_keep_every_digit_and_get_no_exponent(number: Deci
     back = decode(body)
     assert isinstance(back, Batch)
     assert back.ticks == (told,)
+
+
+def test_who_looks_at_no_candles_asks_for_no_history_and_misses_none() -> None:
+    past = Past([])
+    book = MarketBook(first_whole(past, wall_ms=lambda: 10_500))
+    book.apply(digest(1, 10_500))
+    view = book.view("v", "A-B", {"1s": 0})
+    assert view is not None
+    assert (len(view.candles["1s"]), view.is_gapped, past.asked) == (0, False, 0)
