@@ -36,7 +36,7 @@ BUILT_IN: tuple[type[Strategy], ...] = (
     *(Grid, MarketMaker, Dca, Pairs, Rebalance),
 )
 NO_STRATEGIES = ("_", "test_")
-"""Files of the folder that begin so are left alone: the author's own parts, and tests."""
+"""Files of the folder that begin so are left alone: what is not ready, and tests."""
 LOOK_EVERY_S = 1.0
 """Files are looked at no more often than this, however often ``refresh`` is called."""
 
