@@ -147,6 +147,29 @@ def test_a_series_that_is_too_short_is_unknown_and_no_error(name: str) -> None:
             assert len(line) == count
 
 
+WARM_UP = {
+    **dict.fromkeys(("sma", "wma", "stddev", "bollinger", "donchian", "vwap"), 5),
+    **dict.fromkeys(("williams_r", "cci"), 5),
+    **{"stochastic": 5 + 3 + 2, "roc": 3 + 1, "mfi": 4 + 1, "ema": 4 * 5, "macd": 4 * 6 + 4},
+    **dict.fromkeys(("rsi", "atr", "keltner"), 5 * 4 + 1),
+    **{"adx": 10 * 3, "supertrend": 10 * 4 + 1, "obv": 1, "session_vwap": 1},
+}
+
+
+@each_form
+def test_with_the_warm_up_of_the_guide_every_line_is_known(name: str) -> None:
+    for line in whole(name, some([(5000 + 7 * n % 90, 9, 4, 10) for n in range(WARM_UP[name])])):
+        assert math.isfinite(line[-1])
+
+
+@pytest.mark.parametrize("name", ["ema", "rsi", "atr"])
+def test_after_the_warm_up_what_came_before_hardly_counts(name: str) -> None:
+    shown = recorded()
+    long = getattr(shown, name)(10)[-1]
+    short = getattr(shown.latest(4 * 10 if name == "ema" else 5 * 10 + 1), name)(10)[-1]
+    assert short == pytest.approx(long, rel=0.02)
+
+
 @each_form
 def test_candles_offer_it_and_compute_it_once(name: str) -> None:
     shown = some([(5000 + 7 * n % 90, 9, 4, 10) for n in range(40)])
