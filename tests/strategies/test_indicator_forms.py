@@ -150,9 +150,16 @@ def test_a_series_that_is_too_short_is_unknown_and_no_error(name: str) -> None:
 WARM_UP = {
     **dict.fromkeys(("sma", "wma", "stddev", "bollinger", "donchian", "vwap"), 5),
     **dict.fromkeys(("williams_r", "cci"), 5),
-    **{"stochastic": 5 + 3 + 2, "roc": 3 + 1, "mfi": 4 + 1, "ema": 4 * 5, "macd": 4 * 6 + 4},
+    "stochastic": 5 + 3 + 2,
+    "roc": 3 + 1,
+    "mfi": 4 + 1,
+    "ema": 4 * 5,
+    "macd": 4 * 6 + 4,
     **dict.fromkeys(("rsi", "atr", "keltner"), 5 * 4 + 1),
-    **{"adx": 10 * 3, "supertrend": 10 * 4 + 1, "obv": 1, "session_vwap": 1},
+    "adx": 10 * 3,
+    "supertrend": 10 * 4 + 1,
+    "obv": 1,
+    "session_vwap": 1,
 }
 
 
