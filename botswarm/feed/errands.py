@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 MEND_EVERY_S = 0.5
 MEND_AGAIN_S = 10.0
+REFUSED_AGAIN_S, REFUSED_AGAIN_MAX_S = 0.5, 5.0
+"""A market of which the venue tells nothing, such as one it gave up, holds up no other."""
 REQUESTS_PER_ROUND_MAX = 20
 CANDLES_PER_REQUEST_MAX = 900
 TRADES_PER_REQUEST = 1000
@@ -116,6 +118,8 @@ class Mender(_Errand):
         self._monotonic = monotonic
         self._allowance = _Allowance(monotonic)
         self._not_before: dict[tuple[str, str], float] = {}
+        self._refused: dict[str, tuple[float, float, str]] = {}
+        """By market: when it is asked for again, after which pause, and the venue's words."""
         self._past: deque[tuple[str, str]] = deque()
         self.asked = 0
 
@@ -124,26 +128,52 @@ class Mender(_Errand):
         self._past.extend((symbol, timeframe) for timeframe in SAVED for symbol in symbols)
 
     def run(self) -> None:
-        for symbol, lost in self._tracker.wanted_trades():
-            if self._stopped.is_set() or not self._mend(symbol, lost):
+        for symbol, lost in self._wanted_trades():
+            if self._stopped.is_set() or not self._try_to_mend(symbol, lost):
                 return
         self._fill_holes()
         for _ in range(min(len(self._past), PAST_PER_ROUND_MAX)):
             if self._is_needed_elsewhere() or not self._may_ask(CANDLES_COST):
                 return
-            symbol, timeframe = self._past[0]
-            self._tracker.keep(self._data.candles(symbol, timeframe, limit=PAST))
-            self._past.popleft()
+            symbol, timeframe = self._past.popleft()
+            try:
+                self._tracker.keep(self._data.candles(symbol, timeframe, limit=PAST))
+            except BotswarmError:
+                self._past.append((symbol, timeframe))
+                raise
+
+    def _wanted_trades(self) -> list[tuple[str, list[range]]]:
+        now, refused = self._monotonic(), self._refused
+        return [
+            (symbol, lost)
+            for symbol, lost in self._tracker.wanted_trades()
+            if symbol not in refused or refused[symbol][0] <= now
+        ]
 
     def _is_needed_elsewhere(self) -> bool:
         """Some venues allow one question a second: a missed trade does not wait for candles."""
-        return self._stopped.is_set() or bool(self._tracker.wanted_trades())
+        return self._stopped.is_set() or bool(self._wanted_trades())
 
     def _may_ask(self, cost: int) -> bool:
         if not self._allowance.take(cost):
             return False
         self.asked += 1
         return True
+
+    def _try_to_mend(self, symbol: str, lost: Sequence[range]) -> bool:
+        """Whether the round may go on."""
+        try:
+            is_well = self._mend(symbol, lost)
+        except BotswarmError as error:
+            _, pause_s, words = self._refused.get(symbol, (0.0, REFUSED_AGAIN_S / 2, ""))
+            if words != str(error):
+                logger.warning("trades of %s were missed: %s; trying again", symbol, error)
+            pause_s = min(2 * pause_s, REFUSED_AGAIN_MAX_S)
+            self._refused[symbol] = self._monotonic() + pause_s, pause_s, str(error)
+            return False
+        if is_well:
+            self._refused.pop(symbol, None)
+        return is_well
 
     def _mend(self, symbol: str, lost: Sequence[range]) -> bool:
         """Whether there is allowance left; a gap that is half mended is gone on with later."""

@@ -1,0 +1,103 @@
+"""What streams missed is asked of the venue, and no market waits for another's trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from botswarm.domain.market import Candle, Trade
+from botswarm.errors import Unreachable
+from botswarm.feed.errands import PAST_PER_ROUND_MAX, Mender
+from botswarm.feed.order import HOLD_S
+from botswarm.feed.tracker import Tracker
+from tests.integration.mini_venue import MiniData, trade_of
+
+AT_MS = 1_700_000_000_000
+
+
+class Venue(MiniData):
+    """It refuses to say anything about some of its markets."""
+
+    def __init__(self) -> None:
+        super().__init__("ws://127.0.0.1:9/")
+        self.refused: set[str] = set()
+        self.asked: list[str] = []
+        self.asked_for_candles: list[str] = []
+
+    def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]:
+        self.asked.append(symbol)
+        self._refuse(symbol)
+        return [trade_of(symbol, number, AT_MS, AT_MS) for number in range(1, 11)]
+
+    def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
+        self.asked_for_candles.append(symbol)
+        self._refuse(symbol)
+        return ()
+
+    def _refuse(self, symbol: str) -> None:
+        if symbol in self.refused:
+            raise Unreachable(f"mini answered 400 to {symbol}: delisted")
+
+
+class World:
+    def __init__(self, *symbols: str) -> None:
+        self.now = 1000.0
+        monotonic: Callable[[], float] = lambda: self.now  # noqa: E731
+        self.venue = Venue()
+        self.tracker = Tracker("mini", lambda: AT_MS, monotonic)
+        self.mender = Mender(self.tracker, self.venue, monotonic)
+        self.tracker.follow(symbols)
+
+    def miss(self, symbol: str) -> None:
+        """Of ten trades the first and the last come."""
+        self.tracker.put([trade_of(symbol, number, AT_MS, AT_MS) for number in (1, 10)])
+        self.now += 2 * HOLD_S
+        self.tracker.advance()
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.mender.run()
+            self.now += 0.5
+
+    def recovered(self, symbol: str) -> int:
+        batches = self.tracker.take_batches()
+        return sum(
+            len(each.ticks) for each in batches if each.symbol == symbol and each.is_recovered
+        )
+
+
+def test_a_market_of_which_the_venue_tells_nothing_holds_up_no_other() -> None:
+    world = World("A-X", "B-X")
+    world.venue.refused = {"A-X"}
+    world.miss("A-X")
+    world.miss("B-X")
+    world.run(2)
+    assert world.recovered("B-X") == 8
+    world.mender.load_past(["B-X"])
+    world.run(10)
+    assert "B-X" in world.venue.asked_for_candles
+
+
+def test_what_the_venue_refuses_is_asked_for_again_but_not_all_the_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World("A-X")
+    world.venue.refused = {"A-X"}
+    world.miss("A-X")
+    world.run(60)
+    assert 5 <= len(world.venue.asked) <= 30
+    assert caplog.text.count("delisted") == 1
+    world.venue.refused = set()
+    world.run(6)
+    assert world.recovered("A-X") == 8
+
+
+def test_the_past_of_a_market_that_is_refused_holds_up_no_other() -> None:
+    world = World("A-X", "B-X")
+    world.venue.refused = {"A-X"}
+    world.mender.load_past(["A-X", "B-X"])
+    for _ in range(4 * PAST_PER_ROUND_MAX):
+        world.mender._once_more()
+    assert "B-X" in world.venue.asked_for_candles
