@@ -53,6 +53,9 @@ class Care:
             elif line.score(now) < self._venue.rules.health_unhealthy:
                 reason = f"unwell, most of all by its {line.worst(now)}"
                 self._take_over.replace(line, reason, now, is_urgent=True)
+            elif line.is_urgent:
+                # The first one that was to take over came to nothing.
+                self._take_over.replace(line, "it ends soon", now, is_urgent=True)
 
     def _nurse(self, line: Line, now: float) -> None:
         """A strangely silent stream is asked for once more, on the healthiest connection."""

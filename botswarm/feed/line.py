@@ -65,6 +65,7 @@ class Line:
         self.note(now, reason)
         self.failures.append(now)
         self.connection = None
+        self.is_urgent = False
         self.stable_at = self.proved_at = float("inf")
 
     def note_proved(self, now: float) -> None:

@@ -52,7 +52,7 @@ class TakeOver:
         logger.info("%s is replaced: %s", line.connection.name, reason)
         line.note(now, f"replaced: {reason}")
         line.replace_after = now + AGAIN_S
-        line.successor = self._caller.call(line)
+        line.successor = self._caller.call(line, is_probe=is_urgent)
 
     def settle(self, lines: Sequence[Line], now: float) -> None:
         for line in lines:

@@ -159,6 +159,23 @@ def test_a_connection_that_ends_soon_is_replaced_before_anything_is_missed(
     assert swim.heap.interrupted_symbols == []
 
 
+def test_an_announced_end_is_prepared_for_also_when_the_first_attempt_fails(
+    venue: MiniVenue, start: Start
+) -> None:
+    swim = start(connections_initial=1)
+    swim.follow("A-X")
+    first = venue.clients[0]
+    venue.answer_head = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
+    with trading(venue, ["A-X"]):
+        first.say(bye="maintenance")
+        wait_until(lambda: len(venue.attempts) >= 3, "two attempts in vain", 10)
+        venue.answer_head = b""
+        wait_until(lambda: first not in venue.clients, "the old one's end", 10)
+        wait_for_more(swim, "A-X")
+    assert is_whole(swim.heap.ids["A-X"])
+    assert swim.state.renewed == 1
+
+
 def test_an_old_connection_is_renewed_and_no_tick_is_missed(venue: MiniVenue, start: Start) -> None:
     swim = start(connections_initial=1, age_max_s=1.0)
     swim.follow("A-X")
