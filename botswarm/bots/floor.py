@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -18,10 +18,12 @@ from botswarm.bots.registry import Registry, Rules
 from botswarm.bots.warden import Cell, Warden
 from botswarm.clock import Clock
 from botswarm.errors import BotswarmError
+from botswarm.ledger.bots import Bot
 from botswarm.ledger.outbox import Doorbell
 from botswarm.ledger.stands import MarketPass
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.origins import Origin
+from botswarm.strategies.stand import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -128,12 +130,7 @@ class Floor:
         asked = decided = orders = 0
         for _ in range(REDO_MAX):
             now = self._clock.now()
-            made = self.evaluator.evaluate(
-                muster,
-                scene,
-                now,
-                brakes=lambda bots: brakes(self._ledger, bots, self._clock.now(), self._rules),
-            )
+            made = self.evaluator.evaluate(muster, scene, now, brakes=self._brakes)
             committed, rung = self.commit(muster, scene, made, now)
             asked += len(made.asked)
             decided += len(committed)
@@ -167,9 +164,12 @@ class Floor:
                 now,
                 replace(chosen, members=answered),
                 found,
-                lambda bots: brakes(self._ledger, bots, self._clock.now()),
+                self._brakes,
             )
             self.commit(muster, scene, made, now)
+
+    def _brakes(self, bots: Sequence[Bot]) -> Mapping[str, Stop]:
+        return brakes(self._ledger, bots, self._clock.now(), self._rules)
 
     def commit(
         self, muster: Muster, scene: Scene, made: Pass, now: datetime
@@ -177,10 +177,13 @@ class Floor:
         """All decisions of a pass in one transaction; those that count, and how many orders."""
         committed: frozenset[str] = frozenset()
         doorbells: Sequence[Doorbell] = ()
+        revision: int | None = None
         if made.decisions:
             done = self._commits.commit(made.decisions, now)
             committed, doorbells = done.bots, done.doorbells
+            revision = done.revisions.get((muster.venue, muster.symbol))
             if done.unfit:
+                revision = None
                 failed = self.evaluator.refuse(muster, scene, now, done.unfit)
                 committed |= self._commits.commit(failed.decisions, now).bots
                 made = replace(
@@ -192,6 +195,8 @@ class Floor:
                     pauses={**made.pauses, **failed.pauses},
                 )
         self.evaluator.note(muster, scene, made, committed, now)
+        if revision is not None:
+            muster.advance(revision, [each for each in made.decisions if each.bot in committed])
         # Committed: from here on whatever fails is rung again by the sweep.
         if doorbells:
             self._ring(doorbells, now)

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -81,6 +82,9 @@ class Cell:
         found: dict[str, Evaluation | Exception] = {}
         asked: list[tuple[Member, View]] = []
         for member in members:
+            if member.problem is not None:
+                found[member.name] = member.problem
+                continue
             relay = _Relay(member)
             try:
                 found[member.name] = evaluate_one(scene, relay.member, now, self._life)
@@ -103,7 +107,9 @@ class Cell:
         child, self._child = self._child, None
         self._buffer.clear()
         if child is not None:
-            child.kill()
+            # With all that it has started itself: it leads a session of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             for stream in (child.stdin, child.stdout):
                 with contextlib.suppress(OSError):
@@ -294,6 +300,7 @@ class Warden:
         """Files have changed: load them anew."""
         with self._changed:
             self._stale |= self._rows.keys()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Its processes end, each when it has decided what it is deciding."""
@@ -306,14 +313,19 @@ class Warden:
         jobs = cast("dict[tuple[str, str], Job]", row)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(jobs) or self._is_closed)
+                self._changed.wait_for(
+                    lambda: bool(jobs) or self._is_closed or origin in self._stale
+                )
                 if self._is_closed:
                     break
-                job = jobs.pop(next(iter(jobs)))
                 is_stale = origin in self._stale
                 self._stale.discard(origin)
+                job = jobs.pop(next(iter(jobs))) if jobs else None
             if is_stale:
+                # At once: of a file that was deleted nobody may ask any more.
                 cell.close()
+            if job is None:
+                continue
             try:
                 job(cell)
             except BotswarmError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,12 @@ from botswarm.bots import warden
 from botswarm.bots.evaluation import ERRORS_MAX, Evaluator, Scene
 from botswarm.bots.floor import Floor
 from botswarm.bots.muster import Muster, Strategies
-from botswarm.bots.registry import Registry
+from botswarm.bots.registry import Registry, Rules
 from botswarm.bots.spec import BotSpec
 from botswarm.clock import SystemClock
+from botswarm.domain.permission import TradingState
 from botswarm.ledger.bots import BotState
+from botswarm.ledger.halts import SWARM
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.api import Candles
 from botswarm.strategies.registry import Catalog, load
@@ -107,6 +110,9 @@ class Place:
 
     def counted(self, bot: str) -> int:
         return int(self.ledger.bots.get(bot).memory.get("count", 0))
+
+    def said(self, bot: str) -> Mapping[str, Any] | None:
+        return self.ledger.bots.get(bot).last_evaluation
 
     def paused(self, bot: str) -> str | None:
         found = self.ledger.bots.get(bot)
@@ -203,7 +209,7 @@ def test_a_strangers_process_sees_nothing_of_ours(place: Place) -> None:
         + "        names = sorted(name for name in os.environ if 'BOTSWARM' in name)\n"
         + "        return Decision(verdict=f'saw {names} in {os.getcwd()}')\n"
     )
-    place.catalog = replace(place.catalog, found=load(place.folder).found)
+    assert place.catalog.refresh_now().new == {"spy"}
     place.add("spy", "spy")
 
     def verdict() -> str | None:
@@ -211,3 +217,65 @@ def test_a_strangers_process_sees_nothing_of_ours(place: Place) -> None:
 
     place.pass_until(lambda: verdict() is not None, "its decision")
     assert verdict() == "saw [] in /"
+
+
+def test_without_arming_a_stranger_orders_nothing_on_an_account_of_real_money(
+    place: Place,
+) -> None:
+    body = "        return Decision(verdict='in', target=ALL)\n"
+    (place.folder / "keen.py").write_text(HEAD.format(name="Keen") + body)
+    place.catalog = load(place.folder)
+    place.floor.close()
+    place.floor = Floor(
+        place.ledger,
+        Strategies(place.catalog),
+        Evaluator(timedelta(seconds=10)),
+        SystemClock(),
+        lambda *_: None,
+        Rules(is_live=lambda venue, account: True),
+    )
+    place.ledger.halts.set(
+        SWARM, TradingState.ACTIVE, reason="go", actor="test", now=datetime.now(UTC), is_human=True
+    )
+    place.add("keen", "keen")
+    place.pass_until(lambda: place.said("keen") is not None, "its decision")
+    assert (place.said("keen") or {})["stopped"]["gate"] == "not armed"
+    assert place.ledger.orders.list() == []
+
+
+def test_a_strangers_bot_with_parameters_that_mean_nothing_any_more_says_so(place: Place) -> None:
+    place.add("kind", "kind")
+    body = GOOD + "\n    length: int = parameter(default=5, words='a number', at_least=1)\n"
+    (place.folder / "kind.py").write_text(HEAD.format(name="Kind") + body)
+    place.catalog = load(place.folder)
+    place.add("other", "kind")
+    (place.folder / "kind.py").write_text(HEAD.format(name="Kind") + GOOD)
+    place.pass_until(lambda: place.paused("other") is not None, "its bot to be paused")
+    assert "kind has no parameter 'length'" in (place.paused("other") or "")
+
+
+def test_what_a_stranger_started_ends_with_its_process(place: Place, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    body = (
+        "        import subprocess, time\n"
+        "        child = subprocess.Popen(['sleep', '300'])\n"
+        f"        open({str(told)!r}, 'w').write(str(child.pid))\n"
+    )
+    (place.folder / "leaves.py").write_text(HEAD.format(name="Leaves") + body + GOOD)
+    place.catalog = load(place.folder)
+    place.floor.close()
+    place.floor = Floor(
+        place.ledger,
+        Strategies(place.catalog),
+        Evaluator(timedelta(seconds=10)),
+        SystemClock(),
+        lambda *_: None,
+    )
+    place.add("leaves", "leaves")
+    place.pass_until(lambda: place.counted("leaves") > 0, "the first decision")
+    (place.folder / "leaves.py").unlink()
+    place.pass_until(lambda: place.paused("leaves") is not None, "its bot to be paused")
+    pid, deadline = int(told.read_text()), time.monotonic() + PATIENCE_S
+    while Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline, "it runs on without anybody who asks it"
+        time.sleep(0.05)
