@@ -31,8 +31,9 @@ class FollowedMarket:
 
     __slots__ = ("_compares", "_counts", "_said", "_told", "_venue", "book", "book_waits",
                  "builder", "candles", "changed", "floor_id", "is_cooling", "is_followed",
-                 "missing", "order", "quote", "quote_waits", "recovered", "since", "status",
-                 "statuses", "symbol", "tick_candles", "told", "trades")  # fmt: skip
+                 "missing", "missing_candles", "order", "quote", "quote_waits", "recovered",
+                 "since", "status", "statuses", "symbol", "tick_candles", "told",
+                 "trades")  # fmt: skip
 
     def __init__(self, venue: str, symbol: str, counts: Counts) -> None:
         self.symbol = symbol
@@ -45,7 +46,7 @@ class FollowedMarket:
         self.status: Status | None = None
         self.trades: deque[Trade] = deque()
         self.recovered: list[Trade] = []
-        self.missing = 0
+        self.missing = self.missing_candles = 0
         self.quote_waits = self.book_waits = False
         self.statuses: list[Status] = []
         self.candles: list[Candle] = []
@@ -153,11 +154,8 @@ class FollowedMarket:
         if not candle.is_closed:
             return ()
         self._compares = True
-        if any(
-            hole.first_ms <= candle.open_ms <= hole.last_ms
-            for hole in self.builder.holes.get(candle.timeframe, ())
-        ):
-            return self.builder.fill(candle.timeframe, (candle,))
+        if filled := self.builder.fill_one(candle):
+            return filled
         self._compare(candle, "venue")
         return ()
 
@@ -203,8 +201,9 @@ class FollowedMarket:
             batches.append(self._batch("status", tuple(self.statuses)))
             self.statuses = []
         if self.tick_candles:
-            batches.append(self._batch("candle", tuple(self.tick_candles)))
-            self.tick_candles = []
+            candles = tuple(self.tick_candles)
+            batches.append(self._batch("candle", candles, self.missing_candles))
+            self.tick_candles, self.missing_candles = [], 0
         return batches
 
     def _batch(
@@ -244,7 +243,7 @@ class FollowedMarket:
         """Keep only what the other may not have said if it died just now."""
         while self.trades and self.trades[0].received_ms < before_ms:
             self.trades.popleft()
-        self.missing = 0
+        self.missing = self.missing_candles = 0
         self.recovered = [each for each in self.recovered if each.received_ms >= before_ms]
         self.candles = ended_since(self.candles, before_ms)
         self.tick_candles = ended_since(self.tick_candles, before_ms)
@@ -287,14 +286,26 @@ class FollowedMarket:
         self.trades.extend(trade for trade in kept if trade.trade_id > said_id)
         self.recovered = [trade for trade in kept if any(trade.trade_id in ids for ids in holes)]
         lost = [ids for ids in self.order.lost if ids.start > said_id]
-        here = {trade.trade_id for trade in self.recovered}
-        lost += [range(n, n + 1) for ids in holes for n in ids if n not in here]
+        here = sorted(trade.trade_id for trade in self.recovered)
+        for ids in holes:
+            lost += _between(ids, [number for number in here if number in ids])
         newest = self.order.last_id or said_id
         first = self.trades[0].trade_id if self.trades else newest + 1
         if not self.order.is_waiting and first > said_id + 1:
             # Those are neither said nor kept.
             lost.append(range(said_id + 1, first))
         self.order.lost = lost
+
+
+def _between(ids: range, numbers: Iterable[int]) -> Iterable[range]:
+    """What is left of ``ids`` without these of them, which rise; in as few pieces as possible."""
+    start = ids.start
+    for number in numbers:
+        if number > start:
+            yield range(start, number)
+        start = number + 1
+    if start < ids.stop:
+        yield range(start, ids.stop)
 
 
 def _is_old(tick: Quote | Book, last: Quote | Book) -> bool:

@@ -20,7 +20,7 @@ TRADES_KEPT_MAX = 50_000
 CANDLES_KEPT_MAX = 100_000
 MARKET_EVERY_S = 0.25
 """No market is in more digests than one in this time; what moves after a pause is in the next."""
-CLOSED_AT_ONCE = 100
+CLOSED_AT_ONCE = 20
 """All markets close with the second: a thousand at once would hold up everybody's trades."""
 GO_ON_WITHIN_S = 60.0
 """A market followed this soon after taking the lead goes on from what was said of it before."""
@@ -181,7 +181,7 @@ class Tracker:
             # The ledger has them; books that miss them load them from there.
             self._waiting_candles -= market.waiting_candles
             self.counts.dropped_candles += len(market.candles)
-            market.missing += len(market.tick_candles)
+            market.missing_candles += len(market.tick_candles)
             market.candles, market.tick_candles = [], []
         self._waiting_candles += market.keep(candles)
 

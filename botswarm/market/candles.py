@@ -174,12 +174,29 @@ class CandleBuilder:
 
     @property
     def holes(self) -> Mapping[str, Sequence[Hole]]:
-        """Closed candles that are missing, by timeframe."""
-        return {name: tuple(frame.holes) for name, frame in self._frames.items() if frame.holes}
+        """Closed candles that are missing, by timeframe, the oldest first."""
+        return {
+            name: tuple(sorted(frame.holes, key=lambda hole: hole.first_ms))
+            for name, frame in self._frames.items()
+            if frame.holes
+        }
 
     @property
     def is_gapped(self) -> bool:
         return any(frame.holes for frame in self._frames.values())
+
+    def fill_one(self, candle: Candle) -> list[Candle]:
+        """One of the venue's own that came by itself: it says nothing of those beside it."""
+        frame = self._frames[candle.timeframe]
+        for place, hole in enumerate(frame.holes):
+            if candle.open_ms in range(hole.first_ms, hole.last_ms + 1, frame.length_ms):
+                before = Hole(hole.first_ms, candle.open_ms - frame.length_ms)
+                after = Hole(candle.open_ms + frame.length_ms, hole.last_ms)
+                frame.holes[place : place + 1] = [
+                    each for each in (before, after) if each.first_ms <= each.last_ms
+                ]
+                return [candle]
+        return []
 
     def fill(self, timeframe: str, candles: Sequence[Candle]) -> list[Candle]:
         """The venue's own candles that belong into holes; the holes they reach back to are closed.
