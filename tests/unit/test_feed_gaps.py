@@ -64,9 +64,10 @@ def minute_of_the_venue(number: int) -> Candle:
 
 
 def after_minutes_that_were_missed() -> World:
-    """The minutes 0 to 4 are holes, for trades are missing in all of them."""
+    """The minutes 0 to 4 are holes: no connection brought the market meanwhile."""
     world = World()
     world.trade(1)
+    world.tracker.interrupted(["A-X"])
     world.pass_ms(4 * MINUTE_MS)
     world.trade(9)
     world.pass_ms(int(2000 * HOLD_S))
