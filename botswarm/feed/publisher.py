@@ -24,7 +24,7 @@ from botswarm.market.wire import Batch, Digest, as_repeat, digest_key, encode, e
 logger = logging.getLogger(__name__)
 
 DIGEST_SPACING_S = 0.02
-GATHER_S = 0.003
+GATHER_S = 0.004
 """Ticks that come this close together leave together: half the messages, a tenth of a blink."""
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 5000, 3000
 """A busier feed gathers for longer, and says more in each message."""
@@ -217,22 +217,26 @@ class Publisher:
         outlet.flush()
 
     def _wait(self, outlet: Outlet) -> None:
-        """Until there is something to do, at most for a turn."""
+        """Until there is something to do, at most for a turn; confirms are read meanwhile."""
         if self._allowed <= 0:
             time.sleep(MARKETS_AT_ONCE / MESSAGES_PER_S / 2)
-        elif self.tracker.rest() and not self._stop.is_set():
+            return
+        until = time.monotonic() + TURN_S
+        ear, broker = self._ear.fileno(), outlet.fileno()
+        while self.tracker.rest() and not self._stop.is_set():
             due_at = self.tracker.next_digest_at()
-            until = time.monotonic() + TURN_S
             if due_at is not None:
                 until = min(until, max(due_at, self._next_digest))
-            sources = (self._ear.fileno(), outlet.fileno())
             timeout_s = max(0.0, until - time.monotonic())
-            ready, _, _ = select.select(sources, (), (), timeout_s)
-            if self._ear.fileno() in ready:
+            ready, _, _ = select.select((ear, broker), (), (), timeout_s)
+            if broker in ready:
+                outlet.read()
+            if ear in ready:
                 self._ear.recv(4096)
-                time.sleep(GATHER_S)
-        else:
-            time.sleep(GATHER_S)
+                break
+            if timeout_s <= 0 or self.is_blocked:
+                return
+        time.sleep(GATHER_S)
 
     def _batches(self, outlet: Outlet, markets_max: int | None) -> None:
         news = self.tracker.take_news(markets_max)
