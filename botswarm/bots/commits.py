@@ -25,6 +25,8 @@ class Committed:
     bots: frozenset[str]
     """Whose decisions count."""
     doorbells: Sequence[Doorbell]
+    revisions: Mapping[tuple[str, str], int]
+    """Of all markets that were decided on, with the decisions."""
     unfit: Mapping[str, Exception]
     """Whose decisions cannot be written down, and why."""
 
@@ -83,6 +85,7 @@ class Commits:
             ticket.done = Committed(
                 bots=done.bots & mine,
                 doorbells=[bell for bell in done.doorbells if bell.kwargs["order_id"] in orders],
+                revisions=done.revisions,
                 unfit={bot: error for bot, error in unfit.items() if bot in mine},
             )
 
@@ -92,6 +95,7 @@ class Commits:
         """One of them cannot be written; the others must not be lost with it."""
         bots: frozenset[str] = frozenset()
         doorbells: tuple[Doorbell, ...] = ()
+        revisions: dict[tuple[str, str], int] = {}
         for each in decisions:
             try:
                 done = self.decide([each], now)
@@ -102,4 +106,5 @@ class Commits:
                 logger.warning("a decision of %s cannot be written: %s", each.bot, error)
             else:
                 bots, doorbells = bots | done.bots, doorbells + done.doorbells
-        return Decided(bots=bots, doorbells=doorbells)
+                revisions |= done.revisions
+        return Decided(bots=bots, doorbells=doorbells, revisions=revisions)

@@ -14,7 +14,7 @@ from zlib import crc32
 from botswarm.bots.spec import budget_of, parameters_of
 from botswarm.domain.market import TIMEFRAMES_S, Quote
 from botswarm.ledger import fold
-from botswarm.ledger.bots import NEVER, Bot, Stand
+from botswarm.ledger.bots import NEVER, Bot, Decision, Stand
 from botswarm.ledger.stands import News
 from botswarm.strategies.api import Candles, Strategy, Trigger, wanted_history
 from botswarm.strategies.evaluate import Holding, Market, Subject
@@ -202,6 +202,19 @@ class Muster:
             self.members[name] = member_of(stand, self._makes, self.members.get(name))
         self.changed |= gone | {stand.bot.name for stand in news.stands}
         self._wanted = self._others = None
+
+    def advance(self, revision: int, decisions: Iterable[Decision]) -> None:
+        """Take in our own decisions without reading them, where nothing else has changed."""
+        ours = [each for each in decisions if each.bot in self.members]
+        is_more = any(each.orders or each.memory is not None for each in ours)
+        if revision != self.revision + 1 or is_more:
+            return  # the next look reads it, as the ledger has kept it
+        for decision in ours:
+            member = self.members[decision.bot]
+            member.bot = replace(member.bot, last_sequence=decision.sequence)
+            member.revision = revision
+            self.changed.add(member.name)
+        self.revision = revision
 
     def forget(self) -> None:
         """Read everything anew at the next look: strategies have changed."""

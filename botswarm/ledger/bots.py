@@ -77,6 +77,8 @@ class Decided:
     """Whose decisions count; the others were overtaken, or run no more."""
     doorbells: tuple[Doorbell, ...]
     """Committed and not yet rung: publish them and mark them sent, or leave them to the relay."""
+    revisions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Of the markets (venue, symbol), as they are with these decisions."""
 
 
 class Bots:
@@ -183,8 +185,9 @@ class Bots:
             _save(session, counted, now)
             evaluations.add(session, counted, now)
             rows = _add_orders(session, counted, now)
-            touch(session, [each.bot for each in counted])
+            revisions = touch(session, [each.bot for each in counted])
             return Decided(
+                revisions=revisions,
                 bots=empty | {each.bot for each in counted},
                 doorbells=tuple(doorbell_of(row) for row in rows),
             )

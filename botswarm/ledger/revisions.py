@@ -10,25 +10,29 @@ from sqlalchemy.orm import Session
 
 from botswarm.ledger.models import BotRow, MarketRevisionRow
 
+Market = tuple[str, str]
+"""Venue and symbol."""
 AT_ONCE_MAX = 5000
 """Names in one statement; databases bound how many values one may have."""
 
 
-def touch(session: Session, bots: Iterable[str | None]) -> None:
+def touch(session: Session, bots: Iterable[str | None]) -> dict[Market, int]:
     """Say that these bots' stands change with this transaction: configuration, state, memory,
     orders or positions. Names of bots that are not, or no more, are left out.
 
     Call it in every transaction that changes one, at any place in it. It locks the bots' rows by
     rising name and then their markets, as everybody does, so nobody waits in a circle. A market's
     revisions are committed in their order, because its row stays locked until the commit: who has
-    seen one has seen all that came before it.
+    seen one has seen all that came before it. Answers with the markets' new revisions.
     """
+    revisions: dict[Market, int] = {}
     names = sorted({name for name in bots if name is not None})
     for start in range(0, len(names), AT_ONCE_MAX):
-        _touch(session, names[start : start + AT_ONCE_MAX])
+        revisions |= _touch(session, names[start : start + AT_ONCE_MAX])
+    return revisions
 
 
-def _touch(session: Session, names: Collection[str]) -> None:
+def _touch(session: Session, names: Collection[str]) -> dict[Market, int]:
     # What the session holds back would be written after the revision that speaks of it.
     session.flush()
     connection = session.connection()
@@ -38,12 +42,14 @@ def _touch(session: Session, names: Collection[str]) -> None:
         .order_by(BotRow.name)
         .with_for_update()
     )
-    markets: dict[tuple[str, str], list[str]] = {}
+    markets: dict[Market, list[str]] = {}
+    revisions: dict[Market, int] = {}
     for name, venue, symbol in found:
         markets.setdefault((venue, symbol), []).append(name)
     for (venue, symbol), here in sorted(markets.items()):
-        revision = _next(session, venue, symbol)
+        revision = revisions[venue, symbol] = _next(session, venue, symbol)
         connection.execute(update(BotRow).where(BotRow.name.in_(here)).values(revision=revision))
+    return revisions
 
 
 def _next(session: Session, venue: str, symbol: str) -> int:
