@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from botswarm.domain.market import Candle
 from botswarm.ledger.models import CandleRow
 from botswarm.ledger.rows import CANDLE_FIELDS, candle_of
-from botswarm.ledger.session import Database, insert_new
+from botswarm.ledger.session import Database, save_latest
 
 
 class Candles:
@@ -18,7 +18,9 @@ class Candles:
         self._database = database
 
     def save(self, candles: Sequence[Candle]) -> None:
-        """Closed ones once each; those still open, and those already kept, change nothing."""
+        """Closed ones once each; those still open change nothing, and the last word counts: what
+        was closed in good faith after a trade that nobody had heard of is put right by the venue.
+        """
         closed = sorted(
             (candle for candle in candles if candle.is_closed),
             key=lambda each: (each.venue, each.symbol, each.timeframe, each.open_ms),
@@ -26,7 +28,7 @@ class Candles:
         rows = [{name: getattr(candle, name) for name in CANDLE_FIELDS} for candle in closed]
 
         def work(session: Session) -> None:
-            insert_new(session, CandleRow, rows)
+            save_latest(session, CandleRow, rows)
 
         if rows:
             self._database.write(work)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -256,6 +256,25 @@ def insert_new(
     session.flush()
     # Past the ORM, which would look at each of very many rows by itself.
     session.connection().execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def save_latest(
+    session: Session, table: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert the rows, and put right those that are there and say something else."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    new = insert(table)
+    identity = [column.name for column in table.__table__.primary_key]
+    others = [name for name in rows[0] if name not in identity]
+    session.flush()
+    session.connection().execute(
+        new.on_conflict_do_update(
+            index_elements=identity,
+            set_={name: getattr(new.excluded, name) for name in others},
+            where=or_(*(getattr(table, name) != getattr(new.excluded, name) for name in others)),
+        ),
+        list(rows),
+    )
 
 
 def _refuse_forgetful(cursor: Any) -> None:

@@ -39,15 +39,20 @@ class _Frame:
         self._close: Decimal | None = None
         self._trades = 0
 
-    def add(self, at_ms: int, price: Decimal, quantity: Decimal, after_gap: bool) -> list[Candle]:
+    def add(
+        self, at_ms: int, price: Decimal, quantity: Decimal, *, after_gap: bool, is_newest: bool
+    ) -> list[Candle]:
         closed = []
         if after_gap:
             self.complete = False
         if at_ms >= self.end_ms:
             closed = self.close_until(at_ms, known=not after_gap)
         elif at_ms < self.open_ms:
-            # Its candle is closed and was wrong: the venue's own word replaces it.
-            self._mark_hole(at_ms - at_ms % self.length_ms)
+            # Its candle is closed and was wrong, and so are silent ones that went on from there:
+            # the venue's own word replaces them.
+            self.doubt(at_ms)
+            if self._trades == 0 and is_newest:
+                self._close = price
             return closed
         if self._trades == 0:
             self._open = self._high = self._low = price
@@ -60,6 +65,12 @@ class _Frame:
         self._volume += quantity
         self._trades += 1
         return closed
+
+    def doubt(self, since_ms: int) -> None:
+        """A trade of that moment or after it was missed: what was closed since may be wrong."""
+        first_ms = since_ms - since_ms % self.length_ms
+        if self.open_ms > first_ms:
+            self._mark_hole(first_ms, self.open_ms - self.length_ms)
 
     def close_until(self, at_ms: int, *, known: bool) -> list[Candle]:
         """Close what ends before ``at_ms``; ``known`` says that no trade in between was missed."""
@@ -150,6 +161,8 @@ class CandleBuilder:
     ) -> None:
         build = _Build(venue, symbol)
         self._frames = {name: _Frame(name, build) for name in timeframes}
+        self._last_ms: int | None = None
+        """The newest trade's time."""
         self.late = 0
         """Trades whose candle, in the shortest timeframe, had been closed before they came."""
 
@@ -158,9 +171,14 @@ class CandleBuilder:
         closed: list[Candle] = []
         at_ms, price, quantity = trade.exchange_ms, trade.price, trade.quantity
         is_late = False
+        if after_gap and self._last_ms is not None:
+            for frame in self._frames.values():
+                frame.doubt(self._last_ms)
+        is_newest = self._last_ms is None or at_ms >= self._last_ms
+        self._last_ms = at_ms if is_newest else self._last_ms
         for frame in self._frames.values():
             is_late = is_late or at_ms < frame.open_ms
-            closed += frame.add(at_ms, price, quantity, after_gap)
+            closed += frame.add(at_ms, price, quantity, after_gap=after_gap, is_newest=is_newest)
         self.late += is_late
         return closed
 

@@ -52,6 +52,10 @@ class Kline:
     """Changed since its stream last showed it."""
 
     def add(self, price: Decimal, quantity: Decimal, trade_id: int, taker_buys: bool) -> None:
+        if self.trades == 0:
+            # As at real venues: it opens with its first trade, and only a silent one where the
+            # one before it closed.
+            self.open = self.high = self.low = price
         self.high = max(self.high, price)
         self.low = min(self.low, price)
         self.close = price
