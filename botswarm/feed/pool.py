@@ -145,8 +145,9 @@ class Pool:
             for connection, event in happened:
                 self._hear(connection, event, now)
             for line in self._lines:
-                if line.connection is not None and self._caller.is_late(line.connection):
-                    self._ended(line, line.connection, "no connection in time", now)
+                for connection in line.carriers():
+                    if self._caller.is_late(connection):
+                        self._ended(line, connection, "no connection in time", now)
             if self._is_changed or any(now >= until for _, until in self._declined.values()):
                 self._is_changed = False
                 self._follow(now)
@@ -209,6 +210,7 @@ class Pool:
             line.reconnects += 1
         if line.successor is not None:
             line.connection, line.successor = line.successor, None
+            line.is_urgent = False
             line.note(now, reason)
             if line.is_up:
                 line.note_proved(now)

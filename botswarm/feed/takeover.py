@@ -43,8 +43,11 @@ class TakeOver:
     # --- a whole connection -------------------------------------------------------------------
 
     def replace(self, line: Line, reason: str, now: float, *, is_urgent: bool = False) -> None:
+        is_held_back = line.successor is None and now < line.replace_after
+        if line.connection is None or is_held_back:
+            return
         line.is_urgent = line.is_urgent or is_urgent
-        if line.successor is not None or line.connection is None or now < line.replace_after:
+        if line.successor is not None:
             return
         if self._caller.budget.take(keep=RESERVE if is_urgent else LEISURE) > 0:
             line.replace_after = now + 1.0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from botswarm.exchanges.streams import Stream, StreamRules
+from botswarm.feed import takeover
 from botswarm.feed.pool import Pool
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.state import PoolState
@@ -174,6 +175,21 @@ def test_an_announced_end_is_prepared_for_also_when_the_first_attempt_fails(
         wait_for_more(swim, "A-X")
     assert is_whole(swim.heap.ids["A-X"])
     assert swim.state.renewed == 1
+
+
+def test_one_that_took_over_early_is_not_replaced_in_its_turn(
+    venue: MiniVenue, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "AGAIN_S", 0.5)
+    swim = start(connections_initial=1)
+    swim.follow("A-X")
+    first = venue.clients[0]
+    first.say(bye="in a moment")
+    wait_until(lambda: len(venue.streams()) == 2, "a second connection", 5)
+    first.hang_up()
+    wait_until(lambda: len(venue.clients) == 1, "the first to be gone", 5)
+    assert not threading.Event().wait(3)
+    assert len(venue.attempts) == 2
 
 
 def test_an_old_connection_is_renewed_and_no_tick_is_missed(venue: MiniVenue, start: Start) -> None:
