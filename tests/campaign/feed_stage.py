@@ -72,10 +72,11 @@ class Daemon(Server):
         """By venue; the one named broker stands before the broker."""
         self.address = address
         self.starts = 0
-        database = f"sqlite:///{self.data / 'ledger.db'}"
-        with contextlib.closing(Database(Secret(database))) as made:
+        self.database_url = f"sqlite:///{self.data / 'ledger.db'}"
+        with contextlib.closing(Database(Secret(self.database_url))) as made:
             migrate.migrate(made, wait_s=0)
-        self._settings = {**settings, "DATABASE_URL": database, "BOTSWARM_LOG_FORMAT": "json"}
+        own = {"DATABASE_URL": self.database_url, "BOTSWARM_LOG_FORMAT": "json"}
+        self._settings = {**settings, **own}
 
     def _launch(self) -> None:
         if self.log.exists():
