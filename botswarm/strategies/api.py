@@ -44,6 +44,8 @@ __all__ = [
     "parameter",
 ]
 
+DUST_SHARE = 20
+
 # --- what a bot is shown --------------------------------------------------------------------------
 
 
@@ -97,6 +99,15 @@ class View:
     def price(self) -> Decimal:
         """Of the last trade."""
         return self.trade.price
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is held that is worth the name: commissions leave dust behind, which
+        cannot be sold. More than a twentieth of the budget, in whichever of its markets.
+        """
+        worth = self.position * self.price
+        worth += sum((each.position * each.price for each in self.others.values()), Decimal(0))
+        return worth * DUST_SHARE > self.budget
 
 
 # --- what it may answer ---------------------------------------------------------------------------

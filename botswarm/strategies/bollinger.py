@@ -50,9 +50,7 @@ class BollingerReversion(Strategy, name="bollinger-reversion"):
             return Decision(verdict=IN, indicators=shown, target=ALL, rules=[leaves])
         if price > middle:
             return Decision(verdict=OUT, indicators=shown, target=NOTHING, rules=[enters])
-        return Decision(
-            verdict=STAYS, indicators=shown, rules=[leaves if view.position > 0 else enters]
-        )
+        return Decision(verdict=STAYS, indicators=shown, rules=[leaves if view.holds else enters])
 
     @classmethod
     def decide_many(cls, many: Many) -> Outcomes:

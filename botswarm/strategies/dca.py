@@ -59,7 +59,9 @@ class Dca(Strategy, name="dca"):
         return Trigger.every(LOOKS_EVERY_S)
 
     def decide(self, view: View) -> Decision:
-        paid = view.average_price if view.position > 0 else None
+        # What commissions left over after a sale is nothing that was bought to be kept.
+        is_dust = view.position * view.price * 2 < self.amount
+        paid = None if is_dust else view.average_price
         due_ms = int(view.memory.get("due_ms", view.now_ms))
         minutes = round(Decimal(max(0, due_ms - view.now_ms)) / 60_000, 3)
         shown: dict[str, Decimal | int | float] = {"minutes_left": minutes}

@@ -75,7 +75,7 @@ class MarketMaker(Strategy, name="market-maker"):
             wishes.append(Wish(side=Side.SELL, quantity=quantity, limit_price=ask, post_only=True))
         resting = {side: sum(order.side is side for order in view.orders) for side in Side}
         return Decision(
-            verdict="quotes both sides" if view.position > 0 else "quotes to buy: it holds nothing",
+            verdict="quotes both sides" if view.holds else "quotes to buy: it holds nothing",
             indicators={
                 "middle": middle,
                 "bid": bid,

@@ -111,11 +111,10 @@ class Pairs(Strategy, name="pairs"):
                 targets={view.symbol: NOTHING, self.other: NOTHING},
                 rules=[opens],
             )
-        holds = view.position > 0 or other.position > 0
         return Decision(
             verdict="stays: neither far apart nor close",
             indicators=shown,
-            rules=[closes if holds else opens],
+            rules=[closes if view.holds else opens],
         )
 
 

@@ -61,7 +61,7 @@ class RsiReversion(Strategy, name="rsi-reversion"):
             return self._decision(IN, rsi, f"to leave: RSI {rsi:.1f}, needs > {high:g}", leaves)
         if rsi > high:
             return self._decision(OUT, rsi, f"to enter: RSI {rsi:.1f}, needs < {low:g}", enters)
-        if view.position > 0:
+        if view.holds:
             return self._decision(STAYS, rsi, f"to leave: RSI {rsi:.1f}, needs > {high:g}", leaves)
         return self._decision(STAYS, rsi, f"to enter: RSI {rsi:.1f}, needs < {low:g}", enters)
 

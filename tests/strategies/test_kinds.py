@@ -64,6 +64,19 @@ def test_a_macd_may_wait_until_it_is_over_zero() -> None:
     assert waits.nearest_words.endswith("needs > 0")
 
 
+def test_what_commissions_left_over_is_not_held() -> None:
+    strategy = Breakout(enter_length=4, leave_length=2)
+    closes = [90.0, 110.0, 100.0, 104.0]
+    dust = strategy.decide(a_view(closes, price=105, position="0.0004"))
+    assert dust.nearest_words == "price 105, needs > 110"
+    pair = PAIR.decide(with_other(a_pair("101.5"), [50.0] * 11, position=Decimal("0.001")))
+    assert pair.nearest_words is not None
+    assert pair.nearest_words.endswith("needs > 2")
+    held = PAIR.decide(with_other(a_pair("101.5"), [50.0] * 11, position=Decimal(10)))
+    assert held.nearest_words is not None
+    assert held.nearest_words.endswith("needs < 0.5")
+
+
 # --- cost averaging -------------------------------------------------------------------------------
 
 
@@ -110,6 +123,8 @@ def test_dca_waits_for_a_lower_price_and_sells_at_its_profit() -> None:
     assert len(strategy.decide(cheap).orders) == 1
     dear = replace(a_view(price=111, position=1), average_price=Decimal(100))
     assert strategy.decide(dear).target == NOTHING
+    dust = replace(a_view(price=111, position="0.001"), average_price=Decimal(100))
+    assert strategy.decide(dust).verdict == "buys: its time has come"
 
 
 # --- market making --------------------------------------------------------------------------------
