@@ -39,6 +39,8 @@ class Reception:
         self._state = state
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reception", daemon=True)
+        self._pause_s = RETRY_S
+        self.connects = 0
         self.answered = 0
         self.failed = 0
 
@@ -50,18 +52,16 @@ class Reception:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        pause_s = RETRY_S
         while not self._stop.is_set():
             try:
                 self._receive()
-                pause_s = RETRY_S
             except (AMQPError, OSError, BotswarmError) as error:
                 # The publisher says it loudly; here it only means that nobody can ask.
                 logger.debug("nobody can ask how the feed is: %s", error)
             except Exception:
                 logger.exception("answering how the feed is failed; going on")
-            self._stop.wait(pause_s)
-            pause_s = min(2 * pause_s, RETRY_MAX_S)
+            self._stop.wait(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
 
     def _receive(self) -> None:
         make: Any = Connection  # kombu's types are not all there
@@ -74,6 +74,8 @@ class Reception:
             channel.basic_consume(
                 queue, no_ack=True, callback=lambda message: self._answer(channel, message)
             )
+            self.connects += 1
+            self._pause_s = RETRY_S
             while not self._stop.is_set():
                 try:
                     connection.drain_events(timeout=LISTEN_S)
