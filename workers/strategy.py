@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import signals
+from celery.exceptions import Reject
 
 from botswarm.bots.evaluation import Evaluator, Scene
 from botswarm.bots.floor import Floor
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 BEHIND_MAX_S = 1.0
 """How long an evaluation waits for the digest it was rung for."""
 
+YOUNG_S = 10.0
+"""So long a worker gives back what it was rung for and has not heard of."""
 INSTRUMENT_S = 60.0
 """How long an instrument is believed: a venue may close a market, or change its steps."""
 
@@ -53,8 +56,14 @@ class Desk:
     floor: Floor
     data_age_max_s: float
     clock: Clock
+    began: float
+    """By the monotonic clock."""
     _instruments: dict[tuple[str, str], tuple[float, Instrument]] = field(default_factory=dict)
     _candles: dict[tuple[str, ...], tuple[Series, Candles]] = field(default_factory=dict)
+
+    @property
+    def is_young(self) -> bool:
+        return self.clock.monotonic() - self.began < YOUNG_S
 
     def instrument(self, venue: str, symbol: str) -> Instrument:
         """Raises NotFound until the feed has saved it."""
@@ -129,7 +138,9 @@ class Desk:
 def evaluate_market(venue: str, symbol: str, sequence: int) -> dict[str, Any] | None:
     """Harmless twice and late: a bot never decides again on what it has decided on."""
     at = desk()
-    at.book.wait_for(venue, symbol, sequence, BEHIND_MAX_S)
+    if not at.book.wait_for(venue, symbol, sequence, BEHIND_MAX_S) and at.is_young:
+        # It may have been said before this worker listened; the others have heard it.
+        raise Reject("this worker does not know the market yet", requeue=True)
     done = at.floor.pass_market(venue, symbol, lambda muster: at.look(muster, sequence))
     if done is None:
         return None
@@ -182,6 +193,7 @@ def desk_for(settings: Settings, clock: Clock) -> Desk:
         floor=floor,
         data_age_max_s=settings.limit_data_age_max_s,
         clock=clock,
+        began=clock.monotonic(),
     )
 
 
