@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 ERRORS_MAX = 5
 """In a row; then the bot is paused with the last of them as the reason."""
 KEPT_BYTES_MAX = 16_384
+WORDS_MAX = 1000
 TOOK_MAX_S = 0.5
 """Of processor time, for one decision; a strategy that takes longer fails."""
 BROKEN, BEHIND = "error", "behind"
@@ -398,13 +399,26 @@ def _is_old(member: Member, now: datetime, kept_anew_s: float) -> bool:
 def _check_is_plain(*values: Mapping[str, Any] | None) -> None:
     """Raises TypeError or ValueError for what the ledger cannot keep, or not for long."""
     for value in values:
-        length = 0 if value is None else len(json.dumps(value, allow_nan=False))
+        if value is None:
+            continue
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        # Half a character raises; the other one that no database keeps is spelled so.
+        length = len(text.encode())
         if length > KEPT_BYTES_MAX:
             words = f"what it wants to be kept takes {length} bytes, over {KEPT_BYTES_MAX}"
             raise ValueError(words)
+        if "\\u0000" in text:
+            raise ValueError("what it wants to be kept holds the character NUL")
 
 
 def words_of(error: Exception) -> str:
-    if isinstance(error, BotswarmError):
-        return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Short, and of characters that every database keeps, whatever a stranger's error says."""
+    try:
+        said = str(error)
+    except Exception:
+        # A stranger's error, and its own way to say itself.
+        said = ""
+    kind = type(error).__name__
+    words = said if isinstance(error, BotswarmError) else f"{kind}: {said}" if said else kind
+    words = "".join(each if each.isprintable() else " " for each in words[: WORDS_MAX + 1])
+    return words if len(words) <= WORDS_MAX else f"{words[: WORDS_MAX - 3]}..."

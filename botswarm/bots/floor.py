@@ -123,7 +123,7 @@ class Floor:
             return found
 
     def _read(self, muster: Muster) -> None:
-        muster.take(self._ledger.stands.since(muster.venue, muster.symbol, muster.revision))
+        muster.take(self._ledger.stands.since(muster.venue, muster.symbol, muster.seen()))
 
     def _decide(self, muster: Muster, scene: Scene) -> Result:
         """Until nobody's stand changed while it decided: what was decided on it is void then."""
@@ -195,6 +195,7 @@ class Floor:
                     pauses={**made.pauses, **failed.pauses},
                 )
         self.evaluator.note(muster, scene, made, committed, now)
+        muster.doubt(each for each in made.decisions if each.bot not in committed)
         if revision is not None:
             muster.advance(revision, [each for each in made.decisions if each.bot in committed])
         # Committed: from here on whatever fails is rung again by the sweep.

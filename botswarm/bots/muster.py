@@ -185,10 +185,25 @@ class Muster:
         """Members that are new or other since somebody last cleared this."""
         self.behind_since: datetime | None = None
         self._makes = makes
+        self._forgotten = self._reading = self._read = 0
+        self._doubted: list[Member] = []
         self._wanted: dict[str, int] | None = None
         self._others: dict[str, dict[str, int]] | None = None
 
+    def seen(self) -> int:
+        """The revision to read on from; what is forgotten from now on is read the next time."""
+        self._reading = self._forgotten
+        return self.revision if self._reading == self._read else NEVER
+
     def take(self, news: News) -> None:
+        self._apply(news)
+        self._read = self._reading
+        doubted, self._doubted = self._doubted, []
+        if any(self.members.get(each.name) is each for each in doubted):
+            # The ledger refused them, and has no news of them: they were deleted.
+            self.forget()
+
+    def _apply(self, news: News) -> None:
         self.revision = news.revision
         if not (news.stands or news.ended or news.is_all):
             return
@@ -216,9 +231,16 @@ class Muster:
             self.changed.add(member.name)
         self.revision = revision
 
+    def doubt(self, refused: Iterable[Decision]) -> None:
+        """The ledger takes no decision of these bots; the next look should say why."""
+        for each in refused:
+            member = self.members.get(each.bot)
+            if member is not None and member.revision == each.seen_revision:
+                self._doubted.append(member)
+
     def forget(self) -> None:
-        """Read everything anew at the next look: strategies have changed."""
-        self.revision = NEVER
+        """Read everything anew at the next look: strategies have changed. Needs no lock."""
+        self._forgotten += 1
 
     @property
     def wanted(self) -> Mapping[str, int]:

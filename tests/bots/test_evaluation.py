@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,9 +13,11 @@ import pytest
 
 from botswarm.bots.brakes import brakes
 from botswarm.bots.evaluation import ERRORS_MAX, Evaluator, Pass, Scene
+from botswarm.bots.floor import Floor
 from botswarm.bots.muster import KEPT_ANEW_S, Muster, Strategies
 from botswarm.bots.registry import Registry
 from botswarm.bots.spec import BotSpec
+from botswarm.clock import SystemClock
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import OrderState, Side
 from botswarm.domain.permission import Approved, Refused, TradingState
@@ -29,6 +31,13 @@ from botswarm.strategies.registry import BUILT_IN, Catalog, Found
 from tests.strategies.values import NOW, SYMBOL, VENUE, a_market, a_quote, some_candles
 
 LIFE = timedelta(seconds=10)
+
+
+class Mute(Exception):
+    """It fails again when it is asked what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("and again")
 
 
 class Told(Strategy):
@@ -49,6 +58,16 @@ class Told(Strategy):
                 return Decision(verdict="out", indicators={}, target=NOTHING)
             case "count":
                 return Decision(verdict="counts", indicators={}, memory={"count": count})
+            case "huge":
+                raise ValueError("x" * 1_000_000)
+            case "half":
+                raise ValueError("half a character: \ud800, and nothing: \x00")
+            case "mute":
+                raise Mute
+            case "nul":
+                return Decision(verdict="nothing: \x00")
+            case "surrogate":
+                return Decision(verdict="half a character: \ud800")
             case "object":
                 return Decision(verdict="odd", indicators={}, memory={"x": object()})
             case "fat":
@@ -392,3 +411,71 @@ def test_bots_share_an_indicator_and_never_each_others_history(ledger: Ledger) -
     assert seen["a"] is seen["b"]
     assert seen["a"].close.tolist() == [3.0, 4.0, 5.0]
     assert seen["c"].close.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("huge", "ValueError: xxx"),
+        ("half", "ValueError: half a character:  , and nothing:  "),
+        ("mute", "Mute"),
+        ("nul", "ValueError: what it wants to be kept holds the character NUL"),
+        ("surrogate", "UnicodeEncodeError: 'utf-8' codec can't encode"),
+    ],
+)
+def test_whatever_an_error_says_it_is_told_shortly_and_pauses_its_own_bot(
+    ledger: Ledger, what: str, words: str
+) -> None:
+    a_bot(ledger, "bad", what)
+    a_bot(ledger, "good", "count")
+    floor = a_floor(ledger)
+    for number in range(ERRORS_MAX):
+        floor.pass_market(VENUE, SYMBOL, a_look(10 + number))
+    bad = ledger.bots.get("bad")
+    assert bad.state is BotState.PAUSED
+    assert (bad.reason or "").startswith(f"{ERRORS_MAX} evaluations in a row failed: {words}")
+    assert len(bad.reason or "") < 1100
+    assert ledger.bots.get("good").memory == {"count": ERRORS_MAX}
+
+
+def test_a_bot_that_was_stopped_and_deleted_between_two_passes_is_known_no_more(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "gone", "leave")
+    a_bot(ledger, "stays", "count")
+    floor = a_floor(ledger)
+    muster = floor.muster(VENUE, SYMBOL)
+    muster.take(ledger.stands.since(VENUE, SYMBOL))
+    bots = Registry(ledger)
+    bots.stop("gone", NOW, actor="test")
+    bots.delete("gone", NOW, actor="test")
+    floor.pass_market(VENUE, SYMBOL, a_look(10))
+    assert set(muster.members) == {"stays"}
+    assert ledger.bots.get("stays").memory == {"count": 1}
+
+
+def test_what_changes_while_a_market_is_read_is_read_the_next_time(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    muster = Muster(VENUE, SYMBOL, Strategies(CATALOG))
+    news = ledger.stands.since(VENUE, SYMBOL, muster.seen())
+    muster.forget()  # as another thread does that finds a changed file
+    muster.take(news)
+    before = muster.members["alpha"]
+    muster.take(ledger.stands.since(VENUE, SYMBOL, muster.seen()))
+    assert muster.members["alpha"] is not before
+    after = muster.members["alpha"]
+    muster.take(ledger.stands.since(VENUE, SYMBOL, muster.seen()))
+    assert muster.members["alpha"] is after
+
+
+def a_floor(ledger: Ledger) -> Floor:
+    return Floor(ledger, Strategies(CATALOG), Evaluator(LIFE), Still(), lambda *_: None)
+
+
+def a_look(sequence: int) -> Callable[[Muster], Scene]:
+    return lambda _: a_scene(a_market(sequence=sequence))
+
+
+class Still(SystemClock):
+    def now(self) -> datetime:
+        return NOW
