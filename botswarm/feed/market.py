@@ -30,7 +30,7 @@ class FollowedMarket:
     """Not thread-safe: the tracker's lock holds it together."""
 
     __slots__ = ("_compares", "_counts", "_said", "_told", "_venue", "book", "book_waits",
-                 "builder", "candles", "changed", "floor_id", "is_cooling", "is_followed",
+                 "builder", "candles", "changed", "digest_from", "floor_id", "is_followed",
                  "missing", "missing_candles", "order", "quote", "quote_waits", "recovered",
                  "since", "status", "statuses", "symbol", "tick_candles", "told",
                  "trades")  # fmt: skip
@@ -54,8 +54,8 @@ class FollowedMarket:
         self.tick_candles: list[Candle] = []
         """For batches."""
         self.changed = False
-        self.is_cooling = False
-        """It was in a digest a moment ago: the next may hold it only when its time has come."""
+        self.digest_from = 0.0
+        """By the monotonic clock: it was in a digest a moment ago, and is in none before this."""
         self.told: tuple[Trade | None, Quote | None] = (None, None)
         """Of the last digest it was in."""
         self.is_followed = False

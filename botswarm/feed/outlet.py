@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from botswarm.errors import Unreachable
 from botswarm.market.wire import CONTENT_TYPE, EXCHANGE
 
-UNCONFIRMED_MAX = 8000
+UNCONFIRMED_MAX = 1500
 UNCONFIRMED_BYTES_MAX = 12 * 1024 * 1024
 """Messages on their way; beyond it ticks wait, and are conflated if they must."""
 STUCK_S = 10.0

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import heappop, heappush
 
 from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Quote, Status, Tick, Trade
 from botswarm.feed.counts import Counts
@@ -52,7 +53,9 @@ class Tracker:
         """Those with something to publish: of a thousand markets few move within a moment."""
         self._ripe: dict[str, FollowedMarket] = {}
         """Those that changed, and may be in a digest now."""
-        self._cooling: deque[tuple[float, FollowedMarket]] = deque()
+        self._later: list[tuple[float, int, FollowedMarket]] = []
+        """Those that changed soon after a digest they were in, by when they may be in one."""
+        self._later_count = 0
         self._overdue: dict[str, FollowedMarket] = {}
         """Those in which a trade waits for one before it."""
         self._suspects: set[str] = set()
@@ -162,8 +165,11 @@ class Tracker:
         self._wait_with(market, now)
         if not market.changed:
             market.changed = True
-            if not market.is_cooling:
+            if now >= market.digest_from:
                 self._ripe[market.symbol] = market
+            else:
+                self._later_count += 1
+                heappush(self._later, (market.digest_from, self._later_count, market))
 
     def _tell(self) -> None:
         if self._is_resting and self._news:
@@ -310,7 +316,7 @@ class Tracker:
         with self._lock:
             if self._ripe:
                 return self._monotonic()
-            return next((due for due, market in self._cooling if market.changed), None)
+            return self._later[0][0] if self._later else None
 
     def take_batches(self) -> list[Batch]:
         return [batch for _, batch in self.take_news()]
@@ -335,9 +341,8 @@ class Tracker:
         """Every market that changed and was in none for a moment; None where there is none."""
         with self._lock:
             now = self._monotonic()
-            while self._cooling and self._cooling[0][0] <= now:
-                market = self._cooling.popleft()[1]
-                market.is_cooling = False
+            while self._later and self._later[0][0] <= now:
+                market = heappop(self._later)[2]
                 if market.changed:
                     self._ripe[market.symbol] = market
             if not self._ripe:
@@ -354,8 +359,7 @@ class Tracker:
                 ticks = digest.trade, digest.quote
                 if ticks != market.told:
                     # A candle that the clock closed must not hold up the tick that comes next.
-                    market.told, market.is_cooling = ticks, True
-                    self._cooling.append((now + MARKET_EVERY_S, market))
+                    market.told, market.digest_from = ticks, now + MARKET_EVERY_S
         return Digest(venue=self.venue, sent_ms=self._wall_ms(), markets=tuple(found))
 
     # --- while another feed publishes ---------------------------------------------------------
