@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from botswarm import metrics
 from botswarm.errors import Unreachable
+from botswarm.feed.bell import Bell
 from botswarm.feed.outlet import BUCKETS_MS
 from botswarm.feed.publisher import Publisher
 from botswarm.feed.state import PoolState
@@ -42,6 +43,7 @@ class Metered(Protocol):
 
     tracker: Tracker
     publisher: Publisher
+    bell: Bell
 
     @property
     def pool(self) -> _Pool: ...
@@ -116,6 +118,7 @@ class Meters(Collector):
         for feed in self._feeds:
             venue, tally = feed.tracker.venue, feed.publisher.tally
             published += [((venue, kind), count) for kind, count in dict(tally.published).items()]
+            published.append(((venue, "evaluate"), feed.bell.rings))
             received += [((venue, kind), count) for kind, count in _received(feed)]
             lost += [((venue, reason), count) for reason, count in _lost(feed)]
             leads.append(((venue,), float(feed.publisher.is_leader)))
@@ -188,6 +191,8 @@ def _lost(feed: Metered) -> list[tuple[str, int]]:
         ("refused_message", tally.refused),
         ("unroutable_digest", tally.unroutable),
         ("repeated_message", tally.repeats),
+        ("overtaken_evaluate", feed.bell.coalesced),
+        ("unsent_evaluate", feed.bell.failed),
     ]
 
 
