@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,7 +15,7 @@ from botswarm import cards
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
 from botswarm.domain.market import Channel
-from botswarm.errors import NotFound, Unreachable
+from botswarm.errors import BotswarmError, Unreachable
 from botswarm.exchanges import registry
 from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.board import Board
@@ -65,6 +65,7 @@ def run(settings: Settings, reread: Reread) -> None:
         signal.signal(number, told_to_stop)
     swarm = _Swarm(settings, reread, stop)
     names = registry.fed_venues(settings)
+    _warn_of_others(settings, names)
     others = [
         threading.Thread(target=swarm.feed, args=(name,), name=f"feed {name}", daemon=True)
         for name in names[1:]
@@ -79,6 +80,20 @@ def run(settings: Settings, reread: Reread) -> None:
         for thread in others:
             thread.join(STOP_TIMEOUT_S)
         swarm.close()
+    if swarm.failure is not None:
+        raise swarm.failure
+
+
+def _warn_of_others(settings: Settings, names: Collection[str]) -> None:
+    for market in settings.feed_markets:
+        venue = market.rpartition(":")[0]
+        if venue and venue not in names:
+            logger.warning(
+                "nobody follows %s of BOTSWARM_FEED_MARKETS: %s is not among the venues that are "
+                "read; add it to BOTSWARM_FEED_VENUES",
+                market,
+                venue,
+            )
 
 
 class _Swarm:
@@ -98,6 +113,8 @@ class _Swarm:
         self._reception = Reception(lambda: _broker_url(reread()), self.state)
         self.meters = _meters(settings)
         self._recorders: list[Recorder] = []
+        self.failure: Exception | None = None
+        """Why it had to end."""
 
     def open(self) -> None:
         self._watch.start()
@@ -118,8 +135,13 @@ class _Swarm:
             data = _venue(self._settings, venue, self._stop)
             if data is not None:
                 self._made(data).run(self._stop)
-        except NotFound as error:
-            logger.error("%s; %s", error, error.cure)
+        except BotswarmError as error:
+            self.failure = self.failure or error
+            self._stop.set()
+        except Exception as error:
+            # Nobody would read this venue any more, and nobody notice: better all end, loudly.
+            logger.exception("the feed of %s failed", venue)
+            self.failure = self.failure or error
             self._stop.set()
 
     def state(self) -> ProcessState:

@@ -181,7 +181,10 @@ class Feed:
             self._follow(self._wishes.channels())
             self._complaints.well("follow the markets")
         except BotswarmError as error:
-            self._complaints.trouble("follow the markets", error)
+            self._complaints.trouble("follow the markets", str(error))
+        except Exception as error:
+            # Another's adapter, perhaps: the markets that are followed are followed on.
+            self._complaints.trouble("follow the markets", f"{type(error).__name__}: {error}")
         self.bell.listen(self._wishes.running)
 
     def _follow(self, wanted: dict[str, set[Channel]]) -> None:

@@ -38,10 +38,10 @@ class Complaints:
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
 
-    def trouble(self, what: str, error: BotswarmError) -> None:
-        if self._said.get(what) != str(error):
-            logger.warning("cannot %s: %s; trying again", what, error)
-        self._said[what] = str(error)
+    def trouble(self, what: str, words: str) -> None:
+        if self._said.get(what) != words:
+            logger.warning("cannot %s: %s; trying again", what, words)
+        self._said[what] = words
 
     def well(self, what: str) -> None:
         self._said.pop(what, None)
@@ -76,7 +76,7 @@ class Wishes:
             self._complaints.well("read what is wanted")
         except BotswarmError as error:
             # The markets that were wanted a moment ago are still the best guess.
-            self._complaints.trouble("read what is wanted", error)
+            self._complaints.trouble("read what is wanted", str(error))
         asked = {stream.symbol for stream in self._asked}
         known = self._that_exist(self.running | self._configured | asked)
         wanted: dict[str, set[Channel]] = {symbol: set(ALWAYS) for symbol in known}
@@ -111,7 +111,7 @@ class Wishes:
         try:
             self._know(anew())
         except BotswarmError as error:
-            self._complaints.trouble("ask for new markets", error)
+            self._complaints.trouble("ask for new markets", str(error))
             return False
         self._complaints.well("ask for new markets")
         return True
