@@ -32,6 +32,9 @@ REDO_MAX = 5
 TOLD_EVERY_S = 5.0
 """How often the ledger is told which markets were evaluated."""
 
+COSTS_EVERY_S, COSTS_SAID_MAX = 60.0, 10
+"""How often the log says what strategies cost, and of how many: the dearest first."""
+
 on_pass: list[Callable[[Result], object]] = []
 """Told of each pass once it is committed: for measuring."""
 
@@ -77,7 +80,7 @@ class Floor:
         self._commits = Commits(ledger.bots.decide_many)
         self._musters: dict[tuple[str, str], Muster] = {}
         self._passes: dict[tuple[str, str], MarketPass] = {}
-        self._told_at = clock.monotonic()
+        self._told_at = self._costs_told_at = clock.monotonic()
         self._lock = threading.Lock()
 
     def pass_market(self, venue: str, symbol: str, look: Look) -> Result | None:
@@ -241,7 +244,22 @@ class Floor:
                 return
             self._told_at = now
             passes, self._passes = self._passes, {}
+            says_costs = now - self._costs_told_at >= COSTS_EVERY_S
+            if says_costs:
+                self._costs_told_at = now
         self._tell(list(passes.values()))
+        if says_costs:
+            self._say_costs()
+
+    def _say_costs(self) -> None:
+        for cost in self.evaluator.costs.take()[:COSTS_SAID_MAX]:
+            if cost.asked:
+                logger.info(
+                    "strategy %s: %d decisions took %.0f ms, %.1f ms the slowest (%s); "
+                    "%d looks at bots side by side",
+                    *(cost.strategy, cost.asked, cost.spent_ms, cost.slowest_ms),
+                    *(cost.slowest_bot, cost.ranked),
+                )
 
     def _tell(self, passes: Sequence[MarketPass]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -17,6 +18,9 @@ from celery.apps.worker import Worker as CeleryWorker
 
 from botswarm.queueing import caps, safety
 from botswarm.queueing.table import BY_NAME
+
+M_ARENA_MAX = -8
+"""glibc's; elsewhere there is no such."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class Worker(CeleryWorker):  # type: ignore[misc]
         tasks = [task for task in self.app.tasks.values() if task.name.startswith("workers.")]
         safety.check(self.app.conf, tasks)
         self.pool_cls = caps.pool_for(queues)
+        if self.pool_cls == "threads":
+            _keep_few_arenas()
         if not self.flags.get("concurrency"):
             self.concurrency = max(1, sum(self.app.caps[name] for name in queues))
         limits = ", ".join(f"{name} {self.app.caps[name]}" for name in queues)
@@ -94,6 +100,12 @@ class Beat(CeleryBeat):  # type: ignore[misc]
         self.app.conf.include = []
         safety.check(self.app.conf)
         super().run()
+
+
+def _keep_few_arenas() -> None:
+    """Each thread would get a heap of its own, and Python's threads run one at a time anyway."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _is_wanted(module: str, flags: Mapping[str, Any]) -> bool:
