@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from botswarm.domain.market import Tick
-from botswarm.exchanges.streams import MarketData
+from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.asker import Asker
 from botswarm.feed.breaker import PROBE_TIMEOUT_S, Breaker, BreakerState, probe_pause_s
 from botswarm.feed.budget import RESERVE, Budget
 from botswarm.feed.connection import Connection
 from botswarm.feed.dialogue import Ears, Happened
 from botswarm.feed.line import Line
+from botswarm.feed.liveness import Pulse
 from botswarm.feed.pace import Pace
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog
@@ -92,6 +93,16 @@ class Caller:
         self._venue = venue
         self._tell = tell
         self._failed_at = float("-inf")
+        self._rhythms: dict[tuple[str, str], Pulse] = {}
+        """Of streams on other connections; their threads read it."""
+
+    def remember(self, connection: Connection) -> None:
+        """How often its streams spoke: the next connection knows at once what is strange."""
+        self._rhythms.update(connection.talk.pulses)
+
+    def forget(self, streams: Collection[Stream]) -> None:
+        for stream in streams:
+            self._rhythms.pop(stream, None)
 
     def failed(self, reason: str, now: float) -> None:
         if now - self._failed_at < ONE_ROUND_S:
@@ -162,6 +173,7 @@ class Caller:
             timeout_s=min(timeout_s, PROBE_TIMEOUT_S) if is_probe else timeout_s,
             tls=venue.tls,
             pace=venue.pace,
+            rhythms=self._rhythms,
         )
         connection.start()
         return connection

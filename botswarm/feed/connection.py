@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import websocket
 
@@ -50,6 +50,7 @@ class Connection:
         timeout_s: float,
         tls: ssl.SSLContext | None = None,
         pace: Pace | None = None,
+        rhythms: Mapping[tuple[str, str], Pulse] | None = None,
     ) -> None:
         self.name = name
         self.born = time.monotonic()
@@ -60,7 +61,9 @@ class Connection:
         self.sent = 0
         self.pulse = Pulse(SILENCE_FLOOR_S, self.born)
         self.pinger = Pinger(rules, self.born)
-        self.talk = Dialogue(name, data, rules=rules, ears=ears, security=security, rejects=rejects)
+        self.talk = Dialogue(
+            name, data, rules=rules, ears=ears, security=security, rejects=rejects, rhythms=rhythms
+        )
         self._venue, self._venue_rules, self._rules = data.name, data.rules, rules
         self._ears, self._security = ears, security
         self.timeout_s = timeout_s

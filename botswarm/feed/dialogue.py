@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from botswarm.domain.market import Book, Candle, Channel, Quote, Status, Tick, Trade
@@ -93,14 +93,16 @@ class Dialogue:
         ears: Ears,
         security: SecurityLog,
         rejects: Rejects,
+        rhythms: Mapping[tuple[str, str], Pulse] | None = None,
     ) -> None:
+        """``rhythms`` are those of earlier connections: a silence is strange from the start."""
         self.name = name
         self.frames = 0
         self.malformed = 0
         self.notices: Counter[str] = Counter()
         """How often books broke, and frames were skipped, by reason."""
         self.pulses: dict[tuple[str, str], Pulse] = {}
-        """Of each stream that brought something."""
+        """Of each stream that brought something, here or on a connection before."""
         self.served: set[Stream] = set()
         """Those the venue has acknowledged, or sends."""
         self.outbox: deque[str] = deque()
@@ -113,6 +115,7 @@ class Dialogue:
         self._rules, self._ears = rules, ears
         self._security, self._rejects = security, rejects
         self._streams: set[Stream] = set()
+        self._rhythms = {} if rhythms is None else rhythms
         self._asked: dict[Stream, tuple[float, int]] = {}
         self._has_proved = False
         self._recent_bad = 0.0
@@ -124,6 +127,11 @@ class Dialogue:
 
     def url(self, streams: Collection[Stream]) -> str:
         return self._session.url(sorted(streams))
+
+    def has_brought(self, streams: Collection[Stream]) -> bool:
+        """Something of each of these, itself."""
+        found = (self.pulses.get(stream) for stream in list(streams))
+        return all(pulse is not None and pulse.count for pulse in found)
 
     def ping(self) -> str | None:
         return self._session.ping()
@@ -204,7 +212,8 @@ class Dialogue:
         """What is no longer, or was never, asked for is passed on, but nobody waits for it."""
         # A status is told when it changes: however long it says nothing, nothing is wrong.
         floor_s = float("inf") if stream.channel == "status" else STREAM_SILENCE_FLOOR_S
-        pulse = Pulse(floor_s, now)
+        known = self._rhythms.get(stream)
+        pulse = Pulse(floor_s, now) if known is None else known.goes_on(now)
         if stream in self._streams:
             self.pulses[stream] = pulse
             self.served.add(stream)
@@ -225,6 +234,8 @@ class Dialogue:
             for stream in set(notice.streams) & self._streams:
                 self.served.add(stream)
                 self._asked.pop(stream, None)
+                if stream in self._rhythms and stream not in self.pulses:
+                    self._first(stream, now)
         elif isinstance(notice, Declined):
             for stream in notice.streams:
                 self._forget(stream)

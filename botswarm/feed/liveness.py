@@ -9,6 +9,9 @@ LONGEST_GAPS = 3
 FORGET = 0.999
 """Of the longest gap with each further message: after a few thousand it counts no more."""
 LEARN = 0.05
+KNOWN_AFTER = 20
+"""Messages; before that a rhythm is a guess, and only a long silence means something."""
+UNKNOWN_S = 300.0
 
 
 @dataclass(slots=True)
@@ -18,6 +21,8 @@ class Pulse:
     floor_s: float
     last: float
     """On our monotonic clock."""
+    before: int = 0
+    """Messages on connections before this one, from which the rhythm is known."""
     count: int = 0
     gap_s: float = 0.0
     """The usual one, lately."""
@@ -41,13 +46,24 @@ class Pulse:
     @property
     def limit_s(self) -> float:
         """A longer silence is improbable: twenty usual ones, and three times the longest."""
-        return max(self.floor_s, USUAL_GAPS * self.gap_s, LONGEST_GAPS * self.longest_s)
+        limit_s = max(self.floor_s, USUAL_GAPS * self.gap_s, LONGEST_GAPS * self.longest_s)
+        return limit_s if self.before + self.count >= KNOWN_AFTER else max(limit_s, UNKNOWN_S)
+
+    def goes_on(self, now: float) -> Pulse:
+        """The same stream on another connection: its rhythm is the same."""
+        return Pulse(
+            self.floor_s,
+            now,
+            before=self.before + self.count,
+            gap_s=self.gap_s,
+            longest_s=self.longest_s,
+        )
 
     def silent_s(self, now: float) -> float:
         return now - self.last
 
     def is_quiet(self, now: float) -> bool:
-        return self.count > 0 and now - self.last > self.limit_s
+        return self.before + self.count > 0 and now - self.last > self.limit_s
 
     def is_stale(self, now: float) -> bool:
         """It talks, but of a time that does not go on: a copy of old messages, or a stuck venue."""

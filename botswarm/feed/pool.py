@@ -176,6 +176,7 @@ class Pool:
             logger.info("%s is open", connection.name)
         elif isinstance(event, Ended):
             self._caller.has_gone(connection)
+            self._caller.remember(connection)
             if line is not None:
                 self._ended(line, connection, event.reason, now)
         elif isinstance(event, Declined):
@@ -278,6 +279,7 @@ class Pool:
             logger.info("%s: following %d streams on %d connections", name, count, lines)
 
     def _remove(self, streams: Collection[Stream]) -> None:
+        self._caller.forget(streams)
         by_line: dict[Line, list[Stream]] = {}
         for stream in streams:
             line = self._placed.pop(stream)

@@ -55,6 +55,7 @@ class TakeOver:
         logger.info("%s is replaced: %s", line.connection.name, reason)
         line.note(now, f"replaced: {reason}")
         line.replace_after = now + AGAIN_S
+        self._caller.remember(line.connection)
         line.successor = self._caller.call(line, is_probe=is_urgent)
 
     def settle(self, lines: Sequence[Line], now: float) -> None:
@@ -94,6 +95,8 @@ class TakeOver:
         return {move.source for move in self._moves.values()}
 
     def move(self, streams: Collection[Stream], source: Line, target: Line, now: float) -> None:
+        if source.connection is not None:
+            self._caller.remember(source.connection)
         for stream in streams:
             source.streams.discard(stream)
             target.streams.add(stream)
@@ -116,7 +119,7 @@ class TakeOver:
         if target is None or not target.is_up:
             return False
         pulse = target.talk.pulses.get(stream)
-        has_come = pulse is not None and pulse.last >= move.since
+        has_come = pulse is not None and pulse.count > 0 and pulse.last >= move.since
         if has_come or (stream in target.talk.served and now - move.since > SETTLE_S):
             source.unsubscribe([stream])
             return True
@@ -126,7 +129,7 @@ class TakeOver:
 def _is_ready(line: Line, successor: Connection, now: float) -> bool:
     if not successor.is_up:
         return False
-    if line.streams <= successor.talk.pulses.keys():
+    if successor.talk.has_brought(line.streams):
         return True
     up_s = time.monotonic() - successor.born
     settle_s = SETTLE_URGENT_S if line.is_urgent else SETTLE_S

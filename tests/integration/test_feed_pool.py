@@ -244,7 +244,7 @@ def test_the_budget_is_kept_also_with_a_venue_that_hangs_up_at_once(
 def test_a_connection_whose_pings_go_unanswered_is_replaced_without_a_gap(
     venue: MiniVenue, start: Start
 ) -> None:
-    swim = start(connections_initial=1, pings_missed_max=4)
+    swim = start(connections_initial=1, pings_missed_max=12, pong_timeout_s=0.2)
     swim.follow("A-X")
     first = venue.clients[0]
     with trading(venue, ["A-X"]):

@@ -244,6 +244,24 @@ def test_a_busy_stream_that_once_paused_may_pause_again() -> None:
     assert pulse.is_quiet(5.0 + 13)
 
 
+def test_a_rhythm_that_is_not_known_yet_is_not_judged_for_minutes() -> None:
+    pulse = Pulse(10, 0.0)
+    for number in range(1, 6):
+        pulse.beat(number * 0.1)
+    assert not pulse.is_quiet(290)
+    assert pulse.is_quiet(310)
+
+
+def test_a_stream_keeps_its_rhythm_when_another_connection_carries_it() -> None:
+    pulse = Pulse(10, 0.0)
+    for number in range(1, 100):
+        pulse.beat(number * 0.1)
+    next_one = pulse.goes_on(500.0)
+    assert not next_one.is_quiet(509)
+    assert next_one.is_quiet(511)
+    assert next_one.count == 0
+
+
 def test_a_stream_that_has_never_spoken_is_not_quiet() -> None:
     assert not Pulse(1, 0.0).is_quiet(1_000_000)
 
