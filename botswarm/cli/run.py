@@ -87,16 +87,19 @@ def exchange(
 
 @run.command("feed")
 @click.option("--state-dir", metavar="FOLDER", help="Stronger than BOTSWARM_STATE_DIR.")
+@click.option("--venues", metavar="VALUE", help="Stronger than BOTSWARM_FEED_VENUES.")
 @click.option("--markets", metavar="VALUE", help="Stronger than BOTSWARM_FEED_MARKETS.")
 @click.pass_obj
-def feed(session: Session, state_dir: str | None, markets: str | None) -> None:
-    """Run the feed: the venue's streams in, ticks and digests for all bots out.
+def feed(session: Session, state_dir: str | None, venues: str | None, markets: str | None) -> None:
+    """Run the feed: the streams of its venues in, ticks and digests for all bots out.
 
-    It follows the markets of running bots and those of --markets. Several feeds may run: one
-    leads, the others stand by and take over within a second or two.
+    It follows the markets of running bots, those of --markets and those of botswarm feed
+    subscribe. Several feeds may run: of each venue one leads, the others stand by and take over
+    within a second or two.
     """
     flags: dict[str, tuple[str, object]] = {
         "state_dir": ("--state-dir", state_dir),
+        "feed_venues": ("--venues", venues),
         "feed_markets": ("--markets", markets),
         "log_level": ("-v", "debug" if session.verbose else None),
     }
