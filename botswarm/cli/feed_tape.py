@@ -96,7 +96,7 @@ def record(
     settings = session.settings()
     name = venue or registry.venue_name(settings)
     data = registry.market_data(settings, name)
-    symbols = markets or registry.fed_markets(settings, name)
+    symbols = [market.upper() for market in markets] or registry.fed_markets(settings, name)
     streams = _streams(data, symbols, channels or ("trade", "quote"))
     logs.configure(settings, at_least=_loudness(session))
     recorder = Recorder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -47,8 +48,16 @@ def validate(
 
     settings = session.settings()
     chosen = names or tuple(fed_venues(settings))
+    stop = threading.Event()
     with ThreadPoolExecutor(len(chosen)) as pool:
-        trials = list(pool.map(lambda name: _tried(settings, name, markets, seconds), chosen))
+        try:
+            trials = list(
+                pool.map(lambda name: _tried(settings, name, markets, seconds, stop), chosen)
+            )
+        except BaseException:
+            # Ctrl-C: the threads are waited for, so they are told.
+            stop.set()
+            raise
     problems = [f"{each.venue}: {problem}" for each in trials for problem in each.problems]
     failure = None
     if problems:
@@ -62,7 +71,13 @@ def validate(
     )
 
 
-def _tried(settings: Settings, venue: str, markets: Sequence[str], seconds: float) -> Trial:
+def _tried(
+    settings: Settings,
+    venue: str,
+    markets: Sequence[str],
+    seconds: float,
+    stop: threading.Event,
+) -> Trial:
     from botswarm.exchanges.registry import fed_markets, market_data
     from botswarm.feed.budget import Budget, attempts_file
     from botswarm.feed.rules import PoolRules
@@ -80,7 +95,7 @@ def _tried(settings: Settings, venue: str, markets: Sequence[str], seconds: floa
         file=attempts_file(settings.state_dir, venue),
     )
     symbols = [market.upper() for market in markets] or fed_markets(settings, venue)[:MARKETS_MAX]
-    return Validation(data, PoolRules.of(settings), budget).run(symbols, seconds)
+    return Validation(data, PoolRules.of(settings), budget, stop).run(symbols, seconds)
 
 
 def _table(trials: Sequence[Trial]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,8 +58,16 @@ class Trial:
 
 
 class Validation:
-    def __init__(self, data: MarketData, rules: PoolRules, budget: Budget) -> None:
+    def __init__(
+        self,
+        data: MarketData,
+        rules: PoolRules,
+        budget: Budget,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """``stop``: somebody has seen enough."""
         self._data, self._rules, self._budget = data, rules, budget
+        self._stop = threading.Event() if stop is None else stop
         self._lags: list[float] = []
         self._first_trade = 0.0
         self._declined: list[str] = []
@@ -132,7 +141,9 @@ class Validation:
 
     def _watch(self, connection: Connection, streams: Sequence[Stream], seconds: float) -> None:
         trial = self.trial
-        _wait(lambda: connection.opened or connection.has_ended, self._rules.connect_timeout_s + 1)
+        self._wait(
+            lambda: connection.opened or connection.has_ended, self._rules.connect_timeout_s + 1
+        )
         opened = connection.opened
         if opened is None:
             trial.problems.append(f"no connection: {connection.ended or 'no answer in time'}")
@@ -142,12 +153,21 @@ class Validation:
         trial.handshake_ms = opened.handshake_ms
         trial.tls, trial.certificate_days = opened.tls, opened.certificate_days
         wanted = set(streams)
-        if _wait(lambda: connection.talk.served >= wanted or connection.has_ended, ACKS_WITHIN_S):
+        if self._wait(
+            lambda: connection.talk.served >= wanted or connection.has_ended, ACKS_WITHIN_S
+        ):
             trial.acknowledged_ms = _since(began)
-        _wait(lambda: connection.has_ended, seconds - (time.monotonic() - began))
+        self._wait(lambda: connection.has_ended, seconds - (time.monotonic() - began))
         # A market may be quiet for a while; nothing at all for so long is another matter.
-        _wait(lambda: trial.ticks or connection.has_ended, QUIET_S)
+        self._wait(lambda: trial.ticks or connection.has_ended, QUIET_S)
         self._conclude(connection, wanted, began)
+
+    def _wait(self, condition: Callable[[], object], limit_s: float) -> bool:
+        deadline = time.monotonic() + limit_s
+        while not condition():
+            if time.monotonic() >= deadline or self._stop.wait(POLL_S):
+                return False
+        return True
 
     def _conclude(self, connection: Connection, wanted: set[Stream], began: float) -> None:
         trial, talk = self.trial, connection.talk
@@ -172,12 +192,3 @@ class Validation:
 
 def _since(began: float) -> float:
     return (time.monotonic() - began) * 1000
-
-
-def _wait(condition: Callable[[], object], limit_s: float) -> bool:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL_S)
-    return True

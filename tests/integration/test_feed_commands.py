@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,3 +220,17 @@ def test_every_feed_of_the_broker_answers_once_also_on_rabbitmq(
         assert feed_status.ask(own) == answers
         for desk in desks:
             desk.stop()
+
+
+def test_ctrl_c_ends_a_long_validation_at_once(settings: Mapping[str, str]) -> None:
+    plain = {name: value for name, value in os.environ.items() if "BOTSWARM" not in name}
+    words = [sys.executable, "-m", "botswarm", "feed", "validate", "--for", "60"]
+    running = subprocess.Popen(
+        words, env=plain | dict(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    attempts = Path(settings["BOTSWARM_STATE_DIR"]) / "feed-attempts-kraken.txt"
+    before = attempts.stat().st_mtime if attempts.exists() else 0.0
+    wait_until(lambda: attempts.exists() and attempts.stat().st_mtime > before, "an attempt", 20)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=10)
+    assert (running.returncode, "interrupted" in said, "Traceback" in said) == (130, True, False)
