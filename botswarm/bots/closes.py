@@ -102,7 +102,7 @@ def closes_between(
 
 def _phases(kept: Sequence[Kept], last: datetime) -> Iterator[_Phase]:
     moments = [_moment(each) for each in kept]
-    ends = [*moments[1:], int(last.timestamp() * 1000)]
+    ends = [*moments[1:], int(last.timestamp() * 1000)][: len(moments)]
     for each, first_ms, end_ms in zip(kept, moments, ends, strict=True):
         yield _Phase(
             first_ms=first_ms,

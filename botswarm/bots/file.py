@@ -105,7 +105,8 @@ def read(text: str, catalog: Catalog, place: Place, *, name: str) -> Sequence[Bo
     """Raises BadFile with every problem there is, each with its line and its bot."""
     try:
         told = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Also numbers of thousands of digits, and lists in lists in lists.
         raise BadFile(name, [Problem(f"it is no TOML: {error}", "mend that line")]) from None
     problems = [
         Problem(f"{key!r} is nothing a file of bots says", "it has format, defaults and [[bot]]")
@@ -140,7 +141,7 @@ def _bots(
     for number, (entry, line) in enumerate(zip(entries, lines, strict=True), start=1):
         where = f"bot {entry.get('name', number)!r}"
         where = where if line is None else f"line {line}, {where}"
-        if (name := str(entry.get("name"))) in names:
+        if (name := str(entry.get("name", number))) in names:
             problems.append(Problem(f"{where}: it is there twice", "leave one of them out"))
         names.add(name)
         try:
@@ -172,7 +173,7 @@ def _bot(
             symbol=symbol.upper(),
             account=told.get("account", place.account),
             timeframe=told.get("timeframe"),
-            budget=told.get(BUDGET, BUDGET_DEFAULT),
+            budget=_spelled(told.get(BUDGET, BUDGET_DEFAULT)),
             parameters={key: _spelled(value) for each in tables for key, value in each.items()},
             tags=told.get("tags", []),
             is_shadow=told.get("shadow", False),
@@ -202,7 +203,10 @@ def _unclear(told: Mapping[str, Any], tables: Sequence[object]) -> list[str]:
 
 def _spelled(value: object) -> object:
     """As the command line would have it: 0.5 as it was written, not as a float has it."""
-    return format(value, "f") if isinstance(value, Decimal) else value
+    if not isinstance(value, Decimal):
+        return value
+    # Written out, 1e999999999 would take a gigabyte; nothing that may be meant is as large.
+    return str(value) if value.is_finite() and abs(value.adjusted()) > 40 else format(value, "f")
 
 
 def _lines(text: str, count: int) -> Sequence[int | None]:

@@ -15,6 +15,8 @@ from botswarm.strategies.api import Strategy
 from botswarm.strategies.registry import Catalog
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+PLACE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+"""A venue, or an account there."""
 SYMBOL = r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}"
 TAG = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,31}"
 TAGS_MAX = 20
@@ -65,12 +67,19 @@ class BotSpec:
     ) -> BotSpec:
         """Raises BadSpec with every problem; alone, NotFound or BadParameters of the strategy."""
         problems = _problems(name, symbol, timeframe, budget, tags)
+        for what, word in (("venue", venue), ("account", account)):
+            if not re.fullmatch(PLACE, word):
+                problems.append(f"{word!r} is no {what}: letters, digits, . _ and -")
         try:
             made = catalog.make(strategy, parameters or {})
         except BotswarmError as error:
             if not problems:
                 raise
             raise BadSpec("; ".join([*problems, error.cause]), cure=error.cure) from None
+        if any(each.name == BUDGET for each in made.parameters()):
+            # Its default would take the place of what the bot was given.
+            words = f"the strategy {strategy} calls a parameter {BUDGET}, which every bot has"
+            problems.append(words)
         length = timeframe or made.timeframe
         amount = _amount(budget)
         if amount is None or problems:

@@ -68,8 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(session.failed(error))
     except BrokenPipeError:
         session.reader_left()
+    except UnicodeEncodeError as error:
+        if not any(_is_half_read(word) for word in words):
+            sys.exit(session.unexpected(error))
+        sys.exit(session.usage_error(click.UsageError("a word of it is not UTF-8")))
     except Exception as error:
         sys.exit(session.unexpected(error))
+
+
+def _is_half_read(word: str) -> bool:
+    """Bytes that are no character stand in it, as the shell gave them."""
+    return any("\ud800" <= each <= "\udfff" for each in word)
 
 
 def _asks_for_json(words: Sequence[str]) -> bool:

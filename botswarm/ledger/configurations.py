@@ -48,6 +48,12 @@ def create(
             several(f"there is a bot {name} already" for name in taken),
             cure=f"choose another name, or see: botswarm bot show {taken[0]}",
         )
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise Refused(
+            several(f"{name} would be created twice" for name in twice),
+            cure="give each a name of its own",
+        )
     before = _last_versions(session, names)
     numbers = {name: before.get(name, 0) + 1 for name in names}
     insert_all(session, BotRow, [_row(bot, numbers[bot.name], now) for bot in bots])

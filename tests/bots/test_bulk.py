@@ -469,3 +469,69 @@ def test_play_money_needs_no_arming(ask: Ask, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("BOTSWARM_BINANCE_API_SECRET", "a-secret")
     imported(ask)
     ask("bot", "start", "alpha")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 100_000, "it is no TOML"),
+        ("a = " + "9" * 5000, "it is no TOML"),
+        ('[[bot]]\nname = "a"\nbudget = 1e99999999999\n' + "{}", "the budget is 1E+99999999999"),
+        (
+            '[[bot]]\nname = "a"\nparameters = {{ fast = 1e999999999 }}\n{}',
+            "fast is '1E+999999999'",
+        ),
+        ('[[bot]]\nname = "a"\naccount = "a\\u0000b"\n{}', r"'a\x00b' is no account"),
+        ('[defaults]\nname = "a"\n{0}\n[[bot]]\n[[bot]]', "a would be created twice"),
+    ],
+)
+def test_a_file_that_asks_for_the_impossible_is_refused_in_words(
+    ask: Ask, text: str, words: str
+) -> None:
+    filled = text.replace("{0}", "{}").replace("{{", "{").replace("}}", "}")
+    said = 'strategy = "sma-cross"\nmarket = "BTC-USDT"'
+    filled = filled.replace("{}", said)
+    Path("bots.toml").write_text(filled)
+    exits = 6 if "twice" in words else 2
+    answer = ask("bot", "import", "bots.toml", "--yes", exits=exits)
+    problems = str([each["cause"] for each in answer["error"]["problems"]])
+    assert words.replace("\\", "\\\\") in problems or words in problems
+    assert len(problems) < 2000
+    assert ask("bot", "list")["data"] == []
+
+
+def test_two_clones_cannot_have_one_name(ask: Ask) -> None:
+    words = ("--strategy", "sma-cross", "--market", "BTC-USDT")
+    ask("bot", "create", "a", *words)
+    answer = ask("bot", "clone", "a", "--as", "b", "--as", "b", "--yes", exits=6)
+    assert answer["error"]["cause"] == "b would be created twice"
+
+
+def test_a_replay_of_a_bot_that_never_decided_finds_nothing(ask: Ask) -> None:
+    ask("bot", "create", "a", "--strategy", "sma-cross", "--market", "BTC-USDT")
+    assert ask("bot", "replay", "a")["data"]["differences"] == []
+
+
+def test_a_name_that_is_no_text_is_refused_in_words(ask: Ask) -> None:
+    answer = ask("bot", "show", "\udcff", exits=2)
+    assert answer["error"]["cause"] == "a word of it is not UTF-8"
+
+
+def test_a_strategy_cannot_take_the_budgets_place(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine").mkdir()
+    Path("mine/rich.py").write_text(
+        "from botswarm.strategies.api import *\n\n\n"
+        "class Rich(Strategy):\n"
+        "    budget: int = parameter(default=1_000_000, words='its own idea')\n\n"
+        "    @property\n    def history(self):\n        return 1\n\n"
+        "    def decide(self, view):\n        return Decision(verdict='in', target=ALL)\n"
+    )
+    monkeypatch.setenv("BOTSWARM_STRATEGIES_DIR", "mine")
+    words = ("--strategy", "rich", "--market", "BTC-USDT", "--budget", "10")
+    answer = ask("bot", "create", "a", *words, exits=2)
+    assert (
+        answer["error"]["cause"]
+        == "the strategy rich calls a parameter budget, which every bot has"
+    )
