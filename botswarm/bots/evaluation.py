@@ -164,6 +164,7 @@ class Evaluator:
             member = muster.members.get(name)
             if member is not None and record is not None and name in committed:
                 member.was_kept(record)
+                muster.changed.add(name)
         ranks = self._ranks.get((muster.venue, muster.symbol))
         for member in made.asked:
             if member.name not in written and ranks is not None:
