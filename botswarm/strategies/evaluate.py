@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, localcontext
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID, uuid5
 
 from botswarm.domain.market import Book
@@ -112,7 +114,7 @@ def view_of(
         budget=subject.budget,
         position=subject.position,
         orders=own,
-        memory=MappingProxyType(dict(subject.memory)),
+        memory=MappingProxyType({name: _own(each) for name, each in subject.memory.items()}),
         now_ms=market.exchange_ms,
         series=cuts,
         others={
@@ -121,6 +123,13 @@ def view_of(
         book=book if "book" in needs.channels else None,
         average_price=subject.average_price,
     )
+
+
+def _own(value: Any) -> Any:
+    """A copy of what can be changed in place: what a bot changed of the ledger's own would never
+    look changed, and so never be kept.
+    """
+    return deepcopy(value) if isinstance(value, dict | list) else value
 
 
 def _other(symbol: str, other: Neighbour, subject: Subject) -> Other:

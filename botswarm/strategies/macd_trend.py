@@ -51,6 +51,8 @@ class MacdTrend(Strategy, name="macd-trend"):
             rules.append(above("MACD", line, 0))
         if line > signal and (line > 0 or not self.over_zero):
             leaves = [below("MACD", line, signal)]
+            if self.over_zero:
+                leaves.append(below("MACD", line, 0))
             return Decision(verdict=IN, indicators=shown, target=ALL, rules=leaves)
         verdict = WAITS if line > signal else OUT
         return Decision(verdict=verdict, indicators=shown, target=NOTHING, rules=rules)

@@ -387,3 +387,12 @@ def test_the_same_evaluation_makes_the_same_order_ids() -> None:
     assert [order.id for order in first] == [order.id for order in again]
     later = decided(wants(ALL), a_market(sequence=8)).orders
     assert first[0].id != later[0].id
+
+
+def test_what_a_bot_changes_in_its_memory_looks_changed() -> None:
+    seen: list[Any] = []
+    made = _subject(Decimal(1000), Decimal(0), [], Told(decision=wants(), seen=seen))
+    subject = replace(made, memory={"seen": [1]})
+    evaluate(subject, a_market(), some_candles([1.0] * 3), NOW, signal_life=LIFE)
+    seen[0].memory["seen"].append(2)
+    assert subject.memory == {"seen": [1]}

@@ -275,3 +275,13 @@ def test_weights_that_make_no_sense_are_refused(others: str, complaint: str) -> 
     refused = replace(SHARES, others=others).objection()
     assert refused is not None
     assert complaint in refused
+
+
+def test_a_macd_over_zero_leaves_where_it_falls_under_zero_first() -> None:
+    strategy = MacdTrend(fast=3, slow=6, signal=3, over_zero=True)
+    closes = [100.0] * 30 + [90.0] * 4 + [93.0, 96.0]
+    decision = strategy.decide(a_view(closes))
+    line, signal = (float(decision.indicators[name]) for name in ("macd", "signal"))
+    assert 0 < line < line - signal
+    assert [rule.needs for rule in decision.rules] == [f"< {signal:.7g}", "< 0"]
+    assert (decision.nearest_words or "").endswith("needs < 0")
