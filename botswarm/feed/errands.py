@@ -128,6 +128,8 @@ class Mender(_Errand):
         self._past.extend((symbol, timeframe) for timeframe in SAVED for symbol in symbols)
 
     def run(self) -> None:
+        # Whoever publishes does so too, but may wait for the broker: gaps do not.
+        self._tracker.advance()
         for symbol, lost in self._wanted_trades():
             if self._stopped.is_set() or not self._try_to_mend(symbol, lost):
                 return

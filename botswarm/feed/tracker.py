@@ -21,8 +21,9 @@ TRADES_KEPT_MAX = 50_000
 CANDLES_KEPT_MAX = 100_000
 MARKET_EVERY_S = 0.25
 """No market is in more digests than one in this time; what moves after a pause is in the next."""
-CLOSED_AT_ONCE = 20
-"""All markets close with the second: a thousand at once would hold up everybody's trades."""
+CLOSED_AT_ONCE, CLOSED_WITHIN_S = 20, 0.4
+"""All markets close with the second: a thousand at once would hold up everybody's trades. Who looks
+seldom closes more of them, so that all have had their turn in time."""
 GO_ON_WITHIN_S = 60.0
 """A market followed this soon after taking the lead goes on from what was said of it before."""
 
@@ -63,6 +64,7 @@ class Tracker:
         self._said_until = 0.0
         self._lag = Lag()
         self._closed_s = 0
+        self._advanced_at = monotonic()
         self._to_close: deque[FollowedMarket] = deque()
         """The markets whose turn to be closed by the clock has not come in this second."""
 
@@ -255,10 +257,12 @@ class Tracker:
                 return
             venue_now_ms = self._wall_ms() - self._lag.least_ms
             second = (venue_now_ms - GRACE_MS) // 1000
-            if second != self._closed_s:
+            if second != self._closed_s and not self._to_close:
                 self._closed_s = second
                 self._to_close.extend(self._markets.values())
-            for _ in range(min(len(self._to_close), CLOSED_AT_ONCE)):
+            at_once = int(len(self._markets) * (now - self._advanced_at) / CLOSED_WITHIN_S)
+            self._advanced_at = now
+            for _ in range(min(len(self._to_close), max(CLOSED_AT_ONCE, at_once))):
                 market = self._to_close.popleft()
                 if market.is_followed and not market.order.is_waiting:
                     self._close(market, market.builder.advance(venue_now_ms))

@@ -133,3 +133,17 @@ def test_trades_kept_split_what_another_feed_left_out() -> None:
     assert world.tracker.wanted_trades() == [("A-X", [range(5, 10)])]
     (recovered,) = [each for each in world.tracker.take_batches() if each.is_recovered]
     assert [each.trade_id for each in recovered.ticks if isinstance(each, Trade)] == [10, 11, 15]
+
+
+@pytest.mark.parametrize("turn_ms", [5, 100, 500])
+def test_hundreds_of_quiet_markets_close_their_candles_in_time_however_seldom_it_is_looked(
+    turn_ms: int,
+) -> None:
+    world = World()
+    symbols = [f"M{number}-X" for number in range(500)]
+    world.tracker.follow(symbols)
+    world.tracker.put([trade_of(symbol, 1, world.ms, world.ms) for symbol in symbols])
+    for _ in range(6000 // turn_ms):
+        world.pass_ms(turn_ms)
+    # The first second was not seen whole, and the last may still be open.
+    assert world.tracker.counts.candles >= 4 * len(symbols)

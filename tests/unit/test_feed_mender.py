@@ -101,3 +101,11 @@ def test_the_past_of_a_market_that_is_refused_holds_up_no_other() -> None:
     for _ in range(4 * PAST_PER_ROUND_MAX):
         world.mender._once_more()
     assert "B-X" in world.venue.asked_for_candles
+
+
+def test_a_gap_is_found_also_while_there_is_no_broker_to_tell() -> None:
+    """Whoever publishes waits for the broker then, and the venue soon forgets its trades."""
+    world = World("A-X")
+    world.tracker.put([trade_of("A-X", number, AT_MS, AT_MS) for number in (1, 10)])
+    world.run(1.5)
+    assert world.recovered("A-X") == 8
