@@ -111,7 +111,8 @@ ORDER = {
         ({"symbol": None}, -1102),
         ({"side": "HOLD"}, -1117),
         ({"type": "GUESS"}, -1116),
-        ({"type": "STOP_LOSS"}, -1116),
+        ({"type": "TAKE_PROFIT"}, -1116),
+        ({"type": "STOP_LOSS"}, -1106),
         ({"timeInForce": None}, -1102),
         ({"timeInForce": "GTX"}, -1115),
         ({"quantity": "-1"}, -1100),
@@ -137,7 +138,7 @@ def test_an_order_that_cannot_be_read_is_refused_with_its_code(
 
 
 def test_a_parameter_that_nobody_reads_or_that_comes_twice_is_refused() -> None:
-    parameters = Parameters([*ORDER.items(), ("stopPrice", "1"), ("timestamp", "1")])
+    parameters = Parameters([*ORDER.items(), ("icebergQty", "1"), ("timestamp", "1")])
     order = read_new_order(parameters, "paper")
     assert order.price == Decimal(5)
     with pytest.raises(Refusal, match=r"-1104.*read '7' parameter\(s\) but was sent '8'"):
