@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection
 from types import FrameType
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 VENUE_PAUSE_S = 0.5
 GARBAGE = (50_000, 20, 100)
+TURN_S = 0.001
 STOP_TIMEOUT_S = 10.0
 
 Reread = Callable[[], Settings]
@@ -56,6 +58,8 @@ def run(settings: Settings, reread: Reread) -> None:
     # Ticks make no circles, and looking for some among all that is kept would hold them up.
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    # Where ten sockets always have more, the one thread that publishes waits for each of them.
+    sys.setswitchinterval(TURN_S)
     stop = threading.Event()
 
     def told_to_stop(number: int, frame: FrameType | None) -> None:
