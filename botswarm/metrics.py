@@ -98,3 +98,8 @@ SUBSCRIPTIONS = Described(
 FRAMES_REJECTED = Described(
     "botswarm_frames_rejected", "Frames that were left out, by reason.", ("exchange", "reason")
 )
+SECURITY_EVENTS = Described(
+    "botswarm_security_events",
+    "What could be somebody's attack on the feed, by kind.",
+    ("exchange", "kind"),
+)

@@ -164,6 +164,10 @@ class Meters(Collector):
             metrics.FRAMES_REJECTED,
             [((s.venue, reason), count) for s in states for reason, count in s.rejects.items()],
         )
+        yield _counter(
+            metrics.SECURITY_EVENTS,
+            [((s.venue, kind), count) for s in states for kind, count in s.security.items()],
+        )
 
 
 def _received(feed: Metered) -> list[tuple[str, int]]:
