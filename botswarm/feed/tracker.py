@@ -91,9 +91,9 @@ class Tracker:
     def interrupted(self, symbols: Iterable[str]) -> None:
         """No connection carries these now: until a trade comes, silence means nothing."""
         with self._lock:
-            for symbol in symbols:
-                if symbol in self._markets:
-                    self._markets[symbol].is_followed = False
+            for symbol in self._markets.keys() & set(symbols):
+                self._markets[symbol].is_followed = False
+                self._suspects.discard(symbol)  # it is suspected again when it is carried
 
     def suspect(self, symbols: Iterable[str]) -> None:
         """Something of these may have been lost, and nothing says what: the venue is asked."""
@@ -103,8 +103,7 @@ class Tracker:
     def announce(self, symbol: str, last_trade_id: int) -> None:
         """The venue says that this was its last trade by now."""
         with self._lock:
-            market = self._markets.get(symbol)
-            if market is not None:
+            if (market := self._markets.get(symbol)) is not None:
                 market.order.announce(last_trade_id, self._monotonic())
                 if market.order.due_at is not None:
                     self._overdue[symbol] = market
@@ -218,6 +217,8 @@ class Tracker:
                 if trades and market.order.last_id is not None:
                     market.order.announce(trades[-1].trade_id, now)
                     self._go_on(market, float("inf"))
+                    # Nothing was missed: a quiet market's candles need not wait for a trade.
+                    market.is_followed |= not market.order.lost
             found = market.order.found(trades)
             market.recovered += found
             self._waiting_trades += len(found)
@@ -282,8 +283,7 @@ class Tracker:
 
     def fill(self, symbol: str, timeframe: str, candles: Sequence[Candle]) -> None:
         with self._lock:
-            market = self._markets.get(symbol)
-            if market is not None:
+            if (market := self._markets.get(symbol)) is not None:
                 self._close(market, market.builder.fill(timeframe, candles))
                 self._tell()
 

@@ -147,3 +147,20 @@ def test_hundreds_of_quiet_markets_close_their_candles_in_time_however_seldom_it
         world.pass_ms(turn_ms)
     # The first second was not seen whole, and the last may still be open.
     assert world.tracker.counts.candles >= 4 * len(symbols)
+
+
+def test_a_quiet_market_goes_on_once_the_venue_said_that_nothing_was_missed() -> None:
+    world = World()
+    world.trade(1)
+    world.pass_ms(3000)
+    world.tracker.interrupted(["A-X"])
+    world.pass_ms(3000)
+    before = world.tracker.counts.candles
+    # Its connection is back and proved, and the venue is asked for what nobody can know.
+    world.tracker.suspect(["A-X"])
+    assert world.tracker.wanted_trades() == [("A-X", [])]
+    world.tracker.recover("A-X", [trade_of("A-X", 1, START, START)])
+    for _ in range(40):
+        world.pass_ms(100)
+    assert world.tracker.counts.candles >= before + 5
+    assert world.tracker.counts.gaps == 0
