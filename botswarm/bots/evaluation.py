@@ -12,7 +12,7 @@ from typing import Any
 
 from botswarm.bots import inputs
 from botswarm.bots.costs import SLOW_MS, Costs
-from botswarm.bots.muster import KEPT_ANEW_S, Member, Muster
+from botswarm.bots.muster import KEPT_ANEW_S, Member, Muster, newest_ms
 from botswarm.bots.ranks import SHADOW, Ranks
 from botswarm.domain.market import Book
 from botswarm.errors import BotswarmError
@@ -114,14 +114,9 @@ class Evaluator:
         muster.behind_since = None
         if origin is None:
             members = self._unranked_or_moved(muster, scene, now, members)
-        kept_anew_s = muster.kept_anew_s
         return Chosen(
             stop=None,
-            members=[
-                each
-                for each in members
-                if each.problem is not None or _is_due(each, scene, now, kept_anew_s)
-            ],
+            members=[each for each in members if each.problem is not None or _is_due(each, scene)],
         )
 
     def ask(
@@ -303,7 +298,9 @@ class Conclusion:
         elif orders and stop is not None:
             evaluation, orders = replace(evaluation, stopped=stop), ()
         memory = evaluation.decision.memory if evaluation.decision else None
-        if memory == bot.memory:
+        is_held_back = stop is not None and not bot.is_shadow
+        if memory == bot.memory or is_held_back:
+            # Who remembered to have ordered what it was kept from would never order it.
             memory = None
         is_change = self._is_change(member, evaluation) or bool(orders)
         record = None
@@ -311,7 +308,8 @@ class Conclusion:
             others = self._scene.neighbours(member)
             record = one.record(evaluation, subject, market, self._now, others)
             record["version"] = bot.version
-            if stop is not None and not bot.is_shadow:
+            record["candle_ms"] = newest_ms(self._scene.candles.get(bot.timeframe))
+            if is_held_back:
                 # What would have happened, for those who ask why it did not.
                 record["wanted"], record["orders"] = record["orders"], []
         # Here, because what cannot be written would fail the commit, and with it all other bots.
@@ -385,11 +383,11 @@ class Conclusion:
         )
 
 
-def _is_due(member: Member, scene: Scene, now: datetime, kept_anew_s: float) -> bool:
-    """Its trigger fired; or it was stopped and goes on trying; or it was not seen for long."""
+def _is_due(member: Member, scene: Scene) -> bool:
+    """Its trigger fired; or it was stopped and goes on trying."""
     if member.kept_at is None or member.gate in RETRIED:
         return True
-    return member.is_due(scene.market, scene.candles) or _is_old(member, now, kept_anew_s)
+    return member.is_due(scene.market, scene.candles)
 
 
 def _is_old(member: Member, now: datetime, kept_anew_s: float) -> bool:

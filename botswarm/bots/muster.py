@@ -76,12 +76,19 @@ class Member:
         assert self.subject is not None
         return self.subject.strategy
 
+    @property
+    def looked_at(self) -> Mapping[str, int]:
+        """What it must see, and the candle whose close it waits for."""
+        if self.trigger.kind != "candle" or self.wanted.get(self.bot.timeframe):
+            return self.wanted
+        return {**self.wanted, self.bot.timeframe: 1}
+
     def is_due(self, market: Market, candles: Mapping[str, Candles]) -> bool:
         """Whether what it waits for has happened since it was last asked."""
         match self.trigger.kind:
             case "candle":
-                own = candles.get(self.bot.timeframe)
-                return own is None or not len(own) or int(own.open_ms[-1]) != self.asked_open_ms
+                newest = newest_ms(candles.get(self.bot.timeframe))
+                return newest is None or newest > self.asked_open_ms
             case "quote":
                 return market.quote is None or not _is_same(market.quote, self.asked_quote)
             case "timer":
@@ -90,9 +97,9 @@ class Member:
                 return True
 
     def was_asked(self, market: Market, candles: Mapping[str, Candles]) -> None:
-        own = candles.get(self.bot.timeframe)
-        if own is not None and len(own):
-            self.asked_open_ms = int(own.open_ms[-1])
+        newest = newest_ms(candles.get(self.bot.timeframe))
+        if newest is not None:
+            self.asked_open_ms = newest
         self.asked_ms, self.asked_quote = market.exchange_ms, market.quote
 
     def was_kept(self, record: Mapping[str, Any]) -> None:
@@ -102,13 +109,28 @@ class Member:
         self.gate = stopped["gate"] if stopped else None
         self.errors = int(record.get("errors") or 0)
         self.kept_at = datetime.fromisoformat(record["at"]).timestamp()
+        if record.get("version") == self.bot.version and is_heard(record):
+            # By whichever process asked it.
+            self.asked_open_ms = max(self.asked_open_ms, int(record.get("candle_ms") or -1))
+            self.asked_ms = max(self.asked_ms, int(record.get("exchange_ms") or -1))
 
     def follow(self, before: Member) -> None:
         """Take over what the ledger does not know of the same bot before its stand changed."""
         if (before.bot.created_at, before.bot.version) != (self.bot.created_at, self.bot.version):
             return
-        self.asked_open_ms, self.asked_ms = before.asked_open_ms, before.asked_ms
+        self.asked_open_ms = max(self.asked_open_ms, before.asked_open_ms)
+        self.asked_ms = max(self.asked_ms, before.asked_ms)
         self.asked_quote = before.asked_quote
+
+
+def newest_ms(candles: Candles | None) -> int | None:
+    """When the last closed one opened."""
+    return None if candles is None or not len(candles) else int(candles.open_ms[-1])
+
+
+def is_heard(record: Mapping[str, Any]) -> bool:
+    """Its strategy answered, and nothing kept it from doing what it said."""
+    return record.get("verdict") is not None and not record.get("wanted")
 
 
 def _is_same(quote: Quote, other: Quote | None) -> bool:
@@ -246,7 +268,7 @@ class Muster:
     def wanted(self) -> Mapping[str, int]:
         """How many candles of each timeframe its bots want to see of this market."""
         if self._wanted is None:
-            self._wanted = _most(each.wanted for each in self.members.values())
+            self._wanted = _most(each.looked_at for each in self.members.values())
         return self._wanted
 
     @property

@@ -123,6 +123,8 @@ def _again(past: Past, kept: Kept, told: Told, count: _Count) -> None:
         then = {"error": None}
     if kept.record.get("stopped") and kept.record["stopped"]["gate"] in OUTSIDE:
         then["gate"] = again.get("gate")
+        if not kept.inputs.get("remembered"):
+            then["remembered"] = again.get("remembered")
     for what in again:
         if then.get(what) != again[what]:
             count.differences.append(

@@ -25,7 +25,17 @@ from botswarm.ledger.bots import BotState, Decided
 from botswarm.ledger.halts import SWARM, account_scope, bot_scope, market_scope
 from botswarm.ledger.stands import News
 from botswarm.ledger.store import Ledger
-from botswarm.strategies.api import ALL, NOTHING, Candles, Decision, Strategy, View, parameter
+from botswarm.strategies.api import (
+    ALL,
+    NOTHING,
+    Candles,
+    Decision,
+    Strategy,
+    Trigger,
+    View,
+    Wish,
+    parameter,
+)
 from botswarm.strategies.evaluate import Market
 from botswarm.strategies.registry import BUILT_IN, Catalog, Found
 from tests.strategies.values import NOW, SYMBOL, VENUE, a_market, a_quote, some_candles
@@ -78,22 +88,39 @@ class Told(Strategy):
                 return Decision(verdict="in", indicators={"count": count}, target=ALL)
 
 
-KINDS: list[type[Strategy]] = [*BUILT_IN, Told]
+class Once(Strategy):
+    """Orders whenever it is asked, and asks for that once per candle."""
+
+    @property
+    def history(self) -> int:
+        return 2
+
+    def trigger(self) -> Trigger:
+        return Trigger.on_candle()
+
+    def decide(self, view: View) -> Decision:
+        count = int(view.memory.get("count", 0)) + 1
+        wish = Wish(side=Side.BUY, quantity=Decimal(1))
+        return Decision(verdict="buys one", orders=[wish], memory={"count": count})
+
+
+KINDS: list[type[Strategy]] = [*BUILT_IN, Told, Once]
 CATALOG = Catalog(
     found={each.name: Found(strategy=each, source="test") for each in KINDS}, broken={}
 )
 
 
-def a_bot(ledger: Ledger, name: str, what: str = "hold") -> None:
+def a_bot(ledger: Ledger, name: str, what: str | None = "hold") -> None:
+    """Without a ``what`` it is one that orders once per candle."""
     spec = BotSpec.of(
         CATALOG,
         name=name,
-        strategy="told",
+        strategy="told" if what else "once",
         venue=VENUE,
         symbol=SYMBOL,
         account="paper",
         budget=1000,
-        parameters={"what": what},
+        parameters={"what": what} if what else {},
     )
     bots = Registry(ledger)
     bots.create(spec, NOW - timedelta(minutes=1), actor="test")
@@ -466,6 +493,37 @@ def test_what_changes_while_a_market_is_read_is_read_the_next_time(ledger: Ledge
     after = muster.members["alpha"]
     muster.take(ledger.stands.since(VENUE, SYMBOL, muster.seen()))
     assert muster.members["alpha"] is after
+
+
+def test_who_waits_for_a_candle_orders_once_whoever_asks_and_however_long_it_lasts(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "alpha", None)
+    _say(ledger, SWARM, TradingState.ACTIVE)
+    floors = [a_floor(ledger), a_floor(ledger)]
+    for number in range(4):
+        floors[number % 2].pass_market(VENUE, SYMBOL, a_look(10 + number))
+    late = NOW + timedelta(seconds=2 * KEPT_ANEW_S)
+    at_ms = int(late.timestamp() * 1000)
+    market = a_market(sequence=20, exchange_ms=at_ms)
+    a_pass(ledger, market, late)  # by a process that has just started
+    assert len(ledger.orders.list()) == 1
+    shown = {"1m": Candles(**_shifted(60))}
+    a_pass(ledger, replace(market, sequence=21), late, shown)
+    assert len(ledger.orders.list()) == 2
+
+
+def test_what_was_not_ordered_is_not_remembered_as_if_it_were(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha", None)
+    _say(ledger, SWARM, TradingState.HALTED)
+    floor = a_floor(ledger)
+    floor.pass_market(VENUE, SYMBOL, a_look(10))
+    assert last(ledger, "alpha")["stopped"]["gate"] == "halted"
+    assert ledger.bots.get("alpha").memory == {}
+    _say(ledger, SWARM, TradingState.ACTIVE)
+    floor.pass_market(VENUE, SYMBOL, a_look(11))
+    assert len(ledger.orders.list()) == 1
+    assert ledger.bots.get("alpha").memory == {"count": 1}
 
 
 def a_floor(ledger: Ledger) -> Floor:
