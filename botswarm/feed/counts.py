@@ -29,6 +29,8 @@ class Counts:
     conflated_books: int = 0
     dropped_candles: int = 0
     """Not in any digest, because the broker took too long; the ledger has them."""
+    unsaved_candles: int = 0
+    """Not in the ledger either, because it was away for too long; the venue may still have them."""
     late: int = 0
     candles_compared: int = 0
     """Ours with the venue's own, where it sends them."""

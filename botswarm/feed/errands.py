@@ -234,7 +234,7 @@ class Keeper(_Errand):
         super().__init__("keeper")
         self._tracker = tracker
         self._save = save
-        self._waiting: deque[Candle] = deque(maxlen=CANDLES_KEPT_MAX)
+        self._waiting: deque[Candle] = deque()
         self.is_on_duty = False
         """Only the feed that leads writes; the others remember a little, in case it dies."""
         self.saved = 0
@@ -245,6 +245,11 @@ class Keeper(_Errand):
         self._waiting.extend(
             candle for candle in self._tracker.take_unsaved() if candle.timeframe in SAVED
         )
+        while len(self._waiting) > CANDLES_KEPT_MAX:
+            self._waiting.popleft()
+            if not self._tracker.counts.unsaved_candles:
+                logger.error("too many candles wait: the oldest will not be in the ledger")
+            self._tracker.counts.unsaved_candles += 1
         while self._waiting:
             rows = list(islice(self._waiting, ROWS_MAX))
             self._save(rows)

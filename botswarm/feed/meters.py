@@ -192,6 +192,7 @@ def _lost(feed: Metered) -> list[tuple[str, int]]:
         ("conflated_quote", counts.conflated_quotes),
         ("conflated_book", counts.conflated_books),
         ("dropped_candle", counts.dropped_candles),
+        ("unsaved_candle", counts.unsaved_candles),
         ("refused_message", tally.refused),
         ("unroutable_digest", tally.unroutable),
         ("repeated_message", tally.repeats),

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import pytest
 
 from botswarm.domain.market import Candle, Trade
 from botswarm.errors import Unreachable
-from botswarm.feed.errands import PAST_PER_ROUND_MAX, Mender
+from botswarm.feed import errands
+from botswarm.feed.errands import PAST_PER_ROUND_MAX, Keeper, Mender
 from botswarm.feed.order import HOLD_S
 from botswarm.feed.tracker import Tracker
 from tests.integration.mini_venue import MiniData, trade_of
 
 AT_MS = 1_700_000_000_000
+
+
+def minute(number: int) -> Candle:
+    one = Decimal(1)
+    return Candle(
+        venue="mini",
+        symbol="A-X",
+        timeframe="1m",
+        open_ms=AT_MS + number * 60_000,
+        open=one,
+        high=one,
+        low=one,
+        close=one,
+        volume=one,
+        trades=1,
+        is_closed=True,
+    )
 
 
 class Venue(MiniData):
@@ -109,3 +128,28 @@ def test_a_gap_is_found_also_while_there_is_no_broker_to_tell() -> None:
     world.tracker.put([trade_of("A-X", number, AT_MS, AT_MS) for number in (1, 10)])
     world.run(1.5)
     assert world.recovered("A-X") == 8
+
+
+def test_candles_that_find_no_ledger_for_too_long_are_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(errands, "CANDLES_KEPT_MAX", 10)
+    saved: list[Candle] = []
+    is_away = True
+
+    def save(candles: Sequence[Candle]) -> None:
+        if is_away:
+            raise Unreachable("the ledger is away")
+        saved.extend(candles)
+
+    world = World("A-X")
+    keeper = Keeper(world.tracker, save)
+    keeper.is_on_duty = True
+    for number in range(15):
+        world.tracker.keep([minute(number)])
+        keeper._once_more()
+    is_away = False
+    keeper._once_more()
+    assert [each.open_ms for each in saved] == [minute(n).open_ms for n in range(5, 15)]
+    assert world.tracker.counts.unsaved_candles == 5
+    assert caplog.text.count("will not be in the ledger") == 1
