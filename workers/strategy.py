@@ -138,8 +138,9 @@ class Desk:
 def evaluate_market(venue: str, symbol: str, sequence: int) -> dict[str, Any] | None:
     """Harmless twice and late: a bot never decides again on what it has decided on."""
     at = desk()
-    if not at.book.wait_for(venue, symbol, sequence, BEHIND_MAX_S) and at.is_young:
-        # It may have been said before this worker listened; the others have heard it.
+    at.book.wait_for(venue, symbol, sequence, BEHIND_MAX_S)
+    if at.is_young and not at.book.sequence(venue, symbol):
+        # It was said before this worker listened; the others have heard it.
         raise Reject("this worker does not know the market yet", requeue=True)
     done = at.floor.pass_market(venue, symbol, lambda muster: at.look(muster, sequence))
     if done is None:
