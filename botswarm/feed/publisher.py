@@ -24,7 +24,7 @@ from botswarm.market.wire import Batch, Digest, as_repeat, digest_key, encode, e
 logger = logging.getLogger(__name__)
 
 DIGEST_SPACING_S = 0.02
-GATHER_S = 0.004
+GATHER_S = 0.003
 """Ticks that come this close together leave together: half the messages, a tenth of a blink."""
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 5000, 3000
 """A busier feed gathers for longer, and says more in each message."""
@@ -151,6 +151,8 @@ class Publisher:
                 self._lead(connection, row)
 
     def _lead(self, connection: Any, row: lead.Lead) -> None:
+        if not lead.knock(connection, self.tracker.venue, self._stop.is_set):
+            return
         began = time.monotonic()
         said = lead.read_last(connection, self.tracker.venue)
         self._outlet = outlet = Outlet(connection, self.tally, should_stop=self._stop.is_set)
