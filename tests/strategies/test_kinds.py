@@ -19,6 +19,7 @@ from botswarm.strategies.macd_trend import MacdTrend
 from botswarm.strategies.market_maker import MarketMaker
 from botswarm.strategies.pairs import Pairs
 from botswarm.strategies.rebalance import Rebalance
+from botswarm.strategies.sma_cross import SmaCross
 from botswarm.strategies.supertrend import Supertrend
 from tests.strategies.values import NOW_MS, a_quote, a_trade, a_view, an_open_order, some_candles
 
@@ -51,6 +52,13 @@ def test_trend_followers_are_in_while_it_rises_and_out_while_it_falls() -> None:
         falling = [100.0 * 0.99 ** (n * n / count) for n in range(count)]
         assert strategy.decide(a_view(rising)).target == ALL
         assert strategy.decide(a_view(falling)).target == NOTHING
+
+
+@pytest.mark.parametrize("price", [0.1, 0.3, 97.31, 0.00001234, 61_234.57, 3.3333])
+def test_where_nothing_moves_nobody_trades_on_how_averages_are_rounded(price: float) -> None:
+    for strategy in (SmaCross(), BollingerReversion(), BollingerReversion(length=33)):
+        shown = a_view([price] * strategy.history, price=f"{price:.8f}")
+        assert strategy.decide(shown).target is None
 
 
 def test_a_macd_may_wait_until_it_is_over_zero() -> None:

@@ -22,7 +22,11 @@ def sma(values: Floats, length: int) -> Floats:
     averages = unknown(len(values))
     if len(values) >= length:
         # Windows summed one by one: a running sum would carry its rounding errors along.
-        averages[length - 1 :] = windows(values, length).mean(axis=1)
+        parts = windows(values, length)
+        # Where nothing moves all averages are the price itself, however a sum of it is rounded:
+        # of two that differ in the last digit one would be over the other.
+        is_flat = (parts == parts[:, :1]).all(axis=1)
+        averages[length - 1 :] = numpy.where(is_flat, parts[:, 0], parts.mean(axis=1))
     return averages
 
 
