@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from botswarm.domain.order import OrderState
 from botswarm.ledger.bot import Bot, BotState
 from botswarm.ledger.many import AT_ONCE, parts
-from botswarm.ledger.models import BotRow, BotVersionRow, OrderRow, PositionRow
+from botswarm.ledger.models import BotRow, BotVersionRow, OrderRow, PositionRow, Table
 from botswarm.ledger.session import Database
 
 
@@ -197,37 +197,40 @@ def _in_market(venue: str | None, symbol: str) -> ColumnElement[bool]:
 
 
 def _lines(clauses: Sequence[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
-    said = BotRow.last_evaluation
+    # The tables themselves: their classes would be looked through first, for what is not used.
+    bots, positions = Table.metadata.tables["bots"], Table.metadata.tables["positions"]
+    bot, held = bots.c, positions.c
+    said = bot.last_evaluation
     holds = and_(
-        PositionRow.bot == BotRow.name,
-        PositionRow.venue == BotRow.venue,
-        PositionRow.account == BotRow.account,
-        PositionRow.symbol == BotRow.symbol,
+        held.bot == bot.name,
+        held.venue == bot.venue,
+        held.account == bot.account,
+        held.symbol == bot.symbol,
     )
     # Of the evaluation only what is shown: reading all of ten thousand takes a second.
     return (
         select(
-            BotRow.name,
-            BotRow.strategy,
-            BotRow.venue,
-            BotRow.symbol,
-            BotRow.account,
-            BotRow.timeframe,
-            BotRow.state,
-            BotRow.reason,
-            BotRow.version,
-            cast(BotRow.tags, String),
-            BotRow.is_shadow,
+            bot.name,
+            bot.strategy,
+            bot.venue,
+            bot.symbol,
+            bot.account,
+            bot.timeframe,
+            bot.state,
+            bot.reason,
+            bot.version,
+            cast(bot.tags, String),
+            bot.is_shadow,
             said["verdict"].as_string(),
             said[("stopped", "gate")].as_string(),
             said[("stopped", "words")].as_string(),
             said["nearest"].as_string(),
             said["at"].as_string(),
-            PositionRow.quantity,
+            held.quantity,
         )
-        .outerjoin(PositionRow, holds)
+        .select_from(bots.outerjoin(positions, holds))
         .where(*clauses)
-        .order_by(BotRow.name)
+        .order_by(bot.name)
     )
 
 
