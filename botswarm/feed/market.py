@@ -113,7 +113,8 @@ class FollowedMarket:
         return closed
 
     def _is_said(self, trade: Trade) -> bool:
-        if self.floor_id - HOLES_MAX < trade.trade_id <= self.floor_id:
+        # Where the venue has begun to count anew, the order has forgotten what was said.
+        if self.order.said_id and self.floor_id - HOLES_MAX < trade.trade_id <= self.floor_id:
             return True
         self.floor_id = 0
         return False
@@ -259,6 +260,7 @@ class FollowedMarket:
         if said.trade_id is None:
             self.trades.extend(trade for trade in kept if trade.exchange_ms >= since_ms)
         else:
+            self.begin_after(said.trade_id, said.trade_ms)
             self._resume_trades(kept, said.trade_id, said.holes)
         quote = self.quote
         if quote is not None:
@@ -274,13 +276,12 @@ class FollowedMarket:
         # A batch goes out a little before the digest with the same candles; twice is no harm.
         self.candles = ended_since(self.candles, now_ms - IN_NO_DIGEST_MS)
 
-    def begin_after(self, trade_id: int) -> None:
+    def begin_after(self, trade_id: int, at_ms: int) -> None:
         """Another feed had come so far: what lies between it and our first trade was missed."""
         if self.order.last_id is None:
-            self.order.last_id = trade_id
+            self.order.last_id, self.order.said_ms = trade_id, at_ms
 
     def _resume_trades(self, kept: Sequence[Trade], said_id: int, holes: Sequence[range]) -> None:
-        self.begin_after(said_id)
         self.order.skip_to(said_id)
         self.floor_id = said_id
         self.trades.extend(trade for trade in kept if trade.trade_id > said_id)

@@ -30,13 +30,14 @@ class TradeOrder:
         "_announced",
         "_counts",
         "_held",
-        "_said_id",
         "due_at",
         "gaps",
         "gone",
         "last",
         "last_id",
         "lost",
+        "said_id",
+        "said_ms",
     )
 
     def __init__(self, counts: Counts) -> None:
@@ -53,7 +54,10 @@ class TradeOrder:
         """Lost, and nobody can tell them any more."""
         self._held: dict[int, Trade] = {}
         self._announced = 0
-        self._said_id = 0
+        self.said_id = 0
+        """Another feed has said all up to it."""
+        self.said_ms: int | None = None
+        """When its last trade was, where none of ours is known."""
         self._after_gap = False
 
     def add(self, trade: Trade, now: float) -> Sequence[Next]:
@@ -82,7 +86,7 @@ class TradeOrder:
 
         It is still waited for a moment: it makes our candles.
         """
-        self._said_id = said_id
+        self.said_id = said_id
 
     def announce(self, last_id: int, now: float) -> None:
         """The venue says which trade was its last: it should be here, or come in a moment."""
@@ -131,13 +135,13 @@ class TradeOrder:
         return forgotten
 
     def _old(self, trade: Trade) -> Sequence[Next]:
-        last = self.last
-        if last is None or trade.exchange_ms <= last.exchange_ms + RENUMBERED_AFTER_MS:
+        last_ms = self.said_ms if self.last is None else self.last.exchange_ms
+        if last_ms is None or trade.exchange_ms <= last_ms + RENUMBERED_AFTER_MS:
             self._counts.duplicates += 1
             return ()
         # How many were missed in between nobody can say.
         self._held, self.due_at, self._announced, self.lost = {}, None, 0, []
-        self._after_gap, self._said_id = False, 0
+        self._after_gap, self.said_id = False, 0
         self.gaps += 1
         self.last_id, self.last = trade.trade_id, trade
         self._counts.gaps += 1
@@ -172,7 +176,7 @@ class TradeOrder:
     def _lose_until(self, trade_id: int) -> bool:
         assert self.last_id is not None
         missed = range(self.last_id + 1, trade_id)
-        ids = range(max(missed.start, self._said_id + 1), trade_id)
+        ids = range(max(missed.start, self.said_id + 1), trade_id)
         if ids:
             self.lost.append(ids)
             self.gaps += 1

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from botswarm.feed.order import RENUMBERED_AFTER_MS
+
 HOLES_MAX = 10_000
 """Numbers; a longer jump is no hole but a venue that counts anew."""
 
@@ -41,6 +43,8 @@ class Note(msgspec.Struct):
 @dataclass(slots=True)
 class SaidOfMarket:
     trade_id: int | None = None
+    trade_ms: int = 0
+    """When that trade was, by the venue's clock."""
     holes: list[range] = field(default_factory=list)
     """Ids before ``trade_id`` that were not among the trades said."""
     quote_sequence: int | None = None
@@ -82,19 +86,21 @@ class Said:
             elif market.trade_id is None:
                 return
             # Trades that were asked for may be said before others that are older than they.
-            _note_trade(market, tick.trade_id)
+            _note_trade(market, tick.trade_id, tick.exchange_ms or 0)
         elif kind == "quote" and tick.sequence is not None:
             market.quote_sequence = tick.sequence
         elif kind == "candle" and tick.timeframe is not None and tick.open_ms is not None:
             market.candles.add((tick.timeframe, tick.open_ms))
 
 
-def _note_trade(market: SaidOfMarket, trade_id: int) -> None:
+def _note_trade(market: SaidOfMarket, trade_id: int, at_ms: int) -> None:
     last = market.trade_id
     if last is None or trade_id == last + 1:
-        market.trade_id = trade_id
+        market.trade_id, market.trade_ms = trade_id, at_ms
+    elif at_ms > market.trade_ms + RENUMBERED_AFTER_MS and trade_id < last:
+        market.trade_id, market.trade_ms, market.holes = trade_id, at_ms, []
     elif trade_id > last:
-        market.trade_id = trade_id
+        market.trade_id, market.trade_ms = trade_id, at_ms
         if trade_id - last <= HOLES_MAX:
             market.holes.append(range(last + 1, trade_id))
     elif market.holes:

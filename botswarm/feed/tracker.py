@@ -60,7 +60,7 @@ class Tracker:
         self._overdue: dict[str, FollowedMarket] = {}
         """Those in which a trade waits for one before it."""
         self._suspects: set[str] = set()
-        self._said_ids: dict[str, int] = {}
+        self._said_ids: dict[str, tuple[int, int]] = {}
         self._said_until = 0.0
         self._lag = Lag()
         self._closed_s = 0
@@ -77,7 +77,7 @@ class Tracker:
             for symbol in new:
                 self._markets[symbol] = FollowedMarket(self.venue, symbol, self.counts)
                 if symbol in self._said_ids and self._monotonic() < self._said_until:
-                    self._markets[symbol].begin_after(self._said_ids.pop(symbol))
+                    self._markets[symbol].begin_after(*self._said_ids.pop(symbol))
             for symbol in set(self._markets) - set(symbols):
                 gone = self._markets.pop(symbol)
                 for known in (self._news, self._ripe, self._overdue):
@@ -384,7 +384,7 @@ class Tracker:
         with self._lock:
             self._sequence = max(self._sequence, said.sequence)
             self._said_ids = {
-                symbol: market.trade_id
+                symbol: (market.trade_id, market.trade_ms)
                 for symbol, market in said.markets.items()
                 if market.trade_id is not None
             }

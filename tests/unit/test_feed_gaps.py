@@ -11,6 +11,7 @@ from botswarm.feed import tracker as tracking
 from botswarm.feed.order import HOLD_S
 from botswarm.feed.said import HOLES_MAX, Said, SaidOfMarket
 from botswarm.feed.tracker import Tracker
+from botswarm.market.wire import Batch, encode
 from tests.integration.mini_venue import trade_of
 
 START = 1_700_000_040_000
@@ -164,3 +165,47 @@ def test_a_quiet_market_goes_on_once_the_venue_said_that_nothing_was_missed() ->
         world.pass_ms(100)
     assert world.tracker.counts.candles >= before + 5
     assert world.tracker.counts.gaps == 0
+
+
+def said_of(last_id: int, *, renumbered: bool = False) -> Said:
+    """What is in the queue of a feed that led until now."""
+    said = Said()
+    told = [trade_of("A-X", last_id, START, START)]
+    if renumbered:
+        told.append(trade_of("A-X", 3, START + 60_000, START + 60_000))
+    for trade in told:
+        said.add(encode(Batch(venue="mini", symbol="A-X", kind="trade", ticks=(trade,))))
+    return said
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_venue_that_counts_anew_while_no_feed_looked_is_followed_on(is_followed: bool) -> None:
+    world = World()
+    if not is_followed:
+        world.tracker.follow([])
+    world.tracker.resume(said_of(5000))
+    world.tracker.follow(["A-X"])
+    for number in range(1, 30):
+        world.pass_ms(1000)
+        world.trade(number)
+    assert len(world.batches("trade")) >= 24
+
+
+def test_a_venue_that_counts_anew_right_after_a_take_over_is_followed_on() -> None:
+    world = World()
+    world.trade(4999)
+    world.tracker.resume(said_of(5000))
+    for number in range(1, 30):
+        world.pass_ms(1000)
+        world.trade(number)
+    assert len(world.batches("trade")) >= 24
+
+
+def test_what_was_said_before_a_venue_counted_anew_holds_nothing_back() -> None:
+    world = World()
+    world.pass_ms(60_000)
+    for number in range(1, 4):
+        world.trade(number)
+    world.tracker.resume(said_of(5000, renumbered=True))
+    world.trade(4)
+    assert [each.trade_id for each in world.batches("trade") if isinstance(each, Trade)] == [4]
