@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from botswarm.domain.order import OrderState
 from botswarm.errors import Refused
 from botswarm.ledger.audit import audit_bots, one_or_all
 from botswarm.ledger.bot import Bot
+from botswarm.ledger.columns import plain
 from botswarm.ledger.many import insert_all, parts, several
-from botswarm.ledger.models import BotRow, BotVersionRow
+from botswarm.ledger.models import BotRow, BotVersionRow, InstrumentRow, OrderRow, PositionRow
 from botswarm.ledger.revisions import touch
 
 
@@ -112,6 +114,8 @@ def edit(
     ]
     if problems:
         raise Refused(several(problems), cure="nothing was changed: look again, and try again")
+    if left := _left_behind(session, bots, there):
+        raise Refused(several(left), cure="let it sell that first, or clone it under another name")
     known = _last_versions(session, names)
     insert_all(
         session,
@@ -147,6 +151,33 @@ def edit(
         update(BotRow).where(BotRow.name == bindparam("bot")).values(values), rows
     )
     _audit_edit(session, bots, there, actor, reason, now)
+
+
+def _left_behind(session: Session, bots: Sequence[Bot], there: Mapping[str, Bot]) -> Sequence[str]:
+    """What bots hold or have open in markets that they would look at no more: nobody would count
+    it to their budgets.
+    """
+    gone = {bot.name: {*there[bot.name].others} - {bot.symbol, *bot.others} for bot in bots}
+    found = []
+    for part in parts(sorted(name for name, symbols in gone.items() if symbols)):
+        held = select(PositionRow.bot, PositionRow.symbol, PositionRow.quantity, InstrumentRow)
+        here = and_(
+            InstrumentRow.venue == PositionRow.venue, InstrumentRow.symbol == PositionRow.symbol
+        )
+        held = held.outerjoin(InstrumentRow, here).where(PositionRow.bot.in_(part))
+        for name, symbol, quantity, instrument in session.execute(held):
+            # What commissions leave over cannot be sold, and must not bind it for ever.
+            least = instrument.quantity_min if instrument is not None else 0
+            if symbol in gone[name] and quantity > 0 and quantity >= least:
+                found.append(f"{name} holds {plain(quantity)} of {symbol}, its market until now")
+        under_way = or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value)
+        open_ones = select(OrderRow.bot, OrderRow.symbol).where(OrderRow.bot.in_(part), under_way)
+        found += [
+            f"{name} has an order open in {symbol}, its market until now"
+            for name, symbol in sorted({(row[0], row[1]) for row in session.execute(open_ones)})
+            if symbol in gone[name]
+        ]
+    return found
 
 
 def _audit_edit(

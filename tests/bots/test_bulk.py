@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from botswarm.cli import main
+from botswarm.domain.fill import Fill
+from botswarm.domain.order import OrderState, Side
+from botswarm.domain.permission import Approved
 from botswarm.ledger.bots import BotState
 from botswarm.ledger.store import Ledger
+from tests.strategies.values import BTC, NOW, an_open_order
 
 Ask = Callable[..., Any]
 
@@ -357,8 +363,6 @@ def test_an_edit_of_many_that_one_of_them_cannot_bear_changes_none(
 def test_an_edit_of_what_somebody_else_has_edited_meanwhile_is_refused(
     ask: Ask, ledger: Ledger
 ) -> None:
-    from dataclasses import replace
-
     from botswarm.bots.registry import Registry
     from botswarm.clock import SystemClock
     from botswarm.errors import Refused
@@ -535,3 +539,36 @@ def test_a_strategy_cannot_take_the_budgets_place(
         answer["error"]["cause"]
         == "the strategy rich calls a parameter budget, which every bot has"
     )
+
+
+def test_an_edit_cannot_leave_behind_what_a_bot_holds_elsewhere(ask: Ask, ledger: Ledger) -> None:
+    others = [replace(BTC, symbol=f"{base}-USDT", base=base) for base in ("ETH", "SOL")]
+    ledger.books.save_instruments(others)
+    words = ("--strategy", "pairs", "--market", "BTC-USDT")
+    ask("bot", "create", "alpha", *words, "--set", "other=ETH-USDT")
+    order = replace(
+        an_open_order(Side.BUY, 2), symbol="ETH-USDT", state=OrderState.READY, created_at=NOW
+    )
+    ledger.orders.add(order, NOW)
+    edit = ("bot", "edit", "alpha", "--set", "other=SOL-USDT")
+    refused = ask(*edit, exits=6)["error"]["cause"]
+    assert refused == "alpha has an order open in ETH-USDT, its market until now"
+    ledger.books.judge(order.id, lambda order, _: Approved(order), NOW)
+    fill = Fill(
+        venue=order.venue,
+        symbol=order.symbol,
+        trade_id=1,
+        client_order_id=order.client_order_id,
+        side=order.side,
+        price=Decimal(100),
+        quantity=order.quantity,
+        commission=Decimal(0),
+        commission_asset="ETH",
+        at=NOW,
+    )
+    ledger.books.book([fill], NOW)
+    refused = ask(*edit, exits=6)["error"]["cause"]
+    assert "alpha holds 2 of ETH-USDT, its market until now" in refused
+    assert ledger.bots.get("alpha").others == ("ETH-USDT",)
+    ask("bot", "edit", "alpha", "--set", "length=30")
+    assert ledger.bots.get("alpha").version == 2
