@@ -7,11 +7,13 @@ is held on the connection that publishes, so whoever lost the lead cannot publis
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import amqp
@@ -30,7 +32,9 @@ READ_TIMEOUT_S = 5.0
 RENEW_EVERY_S = 300.0
 """Brokers end whoever holds a message for half an hour."""
 
+KNOCK_S = 0.2
 TOKEN = b"lead"
+NOTHING = b'{"kind":"note","sequence":0}'
 PIECE = 65_536
 FRAME_HEAD: Final = struct.Struct(">BHI")
 
@@ -99,6 +103,29 @@ def prepare(connection: Any, venue: str) -> None:
     # Batches have three words. The digest is noted there by its number only.
     channel.queue_bind(last_queue(venue), EXCHANGE, f"{venue}.*.*")
     channel.close()
+
+
+def knock(connection: Any, venue: str, should_stop: Callable[[], bool]) -> bool:
+    """Return when the broker takes messages; False where we were told to stop before.
+
+    While it is short of memory it holds what the last leader sent, also when that one has gone,
+    and lets it in afterwards: it must not be said again by whoever leads meanwhile.
+    """
+    channel = connection.channel()
+    heard: list[object] = []
+    channel.events["basic_ack"].add(lambda *words: heard.append(words))
+    channel.confirm_select()
+    # The first is let in by a broker that holds all others back, and tells it to do so.
+    for count in (1, 2):
+        channel.basic_publish(amqp.Message(NOTHING), "", last_queue(venue))
+        while len(heard) < count:
+            if should_stop():
+                return False
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=KNOCK_S)
+            connection.heartbeat_tick()
+    # Closed with its connection: closing it alone would wait for a broker that is short again.
+    return True
 
 
 def read_last(connection: Any, venue: str) -> Said:
