@@ -131,7 +131,9 @@ def test_what_cannot_be_met_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize(("side", "stop"), [(Side.BUY, D("99.99")), (Side.SELL, D("100.00"))])
-def test_a_stop_price_is_rounded_so_that_it_never_triggers_too_late(side: Side, stop: Decimal) -> None:
+def test_a_stop_price_is_rounded_so_that_it_never_triggers_too_late(
+    side: Side, stop: Decimal
+) -> None:
     order = dataclasses.replace(
         ORDER, side=side, kind=OrderKind.STOP, limit_price=None, stop_price=D("99.995")
     )

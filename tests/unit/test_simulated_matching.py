@@ -356,7 +356,7 @@ def test_a_stop_that_cannot_pay_the_price_it_meets_expires(floor: Floor) -> None
     floor.place("ann", Side.SELL, "9", "150")
     stop, _ = floor.place("bob", Side.BUY, "9", kind=OrderType.STOP_LOSS, stop_price=Decimal(101))
     floor.place("cyd", Side.BUY, "1")
-    assert (stop.status, stop.filled) == (Status.EXPIRED, 0)
+    assert (stop.status, stop.filled) == (Status.EXPIRED, Decimal(0))
     assert floor.balances()["bob", "USDT"] == (Decimal(1_000), Decimal(0))
 
 
