@@ -85,3 +85,19 @@ def read_into_a_hole(way: Any, proxy: FaultProxy) -> None:
     """After a while nothing comes any more, and nobody says so."""
     threading.Timer(1.0, lambda: proxy.set(down=Toxics(is_black_hole=True))).start()
     lead.read_last(way.connection, "v")
+
+
+def test_nobody_reads_what_was_said_while_the_broker_holds_what_is_on_its_way(
+    broker: EmbeddedBrokerServer,
+) -> None:
+    with connected(broker.url()) as way:
+        connection = way.connection
+        broker.raise_memory_alarm()
+        try:
+            until = time.monotonic() + 1.0
+            assert not lead.knock(connection, "v", lambda: time.monotonic() > until)
+        finally:
+            broker.clear_memory_alarm()
+    with connected(broker.url()) as way:
+        assert lead.knock(way.connection, "v", lambda: False)
+        assert lead.read_last(way.connection, "v").markets["A-B"].trade_id == SAID
