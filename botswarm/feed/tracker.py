@@ -146,13 +146,12 @@ class Tracker:
             self._overdue[market.symbol] = market
         more = market.waiting_trades - waiting
         self._waiting_trades += more
-        if self._waiting_trades > TRADES_KEPT_MAX:
-            self._make_room(market)
+        self._make_room(market)
         return more > 0
 
     def _make_room(self, market: FollowedMarket) -> None:
-        while self._waiting_trades > TRADES_KEPT_MAX and len(market.trades) > 1:
-            market.trades.popleft()
+        while self._waiting_trades > TRADES_KEPT_MAX and market.waiting_trades > 1:
+            del (market.recovered or market.trades)[0]
             market.missing += 1
             self._waiting_trades -= 1
             self.counts.conflated_trades += 1
@@ -222,6 +221,7 @@ class Tracker:
             found = market.order.found(trades)
             market.recovered += found
             self._waiting_trades += len(found)
+            self._make_room(market)
             self._note(market, now)
             self._tell()
 

@@ -209,3 +209,19 @@ def test_what_was_said_before_a_venue_counted_anew_holds_nothing_back() -> None:
     world.tracker.resume(said_of(5000, renumbered=True))
     world.trade(4)
     assert [each.trade_id for each in world.batches("trade") if isinstance(each, Trade)] == [4]
+
+
+def test_recovered_trades_have_no_more_room_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "TRADES_KEPT_MAX", 10)
+    world = World()
+    world.tracker.put([trade_of("A-X", number, START, START) for number in (1, 101)])
+    world.pass_ms(int(2000 * HOLD_S))
+    world.tracker.recover(
+        "A-X", [trade_of("A-X", number, START, START) for number in range(2, 101)]
+    )
+    assert world.tracker.waiting_trades == 10
+    batches = [each for each in world.tracker.take_batches() if each.kind == "trade"]
+    ids = [each.trade_id for batch in batches for each in batch.ticks if isinstance(each, Trade)]
+    assert ids == [*range(93, 101), 1, 101]
+    assert sum(batch.missing for batch in batches) == 91
+    assert world.tracker.waiting_trades == 0
