@@ -186,7 +186,7 @@ class Publisher:
         arrived = max(
             (n for n, sent in enumerate(left_over, start=1) if sent.body in said.bodies), default=0
         )
-        is_known = said.read > 0
+        is_known = bool(said.bodies)
         for sent in left_over[arrived:]:
             body = sent.body if is_known else as_repeat(sent.body)
             self.tally.repeats += not is_known

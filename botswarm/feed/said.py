@@ -65,12 +65,14 @@ class Said:
     def add(self, body: bytes) -> None:
         """One message of the queue, in its order."""
         self.read += 1
-        self.bodies.add(body)
         try:
             message = _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.unreadable += 1
             return
+        if not message.symbol and not message.sequence:
+            return  # somebody knocked
+        self.bodies.add(body)
         self.sequence = max(self.sequence, message.sequence)
         if message.symbol:
             market = self.markets.setdefault(message.symbol, SaidOfMarket())
