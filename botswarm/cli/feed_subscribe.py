@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from botswarm.ledger.subscriptions import Subscription, Subscriptions
 
 CHANNELS = get_args(Channel)
+FORM = re.compile(r"[^\s/:@,.#*-]{1,20}-[^\s/:@,.#*-]{1,20}")
 _venue = click.option("--venue", metavar="NAME", help="By default the one that orders go to.")
 
 
@@ -42,10 +44,13 @@ def subscribe(
     restart. No other stream notices. Markets of running bots and those of BOTSWARM_FEED_MARKETS
     are followed anyway.
     """
+    symbols = [market.upper() for market in markets]
+    if odd := [symbol for symbol in symbols if not FORM.fullmatch(symbol)]:
+        # A venue that cannot be asked just now would have any text kept as its market.
+        raise click.UsageError(f"{odd[0][:50]!r} is no market: write BASE-QUOTE, such as BTC-USDT")
     kept, name = _subscriptions(session), _name(session, venue)
     if not markets:
         return _listed(kept.all(venue))
-    symbols = [market.upper() for market in markets]
     _check(session, name, symbols)
     new = kept.add(
         name,
