@@ -52,8 +52,8 @@ def table(figures: Mapping[str, Any]) -> str:
     seconds = figures["seconds"]
     names = list(next(iter(seconds.values()), {}))
     lines = [
-        f"{figures['bots']:,} bots in {figures['markets']} markets; seconds by the wall, and of the "
-        "command's own processor time",
+        f"{figures['bots']:,} bots in {figures['markets']} markets; "
+        "seconds by the wall, and of the command's own processor time",
         f"{'':<34}" + "".join(f"{database:>22}" for database in seconds),
     ]
     for name in names:
