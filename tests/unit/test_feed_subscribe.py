@@ -11,6 +11,8 @@ from botswarm.cli.session import Session
 
 @pytest.mark.parametrize("market", ["X", "BTC-USD#.*", "BTC USDT", "A-B-C", "-X", "A-" + 300 * "X"])
 def test_text_that_is_no_market_is_refused(market: str) -> None:
-    ended = CliRunner().invoke(subscribe, ["--venue", "kraken", "--", market], obj=Session(environ={}))
+    ended = CliRunner().invoke(
+        subscribe, ["--venue", "kraken", "--", market], obj=Session(environ={})
+    )
     assert ended.exit_code == 2
     assert "is no market: write BASE-QUOTE" in ended.output
