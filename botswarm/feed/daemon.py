@@ -148,10 +148,9 @@ class Feed:
         )
 
     def state(self) -> FeedState:
-        role = "stands by" if self.publisher.is_standing_by else "no broker"
         return FeedState(
             venue=self.venue,
-            role="leads" if self.publisher.is_leader else role,
+            role=self.publisher.role,
             is_blocked=self.publisher.is_blocked,
             pool=self.pool.state(),
             counts=asdict(self.tracker.counts),

@@ -79,12 +79,19 @@ class Publisher:
         self.tally = Tally()
         self.is_leader = False
         self.is_standing_by = False
-        self.is_blocked = False
+        self.is_blocked = self._has_broker = False
         self._has_led = False
         self.connects = 0
         self.took_over_s = 0.0
         """How long it took, the last time, from having the lead to going on with it."""
         self._said = ""
+
+    @property
+    def role(self) -> str:
+        """``leads``, ``stands by``, or ``no broker``: then it can do neither."""
+        if self.is_leader:
+            return "leads"
+        return "stands by" if self.is_standing_by and self._has_broker else "no broker"
 
     @property
     def published(self) -> int:
@@ -123,7 +130,7 @@ class Publisher:
                 # The feed's loop: one odd answer must not end publishing for ever.
                 logger.exception("publishing failed; connecting anew")
             # Who led and lost the broker leads on by itself until it hears of another leader.
-            self.is_leader = self.is_blocked = False
+            self.is_leader = self.is_blocked = self._has_broker = False
             self._stop.wait(RETRY_S)
 
     # --- the lead -----------------------------------------------------------------------------
@@ -134,6 +141,7 @@ class Publisher:
             connection.on_blocked = self._blocked
             connection.on_unblocked = self._unblocked
             self.connects += 1
+            self._has_broker = True
             lead.prepare(connection, self.tracker.venue)
             row = lead.Lead(connection, self.tracker.venue)
             # The broker answers who is first within a moment; before that nobody stands by.
