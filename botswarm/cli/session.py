@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from botswarm.cli.failures import code_of
-from botswarm.errors import BotswarmError, Misconfigured, Problem
+from botswarm.errors import BotswarmError, Misconfigured, Problem, Unreachable
 
 if TYPE_CHECKING:
     from botswarm.config import Configuration, Settings
@@ -145,9 +145,17 @@ class Session:
     def _print(self, text: str) -> None:
         try:
             click.echo(text, color=self.color)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it may have been closed by who started us
+                sys.stdout.flush()
         except BrokenPipeError:
             self.reader_left()
+        except OSError as error:
+            # What was not written would be tried again, and fail again, on the way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Unreachable(
+                f"the answer cannot be written: {error.strerror}",
+                cure="write it where there is room; what was asked for is done",
+            ) from error
 
     def _print_json(self, envelope: Mapping[str, object]) -> None:
         data = envelope.get("data")

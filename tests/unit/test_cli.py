@@ -492,6 +492,26 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     assert done.stdout.strip() in ("0", "141")
 
 
+@pytest.mark.parametrize(("where", "code"), [("> /dev/full", "5"), (">&-", "0")])
+def test_an_answer_that_nobody_can_take_is_no_defect(tmp_path: Path, where: str, code: str) -> None:
+    command = f"{sys.executable} -m botswarm version {where}; echo $? >&2"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=30,
+        check=True,
+    )
+    *said, ended = done.stderr.splitlines()
+    assert ended == code
+    assert [line.partition(";")[0] for line in said] == (
+        ["Error [BSW-5000] the answer cannot be written: No space left on device"]
+        if code == "5"
+        else []
+    )
+
+
 def test_an_unexpected_error_is_one_line_and_a_file_with_the_traceback(
     run: Run, tmp_path: Path
 ) -> None:
