@@ -211,6 +211,15 @@ def test_a_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None
     assert (finding.kind, finding.line) == ("unusable", 2)
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\x92", b"x = 1\x00", b"(" * 5000])
+def test_a_file_that_is_no_text_is_no_python_either(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "odd.py"
+    path.write_bytes(content)
+    [finding] = check_file(path).findings
+    assert finding.kind == "unusable"
+    assert finding.words.startswith("it is no Python: ")
+
+
 def test_no_built_in_strategy_has_a_fault() -> None:
     # All in one process, as a file with many strategies would be.
     run = subprocess.run(

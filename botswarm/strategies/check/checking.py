@@ -46,15 +46,22 @@ def check_found(name: str, found: Found) -> Report:
 
 
 def _check(name: str, path: Path, origin: Origin, only: str) -> Report:
-    text = path.read_text()
     try:
-        findings = source.read(text)
+        findings = source.read(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         finding = Finding(
             kind="unusable",
             words=f"it is no Python: {error.msg}",
             cure="mend the line",
             line=error.lineno,
+        )
+        return Report(name=name, path=path, findings=[finding])
+    except (ValueError, MemoryError, OSError, RecursionError) as error:
+        # Bytes that are no characters, a NUL among them, or thousands of brackets.
+        finding = Finding(
+            kind="unusable",
+            words=f"it is no Python: {error}",
+            cure="write it as text in UTF-8",
         )
         return Report(name=name, path=path, findings=[finding])
     # In two processes: their hashes and addresses differ, and what depends on those shows.
