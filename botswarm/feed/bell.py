@@ -15,8 +15,10 @@ from botswarm.messages import EvaluateMarket
 
 logger = logging.getLogger(__name__)
 
-EVERY_S = 0.9
-"""A market that moves once a second rings once a second, though its ticks are not so exact."""
+EVERY_S = 0.7
+"""A market that moves once a second rings once a second and with the tick, though a digest or
+two of it came late.
+"""
 TRAILING_S = 1.2
 """What moved a market too soon after a ring is told so long after that at the latest."""
 SPACING_S = 0.5
