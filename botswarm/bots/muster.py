@@ -157,6 +157,8 @@ def member_of(stand: Stand, makes: Makes, known: Member | None = None) -> Member
     except Exception as error:
         # A stranger's code, or a row that somebody wrote by hand: one bot's trouble only.
         made.problem = error
+    except SystemExit as error:
+        made.problem = RuntimeError(f"it wants to end the process: SystemExit({error.code})")
     return made
 
 

@@ -59,6 +59,11 @@ class Told(Strategy):
     def history(self) -> int:
         return 2
 
+    def objection(self) -> str | None:
+        if self.what == "end":
+            raise SystemExit(3)
+        return None
+
     def decide(self, view: View) -> Decision:
         count = int(view.memory.get("count", 0)) + 1
         match self.what:
@@ -446,6 +451,7 @@ def test_bots_share_an_indicator_and_never_each_others_history(ledger: Ledger) -
         ("huge", "ValueError: xxx"),
         ("half", "ValueError: half a character:  , and nothing:  "),
         ("mute", "Mute"),
+        ("end", "RuntimeError: it wants to end the process: SystemExit(3)"),
         ("nul", "ValueError: what it wants to be kept holds the character NUL"),
         ("surrogate", "UnicodeEncodeError: 'utf-8' codec can't encode"),
     ],
@@ -453,7 +459,10 @@ def test_bots_share_an_indicator_and_never_each_others_history(ledger: Ledger) -
 def test_whatever_an_error_says_it_is_told_shortly_and_pauses_its_own_bot(
     ledger: Ledger, what: str, words: str
 ) -> None:
-    a_bot(ledger, "bad", what)
+    a_bot(ledger, "bad", "hold")
+    kept = ledger.bots.get("bad")
+    changed = [replace(kept, parameters={**kept.parameters, "what": what})]
+    ledger.changes.save(NOW - timedelta(seconds=1), edited=changed, actor="test", reason="test")
     a_bot(ledger, "good", "count")
     floor = a_floor(ledger)
     for number in range(ERRORS_MAX):
