@@ -102,6 +102,7 @@ def send(app: Sends, message: Message, *, task_id: str | None = None, **options:
         kwargs=asdict(message),
         queue=message.queue,
         task_id=task_id,
-        **{"expires": message.expires_s, **options},
+        # Nobody waits for an answer, so the broker need not prepare for one.
+        **{"expires": message.expires_s, "ignore_result": True, **options},
     )
     return str(result.id)
