@@ -105,6 +105,8 @@ class Dialogue:
         """Of each stream that brought something, here or on a connection before."""
         self.served: set[Stream] = set()
         """Those the venue has acknowledged, or sends."""
+        self.declined: dict[Stream, str] = {}
+        """Those it has declined here, and why."""
         self.outbox: deque[str] = deque()
         self.beats = 0
         """Heartbeats, and answers to pings in the venue's own words."""
@@ -237,9 +239,7 @@ class Dialogue:
                 if stream in self._rhythms and stream not in self.pulses:
                     self._first(stream, now)
         elif isinstance(notice, Declined):
-            for stream in notice.streams:
-                self._forget(stream)
-            self._ears.event(notice)
+            self._decline(notice)
         elif isinstance(notice, GoingAway):
             self._ears.event(notice)
         elif isinstance(notice, Broken):
@@ -270,6 +270,7 @@ class Dialogue:
     def subscribe(self, streams: Collection[Stream], now: float) -> None:
         self._streams |= set(streams)
         for stream in streams:
+            self.declined.pop(stream, None)
             _, times = self._asked.get(stream, (now, 0))
             self._asked[stream] = now, times + 1
         self.outbox.extend(self._session.subscribe(sorted(streams)))
@@ -280,6 +281,12 @@ class Dialogue:
             self._forget(stream)
         if gone:
             self.outbox.extend(self._session.unsubscribe(gone))
+
+    def _decline(self, notice: Declined) -> None:
+        for stream in notice.streams:
+            self._forget(stream)
+            self.declined[stream] = notice.reason
+        self._ears.event(notice)
 
     def _forget(self, stream: Stream) -> None:
         self._streams.discard(stream)
@@ -293,11 +300,9 @@ class Dialogue:
             return
         late = [each for each, (at, _) in self._asked.items() if now - at > ACK_TIMEOUT_S]
         given_up = [each for each in late if self._asked[each][1] >= ASKED_MAX]
-        for stream in given_up:
-            self._forget(stream)
         if given_up:
             reason = f"no answer to {ASKED_MAX} requests"
-            self._ears.event(Declined(streams=tuple(given_up), reason=reason))
+            self._decline(Declined(streams=tuple(given_up), reason=reason))
         if again := [each for each in late if each in self._asked]:
             self.notices["asked again"] += len(again)
             self.subscribe(again, now)

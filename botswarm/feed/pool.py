@@ -153,6 +153,7 @@ class Pool:
                 self._follow(now)
             self._caller.call_due(self._lines, now)
             self._take_over.settle(self._lines, now)
+            self._miss_declined(now)
             self._care.look(now)
 
     def _wait(self) -> list[tuple[Connection, Happened]]:
@@ -180,7 +181,7 @@ class Pool:
             if line is not None:
                 self._ended(line, connection, event.reason, now)
         elif isinstance(event, Declined):
-            self._note_declined(event, now)
+            self._hear_declined(line, connection, event, now)
         elif line is not None and connection is line.connection:
             if isinstance(event, Proved):
                 self._proved(line, now)
@@ -237,13 +238,32 @@ class Pool:
             line.lost |= lost
             self.venue.sink.interrupted(lost)
 
-    def _note_declined(self, event: Declined, now: float) -> None:
+    def _hear_declined(
+        self, line: Line | None, connection: Connection, event: Declined, now: float
+    ) -> None:
         words = ", ".join(map(_words, event.streams[:5])) or "a subscription"
+        if line is None or connection is not line.connection:
+            # Whatever carries these streams still does.
+            logger.warning("%s: declined on it alone: %s: %s", connection.name, words, event.reason)
+            return
         logger.error("%s declines %s: %s", self.venue.name, words, event.reason)
         for stream in event.streams:
-            self._declined[stream] = event.reason, now + DECLINED_AGAIN_S
-            if (line := self._placed.pop(stream, None)) is not None:
-                line.streams.discard(stream)
+            if self._placed.get(stream) is line:
+                self._note_declined(line, stream, event.reason, now)
+
+    def _miss_declined(self, now: float) -> None:
+        """What a connection had been declined before it took over is carried by nobody now."""
+        for line in self._lines:
+            if line.connection is None or not (declined := line.connection.talk.declined):
+                continue
+            for stream in [each for each in line.streams if each in declined]:
+                logger.error("%s goes on without %s", line.connection.name, _words(stream))
+                self._note_declined(line, stream, declined[stream], now)
+
+    def _note_declined(self, line: Line, stream: Stream, reason: str, now: float) -> None:
+        self._declined[stream] = reason, now + DECLINED_AGAIN_S
+        del self._placed[stream]
+        line.streams.discard(stream)
 
     # --- which streams ------------------------------------------------------------------------
 

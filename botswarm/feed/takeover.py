@@ -74,7 +74,10 @@ class TakeOver:
 
     def _give_up_late(self, line: Line, now: float) -> None:
         successor = line.successor
-        if successor is None or line.is_urgent or time.monotonic() - successor.born < GIVE_UP_S:
+        if successor is None or line.is_urgent:
+            return
+        is_declined = any(stream in successor.talk.declined for stream in line.streams)
+        if not is_declined and time.monotonic() - successor.born < GIVE_UP_S:
             return
         if _is_ready(line, successor, now):
             return

@@ -90,6 +90,8 @@ class MiniVenue:
         """When each connection was made."""
         self.clients: list[Client] = []
         self.acknowledges = self.answers_pings = True
+        self.obeys: Callable[[Client, str], bool] = lambda client, name: True
+        """Or declines the stream of that name."""
         self.greeting: Callable[[Client], None] = lambda client: None
         self.delay_s = 0.0
         """Before the handshake is answered."""
@@ -183,6 +185,10 @@ class MiniVenue:
         if not self.acknowledges:
             return
         if names := message.get("sub"):
+            declined = [name for name in names if not self.obeys(client, name)]
+            names = [name for name in names if name not in declined]
+            if declined:
+                client.say(declined=declined)
             client.streams |= set(names)
             client.say(subbed=names)
         if names := message.get("unsub"):

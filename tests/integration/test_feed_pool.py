@@ -315,6 +315,39 @@ def test_what_a_venue_declines_is_shown_with_its_reason(venue: MiniVenue, start:
     assert swim.state.score > 0.9
 
 
+def test_what_only_a_second_connection_is_declined_stays_where_it_is_carried(
+    venue: MiniVenue, start: Start
+) -> None:
+    swim = start(connections_initial=1, age_max_s=1.0)
+    swim.follow("A-X", "B-X")
+    first = venue.clients[0]
+    venue.obeys = lambda client, name: client is first or name != "B-X.trade"
+    with trading(venue, ["A-X", "B-X"]):
+        wait_until(lambda: len(venue.attempts) == 2, "a second connection", 10)
+        wait_until(lambda: venue.clients == [first], "its end, for it does not bring all", 10)
+        wait_for_more(swim, "B-X")
+    state = swim.state
+    assert state.declined == {}
+    assert swim.pool.subscription_count == 2
+    assert state.connections[0].streams == 2
+    assert is_whole(swim.heap.ids["B-X"])
+
+
+def test_what_was_declined_on_the_connection_that_takes_over_is_shown_from_then_on(
+    venue: MiniVenue, start: Start
+) -> None:
+    swim = start(connections_initial=1)
+    swim.follow("A-X", "B-X")
+    first = venue.clients[0]
+    venue.obeys = lambda client, name: client is first or name != "B-X.trade"
+    first.say(bye="maintenance")
+    wait_until(lambda: len(venue.streams()) == 3, "a second connection", 10)
+    assert swim.state.declined == {}
+    first.hang_up()
+    wait_until(lambda: swim.state.declined == {"B-X trade": "no"}, "the second's answer", 5)
+    wait_until(lambda: swim.pool.subscription_count == 1, "the other", 5)
+
+
 def test_channels_that_the_venue_does_not_carry_are_never_asked_for(
     venue: MiniVenue, start: Start
 ) -> None:
