@@ -45,7 +45,8 @@ class Supertrend(Strategy, name="supertrend"):
         found = view.candles.supertrend(self.length, float(self.width))
         line, close = float(found.line[-1]), float(view.candles.close[-1])
         shown = {"line": line, "close": close}
-        if found.direction[-1] > 0:
+        # Where nothing has ever moved the line lies on the price, and no trend is to be followed.
+        if found.direction[-1] > 0 and close > line:
             leaves = below("close", close, line)
             return Decision(verdict=IN, indicators=shown, target=ALL, rules=[leaves])
         enters = above("close", close, line)
@@ -53,7 +54,9 @@ class Supertrend(Strategy, name="supertrend"):
 
     @classmethod
     def decide_many(cls, many: Many) -> Outcomes:
-        rises = many.last("supertrend", "length", "width", line="direction") > 0
+        found = "supertrend", "length", "width"
+        is_over = float(many.candles.close[-1]) > many.last(*found, line="line")
+        rises = (many.last(*found, line="direction") > 0) & is_over
         return Outcomes(
             verdict=numpy.where(rises, 0, 1),
             verdicts=(IN, OUT),

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 from botswarm.domain.order import Order, Side
-from botswarm.strategies.api import ALL, NOTHING, Decision, OfBudget, Other, View
+from botswarm.strategies.api import ALL, NOTHING, Columns, Decision, Many, OfBudget, Other, View
 from botswarm.strategies.bollinger import BollingerReversion
 from botswarm.strategies.breakout import Breakout
 from botswarm.strategies.dca import Dca
@@ -52,6 +52,24 @@ def test_trend_followers_are_in_while_it_rises_and_out_while_it_falls() -> None:
         falling = [100.0 * 0.99 ** (n * n / count) for n in range(count)]
         assert strategy.decide(a_view(rising)).target == ALL
         assert strategy.decide(a_view(falling)).target == NOTHING
+
+
+@pytest.mark.parametrize("price", [0.1, 100.0, 0.00001234])
+def test_supertrend_follows_no_trend_where_nothing_has_ever_moved(price: float) -> None:
+    strategy = Supertrend()
+    shown = a_view([price] * strategy.history, price=f"{price:.8f}")
+    assert strategy.decide(shown).target == NOTHING
+    many = Many(
+        columns=Columns.of([strategy], [Decimal(0)], [1000]),
+        symbol=shown.symbol,
+        candles=shown.candles,
+        trade=shown.trade,
+        quote=shown.quote,
+        now_ms=0,
+    )
+    outcomes = Supertrend.decide_many(many)
+    assert outcomes.target.tolist() == [0.0]
+    assert outcomes.verdicts[outcomes.verdict[0]] == strategy.decide(shown).verdict
 
 
 @pytest.mark.parametrize("price", [0.1, 0.3, 97.31, 0.00001234, 61_234.57, 3.3333])
