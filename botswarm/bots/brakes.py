@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from botswarm.bots.registry import Rules
+from botswarm.bots.registry import Rules, markets_of
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.bots import Bot
 from botswarm.ledger.halts import SWARM, Halt, account_scope, bot_scope, market_scope
@@ -55,7 +55,7 @@ def _halted(bot: Bot, halts: Mapping[str, Halt]) -> Stop | None:
     for scope in (
         SWARM,
         account_scope(bot.venue, bot.account),
-        market_scope(bot.venue, bot.symbol),
+        *(market_scope(bot.venue, symbol) for symbol in markets_of(bot)),
         bot_scope(bot.name),
     ):
         halt = halts.get(scope)

@@ -115,12 +115,14 @@ CATALOG = Catalog(
 )
 
 
-def a_bot(ledger: Ledger, name: str, what: str | None = "hold") -> None:
+def a_bot(
+    ledger: Ledger, name: str, what: str | None = "hold", *, strategy: str | None = None
+) -> None:
     """Without a ``what`` it is one that orders once per candle."""
     spec = BotSpec.of(
         CATALOG,
         name=name,
-        strategy="told" if what else "once",
+        strategy=strategy or ("told" if what else "once"),
         venue=VENUE,
         symbol=SYMBOL,
         account="paper",
@@ -364,6 +366,16 @@ def test_a_bot_orders_nothing_while_trading_is_halted_and_at_once_thereafter(
         _say(ledger, scope, TradingState.ACTIVE)
     a_pass(ledger, a_market(sequence=50))
     assert len(ledger.orders.list()) == 1
+
+
+def test_a_halt_of_a_further_market_holds_a_bot_back_and_others_do_not(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    _say(ledger, SWARM, TradingState.ACTIVE)
+    _say(ledger, market_scope(VENUE, "ETH-USDT"), TradingState.HALTED)
+    own = ledger.bots.get("alpha")
+    assert brakes(ledger, [own], NOW) == {}
+    both = replace(own, others=("LTC-USDT", "ETH-USDT"))
+    assert brakes(ledger, [both], NOW)["alpha"].gate == "halted"
 
 
 def _say(ledger: Ledger, scope: str, state: TradingState) -> None:
