@@ -63,7 +63,8 @@ class Member:
     # when it was last asked, in the words of its trigger
     asked_open_ms: int = -1
     asked_ms: int = -1
-    asked_quote: Quote | None = None
+    asked_quote: tuple[Decimal, Decimal] | None = None
+    """Bid and ask."""
     spread: float = 1.0
     """Bots that were written down together are not all written down anew together."""
 
@@ -90,7 +91,7 @@ class Member:
                 newest = newest_ms(candles.get(self.bot.timeframe))
                 return newest is None or newest > self.asked_open_ms
             case "quote":
-                return market.quote is None or not _is_same(market.quote, self.asked_quote)
+                return market.quote is None or _prices(market.quote) != self.asked_quote
             case "timer":
                 return market.exchange_ms - self.asked_ms >= self.trigger.seconds * 1000
             case _:
@@ -100,7 +101,8 @@ class Member:
         newest = newest_ms(candles.get(self.bot.timeframe))
         if newest is not None:
             self.asked_open_ms = newest
-        self.asked_ms, self.asked_quote = market.exchange_ms, market.quote
+        self.asked_ms = market.exchange_ms
+        self.asked_quote = None if market.quote is None else _prices(market.quote)
 
     def was_kept(self, record: Mapping[str, Any]) -> None:
         """What the ledger now says of its last evaluation."""
@@ -112,15 +114,19 @@ class Member:
         if record.get("version") == self.bot.version and is_heard(record):
             # By whichever process asked it.
             self.asked_open_ms = max(self.asked_open_ms, int(record.get("candle_ms") or -1))
-            self.asked_ms = max(self.asked_ms, int(record.get("exchange_ms") or -1))
+            at_ms = int(record.get("exchange_ms") or -1)
+            if at_ms >= self.asked_ms and record.get("bid") and record.get("ask"):
+                self.asked_quote = Decimal(record["bid"]), Decimal(record["ask"])
+            self.asked_ms = max(self.asked_ms, at_ms)
 
     def follow(self, before: Member) -> None:
         """Take over what the ledger does not know of the same bot before its stand changed."""
         if (before.bot.created_at, before.bot.version) != (self.bot.created_at, self.bot.version):
             return
         self.asked_open_ms = max(self.asked_open_ms, before.asked_open_ms)
+        if before.asked_ms >= self.asked_ms:
+            self.asked_quote = before.asked_quote
         self.asked_ms = max(self.asked_ms, before.asked_ms)
-        self.asked_quote = before.asked_quote
 
 
 def newest_ms(candles: Candles | None) -> int | None:
@@ -133,8 +139,8 @@ def is_heard(record: Mapping[str, Any]) -> bool:
     return record.get("verdict") is not None and not record.get("wanted")
 
 
-def _is_same(quote: Quote, other: Quote | None) -> bool:
-    return other is not None and (quote.bid, quote.ask) == (other.bid, other.ask)
+def _prices(quote: Quote) -> tuple[Decimal, Decimal]:
+    return quote.bid, quote.ask
 
 
 def member_of(stand: Stand, makes: Makes, known: Member | None = None) -> Member:

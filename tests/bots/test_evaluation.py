@@ -109,7 +109,14 @@ class Once(Strategy):
         return Decision(verdict="buys one", orders=[wish], memory={"count": count})
 
 
-KINDS: list[type[Strategy]] = [*BUILT_IN, Told, Once]
+class Quoted(Once):
+    """The same once per quote."""
+
+    def trigger(self) -> Trigger:
+        return Trigger.on_quote()
+
+
+KINDS: list[type[Strategy]] = [*BUILT_IN, Told, Once, Quoted]
 CATALOG = Catalog(
     found={each.name: Found(strategy=each, source="test") for each in KINDS}, broken={}
 )
@@ -531,6 +538,17 @@ def test_who_waits_for_a_candle_orders_once_whoever_asks_and_however_long_it_las
     assert len(ledger.orders.list()) == 1
     shown = {"1m": Candles(**_shifted(60))}
     a_pass(ledger, replace(market, sequence=21), late, shown)
+    assert len(ledger.orders.list()) == 2
+
+
+def test_who_waits_for_a_quote_orders_once_for_it_whoever_asks(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha", None, strategy="quoted")
+    _say(ledger, SWARM, TradingState.ACTIVE)
+    for number in range(3):
+        a_floor(ledger).pass_market(VENUE, SYMBOL, a_look(10 + number))
+    assert len(ledger.orders.list()) == 1
+    market = a_market(sequence=20, quote=a_quote("99.98", 100))
+    a_floor(ledger).pass_market(VENUE, SYMBOL, lambda _: a_scene(market))
     assert len(ledger.orders.list()) == 2
 
 
