@@ -92,7 +92,7 @@ class Caller:
         self.budget = Budget(rules.connects_max, rules.connects_period_s, file=venue.attempts_file)
         self._venue = venue
         self._tell = tell
-        self._failed_at = float("-inf")
+        self._failed_at = self._attempted_at = float("-inf")
         self._rhythms: dict[tuple[str, str], Pulse] = {}
         """Of streams on other connections; their threads read it."""
 
@@ -121,6 +121,8 @@ class Caller:
     def call_due(self, lines: Sequence[Line], now: float) -> None:
         down = [line for line in lines if line.connection is None and line.streams]
         has_any = any(line.is_up for line in lines)
+        is_trying = any(line.connection is not None and not line.has_proved for line in lines)
+        probe_due = self._attempted_at + probe_pause_s(self._venue.data.rules)
         for place, line in enumerate(down):
             if line.made and not self._venue.rules.reconnect:
                 continue
@@ -128,17 +130,21 @@ class Caller:
             if is_venue_down and place:
                 return  # the first of them tries for all
             due = line.due
-            if place == 0:
-                due = min(due, line.attempted + probe_pause_s(self._venue.data.rules))
+            if place == 0 and is_venue_down and is_trying:
+                due = probe_due
+            elif place == 0 and (is_venue_down or not (has_any or is_trying)):
+                due = min(due, probe_due)  # however often it has failed itself
             if now >= due and self._may(line, now, keep=RESERVE if place else 0.0):
-                line.attempted = now
+                self._attempted_at = now
                 is_probe = line.made > 0 and (is_venue_down or not has_any)
                 line.connection = self.call(line, is_probe=is_probe)
 
     def _may(self, line: Line, now: float, keep: float) -> bool:
         wait_s = self.budget.take(keep=keep)
         if wait_s > 0:
-            line.due = line.attempted = now + min(wait_s, 1.0)
+            line.due = now + min(wait_s, 1.0)
+            if not keep:
+                self._attempted_at = line.due
             if wait_s > WAIT_SAID_S:
                 cause = f"no attempt to connect is left for {wait_s:.0f} s"
                 self._venue.security.note(self._venue.name, "connection_limit_exceeded", cause)

@@ -33,7 +33,8 @@ class Line:
     """The connection will end soon, or is of no use: nobody waits long for quiet markets."""
     due: float = 0.0
     """When the next attempt may be made."""
-    attempted: float = float("-inf")
+    is_flapping: bool = False
+    """Its last connection was made, and soon lost: it waits for its own pause to pass."""
     stable_at: float = float("inf")
     """When the connection's next stretch of a stable life is full."""
     proved_at: float = float("inf")
@@ -53,6 +54,10 @@ class Line:
     @property
     def is_up(self) -> bool:
         return self.connection is not None and self.connection.is_up
+
+    @property
+    def has_proved(self) -> bool:
+        return self.proved_at < float("inf")
 
     def carriers(self) -> list[Connection]:
         return [each for each in (self.connection, self.successor) if each is not None]

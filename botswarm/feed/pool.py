@@ -199,7 +199,8 @@ class Pool:
         if self._caller.breaker.answered():
             logger.warning("%s answers again: all connections follow", self.venue.name)
             for other in self._lines:
-                other.due = now + random.uniform(0, FOLLOW_WITHIN_S)  # noqa: S311 - guards nothing
+                soon = now + random.uniform(0, FOLLOW_WITHIN_S)  # noqa: S311 - guards nothing
+                other.due = max(other.due, soon) if other.is_flapping else soon
 
     def _ended(self, line: Line, connection: Connection, reason: str, now: float) -> None:
         if connection is line.successor:
@@ -220,6 +221,7 @@ class Pool:
             return
         is_stable = line.proved_s(now) >= STABLE_S
         line.failed(now, reason)
+        line.is_flapping = connection.opened is not None and not is_stable
         if not is_stable:
             line.retries.failed()
             self._caller.failed(reason, now)

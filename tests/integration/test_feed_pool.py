@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from botswarm.feed.pool import Pool
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.state import PoolState
 from botswarm.testing.servers import wait_until
-from tests.integration.mini_venue import RULES, Heap, MiniData, MiniVenue, trades
+from tests.integration.mini_venue import RULES, Client, Heap, MiniData, MiniVenue, trades
 
 QUICK = PoolRules(
     connections_initial=2,
@@ -239,6 +240,38 @@ def test_the_budget_is_kept_also_with_a_venue_that_hangs_up_at_once(
     windows = [sum(0 <= later - at < 1.95 for later in moments) for at in moments]
     assert max(windows) <= 6
     assert swim.state.reconnects > 0
+
+
+def test_a_venue_that_speaks_once_and_hangs_up_is_called_by_the_probe_until_pauses_are_over(
+    venue: MiniVenue, start: Start
+) -> None:
+    def speak_once(client: Client) -> None:
+        client.say(beat="A-X", id=1)
+        client.hang_up()
+
+    venue.greeting = speak_once
+    swim = start(connections_initial=4, base_s=30.0, pause_max_s=60.0)
+    swim.pool.want(trades(*FOUR))
+    wait_until(lambda: len(venue.attempts) >= 7, "each once, and then three probes", 20)
+    assert venue.attempts[6] - venue.attempts[3] > 5
+    pauses = [later - before for before, later in itertools.pairwise(venue.attempts[3:])]
+    assert min(pauses) > 2
+    venue.greeting = lambda client: None
+    wait_until(lambda: swim.state.is_connected, "the probe that finds it well", 6)
+
+
+def test_a_venue_that_answers_nobody_is_called_by_one_connection_at_a_time(
+    venue: MiniVenue, start: Start
+) -> None:
+    swim = start(connections_initial=4, base_s=30.0, tries_max=1)
+    swim.follow(*FOUR)
+    venue.delay_s = 10.0
+    venue.hang_up()
+    wait_until(lambda: swim.state.breaker == "open", "the breaker", 10)
+    count = len(venue.attempts)
+    wait_until(lambda: len(venue.attempts) >= count + 3, "three attempts", 20)
+    pauses = [later - before for before, later in itertools.pairwise(venue.attempts[count:])]
+    assert min(pauses) > 2
 
 
 def test_a_connection_whose_pings_go_unanswered_is_replaced_without_a_gap(
