@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from botswarm.exchanges.binance.session import RULES as BINANCE
 from botswarm.exchanges.streams import StreamRules
 from botswarm.feed import health
+from botswarm.feed.boot import BOOT
 from botswarm.feed.breaker import (
     PROBE_PAUSE_MAX_S,
     PROBE_TIMEOUT_S,
@@ -109,7 +110,7 @@ def test_a_close_frame_is_handed_on_with_its_words() -> None:
 
 def test_the_budget_holds_within_any_period_and_says_how_long_to_wait() -> None:
     now = [0.0]
-    budget = Budget(3, 60, wall=lambda: now[0])
+    budget = Budget(3, 60, clock=lambda: now[0])
     assert [budget.take(keep=0) for _ in range(3)] == [0.0, 0.0, 0.0]
     assert budget.take(keep=0) == 60.0
     now[0] = 59.0
@@ -123,18 +124,50 @@ def test_the_budget_is_shared_with_other_feeds_of_the_machine_and_survives_a_res
     tmp_path: Path,
 ) -> None:
     now, file = [1000.0], tmp_path / "state" / "attempts.txt"
-    one = Budget(10, 60, file=file, wall=lambda: now[0])
-    other = Budget(10, 60, file=file, wall=lambda: now[0])
+    one = Budget(10, 60, file=file, clock=lambda: now[0])
+    other = Budget(10, 60, file=file, clock=lambda: now[0])
     assert [each.take(keep=0) for each in (one, other) for _ in range(5)] == [0.0] * 10
     assert one.take(keep=0) > 0
-    assert Budget(10, 60, file=file, wall=lambda: now[0]).take(keep=0) > 0
-    file.write_text("half a l\n\n999.5\n")
-    assert Budget(1, 60, file=file, wall=lambda: now[0]).take(keep=0) == pytest.approx(59.5)
+    assert Budget(10, 60, file=file, clock=lambda: now[0]).take(keep=0) > 0
+    file.write_text(f"half a l\n\nnan nan x\n999.5 1.0 {BOOT}\n")
+    assert Budget(1, 60, file=file, clock=lambda: now[0]).take(keep=0) == pytest.approx(59.5)
+
+
+def test_a_wall_clock_that_is_set_makes_no_attempt_older_or_younger(tmp_path: Path) -> None:
+    now, wall, file = [100.0], [1000.0], tmp_path / "attempts.txt"
+
+    def budget() -> Budget:
+        return Budget(3, 60, file=file, clock=lambda: now[0], wall=lambda: wall[0])
+
+    one = budget()
+    assert [one.take(keep=0) for _ in range(3)] == [0.0] * 3
+    for set_to in (1_800_000_000.0, 0.0):
+        wall[0] = set_to
+        now[0] += 20
+        assert one.left == 0
+        assert one.take(keep=0) == budget().take(keep=0) == 160 - now[0]
+    now[0] = 160.0
+    assert budget().take(keep=0) == 0.0
+
+
+def test_attempts_before_the_machine_s_start_are_known_by_the_wall_clock_alone(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "attempts.txt"
+    file.write_text("9000.0 1000.0 another-start\n1010.0\n")
+
+    def budget(wall: float) -> Budget:
+        return Budget(2, 60, file=file, clock=lambda: 5.0, wall=lambda: wall)
+
+    assert budget(1020.0).take(keep=0) == 40.0
+    assert budget(1065.0).take(keep=0) == 0.0
+    assert budget(900.0).take(keep=0) == 60.0  # not yet set after the start: as if made now
+    assert budget(5000.0).take(keep=0) == 60.0  # and so from then on, whatever it is set to
 
 
 def test_a_budget_whose_file_cannot_be_written_is_kept_in_memory(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where a folder should be")
-    budget = Budget(2, 60, file=tmp_path / "state" / "attempts.txt", wall=lambda: 1.0)
+    budget = Budget(2, 60, file=tmp_path / "state" / "attempts.txt", clock=lambda: 1.0)
     assert [budget.take(keep=0) for _ in range(3)] == [0.0, 0.0, 60.0]
 
 
@@ -142,7 +175,7 @@ def test_a_budget_whose_disk_is_full_still_knows_what_this_process_has_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, file = [1000.0], tmp_path / "attempts.txt"
-    budget = Budget(3, 60, file=file, wall=lambda: now[0])
+    budget = Budget(3, 60, file=file, clock=lambda: now[0])
     assert budget.take(keep=0) == 0
 
     def full(descriptor: int, data: bytes, at: int) -> int:
@@ -152,11 +185,11 @@ def test_a_budget_whose_disk_is_full_still_knows_what_this_process_has_tried(
     assert [budget.take(keep=0) for _ in range(3)] == [0.0, 0.0, 60.0]
     monkeypatch.undo()
     assert budget.take(keep=0) == 60.0
-    assert Budget(3, 60, file=file, wall=lambda: now[0]).take(keep=0) == 60.0
+    assert Budget(3, 60, file=file, clock=lambda: now[0]).take(keep=0) == 60.0
 
 
 def test_what_is_not_urgent_leaves_half_of_the_budget_and_the_rest_a_tenth_to_the_probe() -> None:
-    budget = Budget(100, 60, wall=lambda: 1.0)
+    budget = Budget(100, 60, clock=lambda: 1.0)
     assert sum(budget.take(keep=LEISURE) == 0 for _ in range(100)) == 50
     assert sum(budget.take() == 0 for _ in range(100)) == 40
     assert sum(budget.take(keep=0) == 0 for _ in range(100)) == 10
@@ -166,7 +199,7 @@ def test_what_is_not_urgent_leaves_half_of_the_budget_and_the_rest_a_tenth_to_th
 def test_a_probe_can_go_on_for_ever_within_the_venue_s_budget(venue: StreamRules) -> None:
     """34 hours of outage: an attempt at least every five seconds, and none too many."""
     now, attempts = [0.0], list[float]()
-    budget = Budget(venue.connects_max, venue.connects_period_s, wall=lambda: now[0])
+    budget = Budget(venue.connects_max, venue.connects_period_s, clock=lambda: now[0])
     pause_s = probe_pause_s(venue)
     assert PROBE_TIMEOUT_S < PROBE_PAUSE_MAX_S
     while now[0] < 2 * 3600:
