@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from botswarm.bots import inputs
+from botswarm.bots import inputs, written
 from botswarm.bots.costs import SLOW_MS, Costs
 from botswarm.bots.muster import KEPT_ANEW_S, Member, Muster, newest_ms
 from botswarm.bots.ranks import SHADOW, Ranks
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 ERRORS_MAX = 5
 """In a row; then the bot is paused with the last of them as the reason."""
-KEPT_BYTES_MAX = 16_384
 WORDS_MAX = 1000
 TOOK_MAX_S = 0.5
 """Of processor time, for one decision; a strategy that takes longer fails."""
@@ -53,6 +51,8 @@ class Scene:
     book: Book | None = None
 
     def neighbours(self, member: Member) -> dict[str, Neighbour]:
+        if not member.others:
+            return {}
         return {
             symbol: Neighbour(market=found[0], candles=found[1].get(member.bot.timeframe))
             for symbol in member.others
@@ -242,6 +242,9 @@ class Conclusion:
         self._pauses: dict[str, str] = {}
         self._asked: Sequence[Member] = ()
         self._decided: set[str] = set()
+        # The same for all bots, and made once: what was seen of the market.
+        self._saw = one.seen(scene.market, now)
+        self._market_kept: dict[str, Any] | None = None
 
     def result(self) -> Pass:
         return Pass(
@@ -271,7 +274,10 @@ class Conclusion:
         wanting = [
             each.bot
             for each in asked
-            if isinstance(said := found[each.name], Evaluation) and said.orders
+            # A shadow orders nothing, whatever else would keep it from that.
+            if not each.bot.is_shadow
+            and isinstance(said := found[each.name], Evaluation)
+            and said.orders
         ]
         stops = brakes(wanting) if wanting else {}
         self._asked = asked
@@ -303,17 +309,18 @@ class Conclusion:
             # Who remembered to have ordered what it was kept from would never order it.
             memory = None
         is_change = self._is_change(member, evaluation) or bool(orders)
-        record = None
+        record: dict[str, Any] | None = None
         if is_change or memory is not None or self._is_news(member, evaluation):
             others = self._scene.neighbours(member)
-            record = one.record(evaluation, subject, market, self._now, others)
+            record = one.record(evaluation, subject, market, self._now, others, saw=self._saw)
             record["version"] = bot.version
             record["candle_ms"] = newest_ms(self._scene.candles.get(bot.timeframe))
             if is_held_back:
                 # What would have happened, for those who ask why it did not.
                 record["wanted"], record["orders"] = record["orders"], []
         # Here, because what cannot be written would fail the commit, and with it all other bots.
-        _check_is_plain(memory, record)
+        memory = None if memory is None else written.memory(memory)
+        record = None if record is None else written.record(record)
         self._decisions[member.name] = Decision(
             bot=bot.name,
             sequence=market.sequence,
@@ -334,9 +341,13 @@ class Conclusion:
         if evaluation.decision is None or member.subject is None:
             return None
         scene = self._scene
+        if self._market_kept is None:
+            self._market_kept = inputs.market_said(scene.market)
         others = scene.neighbours(member)
-        kept = inputs.packed(member.subject, scene.market, scene.candles, others, scene.book)
-        return kept if memory is None else {**kept, "remembered": dict(memory)}
+        kept = inputs.packed(member.subject, self._market_kept, scene.candles, others, scene.book)
+        if memory is not None:
+            kept["remembered"] = dict(memory)
+        return written.inputs(kept)
 
     def _failed(self, member: Member, error: Exception) -> None:
         """A decision to do nothing that counts the errors in a row."""
@@ -393,21 +404,6 @@ def _is_due(member: Member, scene: Scene) -> bool:
 def _is_old(member: Member, now: datetime, kept_anew_s: float) -> bool:
     due_s = max(KEPT_ANEW_S, kept_anew_s * member.spread)
     return member.kept_at is None or now.timestamp() - member.kept_at >= due_s
-
-
-def _check_is_plain(*values: Mapping[str, Any] | None) -> None:
-    """Raises TypeError or ValueError for what the ledger cannot keep, or not for long."""
-    for value in values:
-        if value is None:
-            continue
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        # Half a character raises; the other one that no database keeps is spelled so.
-        length = len(text.encode())
-        if length > KEPT_BYTES_MAX:
-            words = f"what it wants to be kept takes {length} bytes, over {KEPT_BYTES_MAX}"
-            raise ValueError(words)
-        if "\\u0000" in text:
-            raise ValueError("what it wants to be kept holds the character NUL")
 
 
 def words_of(error: Exception) -> str:

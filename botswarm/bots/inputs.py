@@ -51,17 +51,20 @@ class Situation:
 
 def packed(
     subject: Subject,
-    market: Market,
+    market: Mapping[str, Any],
     series: Mapping[str, Candles],
     others: Mapping[str, Neighbour],
     book: Book | None,
 ) -> dict[str, Any]:
-    """Candles are said by their place, their number and a sum over them: the ledger has them."""
+    """Candles are said by their place, their number and a sum over them: the ledger has them.
+
+    ``market`` is what ``market_said`` makes of it, once for all its bots.
+    """
     strategy = subject.strategy
     needs = strategy.needs()
     symbols = [symbol for symbol in needs.others if symbol in others]
     kept: dict[str, Any] = {
-        "market": _market(market),
+        "market": market,
         "candles": _windows(series, wanted_history(strategy, subject.timeframe)),
         "bot": {
             "position": str(subject.position),
@@ -73,7 +76,7 @@ def packed(
     if symbols:
         kept["others"] = {
             symbol: {
-                "market": _market(others[symbol].market),
+                "market": market_said(others[symbol].market),
                 "candles": _window(others[symbol].candles, subject.timeframe, strategy.history),
             }
             for symbol in symbols
@@ -88,7 +91,7 @@ def packed(
     return kept
 
 
-def _market(market: Market) -> dict[str, Any]:
+def market_said(market: Market) -> dict[str, Any]:
     trade, quote, instrument = market.trade, market.quote, market.instrument
     return {
         "sequence": market.sequence,

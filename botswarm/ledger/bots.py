@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import Update, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from botswarm.domain.order import Order, OrderState
@@ -17,10 +18,11 @@ from botswarm.ledger import evaluations
 from botswarm.ledger.booking import holding_of
 from botswarm.ledger.bot import NEVER, Bot, BotState
 from botswarm.ledger.changes import Changes
+from botswarm.ledger.columns import as_kept
 from botswarm.ledger.fold import Holding
 from botswarm.ledger.models import BotRow, OrderEventRow, OrderRow, OutboxRow, PositionRow
 from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
-from botswarm.ledger.revisions import touch
+from botswarm.ledger.revisions import advance
 from botswarm.ledger.rows import order_of, row_of
 from botswarm.ledger.session import Database
 from botswarm.messages import PlaceOrder
@@ -181,11 +183,12 @@ class Bots:
             return Decided(bots=empty, doorbells=())
 
         def work(session: Session) -> Decided:
-            counted = _still_valid(session, weighty)
-            _save(session, counted, now)
+            valid = _still_valid(session, weighty)
+            counted = [each for each, _ in valid]
+            revisions = advance(session, {market for _, market in valid})
+            _save(session, valid, revisions, now)
             evaluations.add(session, counted, now)
             rows = _add_orders(session, counted, now)
-            revisions = touch(session, [each.bot for each in counted])
             return Decided(
                 revisions=revisions,
                 bots=empty | {each.bot for each in counted},
@@ -198,18 +201,27 @@ class Bots:
         return NotFound(f"there is no bot {name!r}", cure="see: botswarm bot list")
 
 
-def _still_valid(session: Session, decisions: Sequence[Decision]) -> list[Decision]:
-    by_bot = {each.bot: each for each in decisions}
-    # Locked by rising name: two workers must not wait for each other in a circle.
-    found = session.execute(
-        select(BotRow.name, BotRow.last_sequence, BotRow.state, BotRow.version, BotRow.revision)
-        .where(BotRow.name.in_(by_bot))
-        .order_by(BotRow.name)
-        .with_for_update()
+# Locked by rising name: two workers must not wait for each other in a circle.
+_locked = (
+    select(
+        *(BotRow.name, BotRow.last_sequence, BotRow.state, BotRow.version, BotRow.revision),
+        *(BotRow.venue, BotRow.symbol),
     )
+    .where(BotRow.name.in_(bindparam("names", expanding=True)))
+    .order_by(BotRow.name)
+    .with_for_update()
+)
+
+
+def _still_valid(
+    session: Session, decisions: Sequence[Decision]
+) -> list[tuple[Decision, tuple[str, str]]]:
+    """With the market of each."""
+    by_bot = {each.bot: each for each in decisions}
+    found = session.connection().execute(_locked, {"names": list(by_bot)})
     return [
-        by_bot[name]
-        for name, last_sequence, state, version, revision in found
+        (by_bot[name], (venue, symbol))
+        for name, last_sequence, state, version, revision, venue, symbol in found
         if state == BotState.RUNNING
         and last_sequence == by_bot[name].seen_sequence < by_bot[name].sequence
         and by_bot[name].version in (None, version)
@@ -217,27 +229,39 @@ def _still_valid(session: Session, decisions: Sequence[Decision]) -> list[Decisi
     ]
 
 
-def _save(session: Session, decisions: Sequence[Decision], now: datetime) -> None:
+def _save(
+    session: Session,
+    decisions: Sequence[tuple[Decision, tuple[str, str]]],
+    revisions: Mapping[tuple[str, str], int],
+    now: datetime,
+) -> None:
     """One statement per kind of change, so that a hundred bots are one round trip."""
     kinds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for each in decisions:
-        values: dict[str, Any] = {"last_sequence": each.sequence, "updated_at": now}
+    for each, market in decisions:
+        values: dict[str, Any] = {
+            "last_sequence": each.sequence,
+            "updated_at": now,
+            "revision": revisions[market],
+        }
         if each.memory is not None:
-            values["memory"] = dict(each.memory)
+            values["memory"] = as_kept(each.memory)
         if each.evaluation is not None:
-            values["last_evaluation"] = dict(each.evaluation)
+            values["last_evaluation"] = as_kept(each.evaluation)
         kinds.setdefault(tuple(values), []).append({"bot": each.bot, **values})
     for columns, rows in kinds.items():
-        session.connection().execute(
-            update(BotRow)
-            .where(BotRow.name == bindparam("bot"))
-            .values({column: bindparam(column) for column in columns}),
-            rows,
-        )
+        session.connection().execute(_update_of(columns), rows)
+
+
+@cache
+def _update_of(columns: tuple[str, ...]) -> Update:
+    values: dict[str, Any] = {column: bindparam(column) for column in columns}
+    return update(BotRow).where(BotRow.name == bindparam("bot")).values(values)
 
 
 def _add_orders(session: Session, decisions: Sequence[Decision], now: datetime) -> list[OutboxRow]:
     wanted = {order.id: (order, each) for each in decisions for order in each.orders}
+    if not wanted:
+        return []
     known = set(session.scalars(select(OrderRow.id).where(OrderRow.id.in_(wanted))))
     new = [pair for order_id, pair in wanted.items() if order_id not in known]
     session.add_all(row_of(order, each.evaluation, now) for order, each in new)

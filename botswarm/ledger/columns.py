@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from sqlalchemy import JSON, DateTime, Dialect, Numeric, String, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
@@ -97,7 +99,38 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresq
 """Plain values. Amounts and moments in it come back as text; NaN is refused."""
 
 
+class Written(dict[str, Any]):
+    """Plain values and the text they are kept as, which is made once and kept in many places.
+
+    Not to be changed: the text would not follow.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, values: Mapping[str, Any], text: str) -> None:
+        super().__init__(values)
+        self.text = text
+
+
+def as_kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    return values if isinstance(values, Written) else dict(values)
+
+
+def fast_json(value: object) -> str:
+    """For plain values that we made, and that hold no NaN: it would become null."""
+    try:
+        return _encoder.encode(value).decode()
+    except TypeError:
+        # A subclass of text or number, which only the other one knows.
+        return to_json(value)
+
+
+_encoder = msgspec.json.Encoder()
+
+
 def to_json(value: object) -> str:
+    if isinstance(value, Written):
+        return value.text
     return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_in_words)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.orm import Session
 
+from botswarm.ledger.columns import as_kept
 from botswarm.ledger.models import EvaluationRow
 from botswarm.ledger.session import Database
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from botswarm.ledger.bots import Decision
 
 PRUNED_AT_ONCE = 10_000
+
+_insert = insert(EvaluationRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +44,14 @@ def add(session: Session, decisions: Sequence[Decision], now: datetime) -> None:
             "at": now,
             "sequence": each.sequence,
             "version": each.version or 1,
-            "record": dict(each.evaluation),
-            "inputs": None if each.inputs is None else dict(each.inputs),
+            "record": as_kept(each.evaluation),
+            "inputs": None if each.inputs is None else as_kept(each.inputs),
         }
         for each in decisions
         if each.is_change and each.evaluation is not None
     ]
     if rows:
-        session.connection().execute(insert(EvaluationRow), rows)
+        session.connection().execute(_insert, rows)
 
 
 class Evaluations:

@@ -32,6 +32,11 @@ def touch(session: Session, bots: Iterable[str | None]) -> dict[Market, int]:
     return revisions
 
 
+def advance(session: Session, markets: Iterable[Market]) -> dict[Market, int]:
+    """The next revision of each, for who has locked its bots' rows and writes it into them."""
+    return {market: _next(session, *market) for market in sorted(markets)}
+
+
 def _touch(session: Session, names: Collection[str]) -> dict[Market, int]:
     # What the session holds back would be written after the revision that speaks of it.
     session.flush()
@@ -46,17 +51,24 @@ def _touch(session: Session, names: Collection[str]) -> dict[Market, int]:
     revisions: dict[Market, int] = {}
     for name, venue, symbol in found:
         markets.setdefault((venue, symbol), []).append(name)
-    for (venue, symbol), here in sorted(markets.items()):
-        revision = revisions[venue, symbol] = _next(session, venue, symbol)
+    for market, here in sorted(markets.items()):
+        revision = revisions[market] = _next(session, *market)
         connection.execute(update(BotRow).where(BotRow.name.in_(here)).values(revision=revision))
     return revisions
 
 
 def _next(session: Session, venue: str, symbol: str) -> int:
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    new = insert(MarketRevisionRow).values(venue=venue, symbol=symbol, revision=1)
-    counted = new.on_conflict_do_update(
+    counted = _counted[session.get_bind().dialect.name]
+    row = {"venue": venue, "symbol": symbol, "revision": 1}
+    return int(session.connection().execute(counted, row).scalar_one())
+
+
+_counted = {
+    name: kind.insert(MarketRevisionRow)
+    .on_conflict_do_update(
         index_elements=["venue", "symbol"],
         set_={"revision": MarketRevisionRow.revision + 1},
-    ).returning(MarketRevisionRow.revision)
-    return int(session.connection().execute(counted).scalar_one())
+    )
+    .returning(MarketRevisionRow.revision)
+    for name, kind in (("sqlite", sqlite), ("postgresql", postgresql))
+}

@@ -10,6 +10,7 @@ from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Candle
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
+from botswarm.ledger.columns import as_kept
 from botswarm.ledger.models import CandleRow, FillRow, InstrumentRow, OrderEventRow, OrderRow
 
 
@@ -59,7 +60,7 @@ def row_of(order: Order, evaluation: Mapping[str, Any] | None, now: datetime) ->
         signal_expires_at=order.signal_expires_at,
         filled_quantity=order.filled_quantity,
         reason=order.reason,
-        evaluation=None if evaluation is None else dict(evaluation),
+        evaluation=None if evaluation is None else as_kept(evaluation),
         is_open=False,
         attempts=0,
         updated_at=now,

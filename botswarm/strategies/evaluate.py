@@ -15,7 +15,7 @@ from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.strategies.api import Candles, Decision, Other, View, Wish, wanted_history
 from botswarm.strategies.candles import NONE
 from botswarm.strategies.gates import CLOSING_TIME_MS, data_age_ms, objection, unfit
-from botswarm.strategies.reasons import record
+from botswarm.strategies.reasons import record, seen
 from botswarm.strategies.sizing import TOLERANCE, Place, sized
 from botswarm.strategies.stand import Evaluation, Holding, Market, Neighbour, Stop, Subject
 
@@ -33,6 +33,7 @@ __all__ = [
     "objection",
     "order_id",
     "record",
+    "seen",
     "view_of",
 ]
 

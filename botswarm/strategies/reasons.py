@@ -15,17 +15,10 @@ from botswarm.strategies.sizing import opened
 from botswarm.strategies.stand import Evaluation, Holding, Market, Neighbour, Stop, Subject
 
 
-def record(
-    evaluation: Evaluation,
-    subject: Subject,
-    market: Market,
-    now: datetime,
-    others: Mapping[str, Neighbour] | None = None,
-) -> dict[str, Any]:
-    """Plain values only; NaN becomes None."""
-    decision, quote, trade = evaluation.decision, market.quote, market.trade
-    own = [order for order in subject.orders if order.symbol == market.instrument.symbol]
-    said = {
+def seen(market: Market, now: datetime) -> dict[str, Any]:
+    """What a record says of the market itself."""
+    trade, quote = market.trade, market.quote
+    return {
         "at": now.isoformat(),
         "sequence": market.sequence,
         "data_age_ms": data_age_ms(market, now) if trade else None,
@@ -34,6 +27,23 @@ def record(
         "price": plain(trade.price) if trade else None,
         "bid": plain(quote.bid) if quote else None,
         "ask": plain(quote.ask) if quote else None,
+    }
+
+
+def record(
+    evaluation: Evaluation,
+    subject: Subject,
+    market: Market,
+    now: datetime,
+    others: Mapping[str, Neighbour] | None = None,
+    *,
+    saw: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Plain values only; NaN becomes None. ``saw`` is what ``seen`` said for all of its bots."""
+    decision = evaluation.decision
+    own = [order for order in subject.orders if order.symbol == market.instrument.symbol]
+    said = {
+        **(saw or seen(market, now)),
         "position": plain(subject.position),
         "average_price": None if subject.average_price is None else plain(subject.average_price),
         "open_buys": plain(opened(own, Side.BUY)),
