@@ -16,7 +16,8 @@ DIGITS_MAX = 40
 ID_MAX = 2**53
 AHEAD_MAX_MS = 3_600_000
 """A venue's clock further ahead of ours is a garbled number: candles up to it would be closed."""
-FRAME_MAX_BYTES = 1_048_576
+FRAME_MAX_BYTES = 67_108_864
+"""The most that anybody can set: connections hold frames to what is set, and to their venue's."""
 TEXT_SHOWN_MAX = 50
 WORDS_SHOWN_MAX = 200
 """An error names the way to its place, which is as long as the frame is deep."""
@@ -31,12 +32,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 T = TypeVar("T")
 
 
-def decoded(
-    decoder: msgspec.json.Decoder[T], frame: str | bytes, limit: int = FRAME_MAX_BYTES
-) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], frame: str | bytes) -> T:
     """The frame's JSON; raises Unreadable with the reason why there is none."""
-    if len(frame) > limit:
-        raise Unreadable("too_large", f"a frame of {len(frame)} bytes, over {limit}")
+    if len(frame) > FRAME_MAX_BYTES:
+        raise Unreadable("too_large", f"a frame of {len(frame)} bytes, over {FRAME_MAX_BYTES}")
     try:
         return decoder.decode(frame)
     except msgspec.ValidationError as error:

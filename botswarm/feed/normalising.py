@@ -120,7 +120,9 @@ class Normaliser:
 
     def _read(self, line: Line) -> Iterator[Tick | Changed]:
         self.account.frames += 1
-        if line.is_too_long:
+        # What a connection of ours has recorded was held to its settings.
+        is_strange = not line.connection and len(line.frame) > self._data.rules.frame_max_bytes
+        if line.is_too_long or is_strange:
             self.account.drop("too_large", line.number, "the line is longer than any frame")
             return
         received_ms = UNSAID_MS if line.received_ms is None else line.received_ms

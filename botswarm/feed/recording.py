@@ -139,7 +139,7 @@ def whole_of(frame: bytes, venue: str, received_ms: int) -> Book | None:
     """The book, where ``frame`` is one of ours. Raises Unreadable for one that is damaged."""
     if not frame.startswith(WHOLE):
         return None
-    told = decoded(_whole, frame, LINE_MAX_BYTES)
+    told = decoded(_whole, frame)
     return Book(
         venue=venue,
         symbol=told.symbol,

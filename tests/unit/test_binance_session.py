@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from botswarm.config.table import BY_NAME
 from botswarm.domain.market import Book, Level, Quote, Trade
 from botswarm.domain.order import Side
 from botswarm.exchanges.binance import symbols
 from botswarm.exchanges.binance.depth import ASKED_AGAIN_AFTER, SNAPSHOT_LEVELS, WAITING_MAX
 from botswarm.exchanges.binance.session import RULES, BinanceSession
+from botswarm.exchanges.reading import FRAME_MAX_BYTES
 from botswarm.exchanges.streams import (
     AggregateTrade,
     Broken,
@@ -319,3 +321,13 @@ def test_a_book_kept_from_changes_is_the_venue_s_own_after_any_history() -> None
         standing = sorted(((p, q) for p, q in bids.items() if q), reverse=True)
         assert told.bids == tuple(standing[:10])
         assert told.asks == tuple(sorted((p, q) for p, q in asks.items() if q)[:10])
+
+
+def test_a_frame_of_any_size_that_a_connection_may_be_set_to_take_is_read() -> None:
+    trade = {"e": "trade", "E": NOW_MS, "s": "BTCUSDT", "t": 1, "p": "1", "q": "1", "T": NOW_MS}
+    told = json.dumps({**trade, "m": True}).encode()
+    (heard,) = session(BTC).read(told.ljust(2 * RULES.frame_max_bytes), NOW_MS)
+    assert isinstance(heard, Trade)
+    with pytest.raises(Unreadable):
+        session(BTC).read(told.ljust(FRAME_MAX_BYTES + 1), NOW_MS)
+    assert BY_NAME["feed_frame_max_bytes"].kind.schema["maximum"] == FRAME_MAX_BYTES

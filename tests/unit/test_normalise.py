@@ -135,6 +135,12 @@ def test_nothing_between_good_frames_keeps_them_from_being_read() -> None:
     assert dropped["not_json"]["line"] == 2
 
 
+def test_a_long_frame_that_a_connection_has_recorded_is_read() -> None:
+    long = (TRADE % 1).encode().ljust(2_000_000)
+    assert account(b"1.5 binance-1: " + long)["ticks"] == {"trade": 1}
+    assert list(account(long)["dropped"]) == ["too_large"]
+
+
 def test_compressed_frames_are_read_and_a_torn_file_up_to_its_tear() -> None:
     text = b"".join(b"%d.5: %s\n" % (n, (TRADE % n).encode()) for n in range(1, 3000))
     packed = gzip.compress(text)

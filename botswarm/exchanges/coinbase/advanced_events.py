@@ -184,7 +184,7 @@ def candle(
 
 
 def books(frame: bytes) -> list[ToldBook]:
-    return decoded(_books, frame, FRAME_MAX_BYTES)
+    return decoded(_books, frame)
 
 
 def levels(updates: Sequence[ToldLevel]) -> tuple[Texts, Texts]:
@@ -200,7 +200,7 @@ def levels(updates: Sequence[ToldLevel]) -> tuple[Texts, Texts]:
 
 
 def statuses(frame: bytes) -> Iterator[Mapping[str, Any]]:
-    found = decoded(_statuses, frame, FRAME_MAX_BYTES)
+    found = decoded(_statuses, frame)
     return (product for event in found for product in event.products)
 
 

@@ -158,7 +158,7 @@ class AdvancedSession:
     # --- what we hear -------------------------------------------------------------------------
 
     def read(self, frame: str | bytes, received_ms: int) -> Sequence[Heard]:
-        outer = decoded(advanced_events.envelope, frame, RULES.frame_max_bytes)
+        outer = decoded(advanced_events.envelope, frame)
         if outer.type == "error":
             return self._error(outer)
         read = self._readers.get(outer.channel)

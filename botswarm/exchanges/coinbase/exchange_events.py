@@ -54,7 +54,7 @@ _decoder = msgspec.json.Decoder(Message)
 
 
 def message(frame: str | bytes) -> Message:
-    return decoded(_decoder, frame, FRAME_MAX_BYTES)
+    return decoded(_decoder, frame)
 
 
 def taker(maker: Any) -> Side:

@@ -108,7 +108,7 @@ _systems = msgspec.json.Decoder(list[_System])
 
 
 def head(frame: str | bytes) -> Head:
-    return decoded(_head, frame, FRAME_MAX_BYTES)
+    return decoded(_head, frame)
 
 
 def _literal(raw: msgspec.Raw) -> str:
@@ -184,7 +184,7 @@ def candle(
 
 
 def books(data: msgspec.Raw) -> list[ToldBook]:
-    return decoded(_books, bytes(data), FRAME_MAX_BYTES)
+    return decoded(_books, bytes(data))
 
 
 def book(told: ToldBook, received_ms: int) -> Told:
@@ -206,7 +206,7 @@ def _levels(levels: Sequence[ToldLevel]) -> Iterator[tuple[Level, str]]:
 
 def pairs(data: msgspec.Raw) -> list[ToldPair]:
     """Here, and only here, ``data`` is an object."""
-    return decoded(_instruments, bytes(data), FRAME_MAX_BYTES).pairs
+    return decoded(_instruments, bytes(data)).pairs
 
 
 def system(data: msgspec.Raw) -> str | None:
