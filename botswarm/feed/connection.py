@@ -228,7 +228,7 @@ class Connection:
             payload, self._pong = self._pong, None
             self._send(wire, payload, websocket.ABNF.OPCODE_PONG)
         else:
-            self._send(wire, self.talk.outbox.popleft().encode())
+            self._send(wire, self.talk.take(now).encode())
 
     def _may_send(self, now: float) -> bool:
         for pace in self._paces:

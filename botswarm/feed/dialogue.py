@@ -119,6 +119,10 @@ class Dialogue:
         self._streams: set[Stream] = set()
         self._rhythms = {} if rhythms is None else rhythms
         self._asked: dict[Stream, tuple[float, int]] = {}
+        """When the last request for it was sent (infinity: not yet), and how many there were."""
+        self._taken = 0
+        self._requests: deque[tuple[int, Collection[Stream]]] = deque()
+        """Sent as soon as so many messages are."""
         self._has_proved = False
         self._recent_bad = 0.0
 
@@ -269,11 +273,24 @@ class Dialogue:
 
     def subscribe(self, streams: Collection[Stream], now: float) -> None:
         self._streams |= set(streams)
+        messages = self._session.subscribe(sorted(streams))
+        self.outbox.extend(messages)
         for stream in streams:
             self.declined.pop(stream, None)
             _, times = self._asked.get(stream, (now, 0))
-            self._asked[stream] = now, times + 1
-        self.outbox.extend(self._session.subscribe(sorted(streams)))
+            self._asked[stream] = (float("inf") if messages else now), times + 1
+        if messages:
+            self._requests.append((self._taken + len(self.outbox), streams))
+
+    def take(self, now: float) -> str:
+        """The next message, which is sent now."""
+        message = self.outbox.popleft()
+        self._taken += 1
+        while self._requests and self._requests[0][0] <= self._taken:
+            for stream in self._requests.popleft()[1]:
+                if stream in self._asked:
+                    self._asked[stream] = now, self._asked[stream][1]
+        return message
 
     def unsubscribe(self, streams: Collection[Stream]) -> None:
         gone = sorted(set(streams) & self._streams)

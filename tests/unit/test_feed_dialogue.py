@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from botswarm.exchanges.binance.market import BinanceMarketData
 from botswarm.exchanges.coinbase.market import CoinbaseMarketData
 from botswarm.exchanges.kraken.market import KrakenMarketData
 from botswarm.exchanges.streams import MarketData, Stream
@@ -94,3 +95,21 @@ def test_after_a_hole_all_books_are_begun_anew_in_two_messages() -> None:
     ending, beginning = map(json.loads, dialogue.outbox)
     assert (ending["type"], beginning["type"]) == ("unsubscribe", "subscribe")
     assert beginning["product_ids"] == ["BTC-USD", "ETH-USD", "SOL-USD"]
+
+
+def test_what_waits_for_the_pace_is_asked_again_only_five_seconds_after_it_was_sent() -> None:
+    data = BinanceMarketData(name="binance", rest_url="http://127.0.0.1:1", stream_url="ws://x")
+    first, second = Stream("BTC-USDT", "trade"), Stream("ETH-USDT", "trade")
+    with closing(data):
+        dialogue = made(data)
+        dialogue.subscribe([first], 0.0)
+        dialogue.subscribe([second], 0.0)
+        dialogue.take(0.0)
+        dialogue.take(20.0)
+        dialogue.ask_again(20.5)
+        assert ["ethusdt" in each for each in dialogue.outbox] == [False]
+        dialogue.take(21.0)
+        dialogue.ask_again(24.9)
+        assert not dialogue.outbox
+        dialogue.ask_again(25.1)
+        assert ["ethusdt" in each for each in dialogue.outbox] == [True]
