@@ -54,6 +54,11 @@ EVENTS_LOST = Described(
     "Ticks and messages that did not get through, by how: see docs/ticks.md.",
     ("exchange", "reason"),
 )
+EVENTS_IRREGULAR = Described(
+    "botswarm_events_irregular",
+    "Ticks and messages that came twice, late or again, and are no loss: see docs/ticks.md.",
+    ("exchange", "kind"),
+)
 TRADES_WAITING = Described(
     "botswarm_trades_waiting", "Trades that the broker has not been given yet.", ("exchange",)
 )

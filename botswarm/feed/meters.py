@@ -113,6 +113,7 @@ class Meters(Collector):
         published: Rows = []
         received: Rows = []
         lost: Rows = []
+        irregular: Rows = []
         leads: Rows = []
         latency = _histogram(metrics.EVENT_LATENCY_MS)
         for feed in self._feeds:
@@ -121,12 +122,14 @@ class Meters(Collector):
             published.append(((venue, "evaluate"), feed.bell.rings))
             received += [((venue, kind), count) for kind, count in _received(feed)]
             lost += [((venue, reason), count) for reason, count in _lost(feed)]
+            irregular += [((venue, kind), count) for kind, count in _irregular(feed)]
             leads.append(((venue,), float(feed.publisher.is_leader)))
             for kind, buckets in dict(tally.waits).items():
                 latency.add_metric((venue, kind), _running(buckets), 1000 * tally.seconds[kind])
         yield _counter(metrics.EVENTS_PUBLISHED, published)
         yield _counter(metrics.EVENTS_RECEIVED, received)
         yield _counter(metrics.EVENTS_LOST, lost)
+        yield _counter(metrics.EVENTS_IRREGULAR, irregular)
         yield _gauge(metrics.FEED_LEADS, leads)
         yield _gauge(
             metrics.TRADES_WAITING,
@@ -182,11 +185,9 @@ def _received(feed: Metered) -> list[tuple[str, int]]:
 
 
 def _lost(feed: Metered) -> list[tuple[str, int]]:
+    """Each of these is a loss, counted once."""
     counts, tally = feed.tracker.counts, feed.publisher.tally
     return [
-        ("duplicate", counts.duplicates),
-        ("missed_trade", counts.missed_trades),
-        ("recovered_trade", counts.recovered_trades),
         ("gone_trade", counts.gone_trades),
         ("conflated_trade", counts.conflated_trades),
         ("conflated_quote", counts.conflated_quotes),
@@ -195,9 +196,19 @@ def _lost(feed: Metered) -> list[tuple[str, int]]:
         ("unsaved_candle", counts.unsaved_candles),
         ("refused_message", tally.refused),
         ("unroutable_digest", tally.unroutable),
+        ("unsent_evaluate", feed.bell.failed),
+    ]
+
+
+def _irregular(feed: Metered) -> list[tuple[str, int]]:
+    """None of these is a loss; a missed trade is recovered or gone in the end."""
+    counts, tally = feed.tracker.counts, feed.publisher.tally
+    return [
+        ("duplicate", counts.duplicates),
+        ("missed_trade", counts.missed_trades),
+        ("recovered_trade", counts.recovered_trades),
         ("repeated_message", tally.repeats),
         ("overtaken_evaluate", feed.bell.coalesced),
-        ("unsent_evaluate", feed.bell.failed),
     ]
 
 

@@ -80,6 +80,10 @@ def test_a_running_feed_s_digest_is_heard_and_fresh_and_all_of_it_is_measured() 
         assert metrics[f'botswarm_{name}{{{venue},type="trade"}}'] > 0
     confirmed = f'botswarm_event_latency_ms_bucket{{{venue},le="+Inf",type="trade"}}'
     assert metrics[confirmed] == metrics[f'botswarm_event_latency_ms_count{{{venue},type="trade"}}']
+    lost = {name.split('"')[3] for name in metrics if name.startswith("botswarm_events_lost_")}
+    assert "gone_trade" in lost
+    assert lost & {"duplicate", "missed_trade", "recovered_trade", "repeated_message"} == set()
+    assert f'botswarm_events_irregular_total{{{venue},kind="duplicate"}}' in metrics
     described = {name.partition("{")[0] for name in metrics}
     assert {each.name for each in declared()} <= {
         name.removesuffix("_total").removesuffix("_count") for name in described
