@@ -170,7 +170,7 @@ def _desk_of(_: int) -> Desk:
 
 def desk_for(settings: Settings, clock: Clock) -> Desk:
     ledger = Ledger(settings.database_url)
-    catalog = strategies.load(settings.strategies_dir)
+    catalog = strategies.load(settings.strategies_dir, is_apart=True)
     for source, why in catalog.broken.items():
         logger.error("strategies of %s cannot be used: %s", source, why)
     floor = Floor(

@@ -22,6 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from botswarm.bots.apart import Asks, asks_of
 from botswarm.strategies.api import Decision, Strategy, View
 from botswarm.strategies.origins import Origin
 from botswarm.strategies.registry import Catalog, load_one
@@ -36,21 +37,23 @@ READY = "ready"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One bot's: its strategy, and what it is shown."""
+    """One bot's: what its strategy decides, or what it asks for."""
 
     strategy: str
     parameters: Mapping[str, object]
-    view: View
+    view: View | None
+    """What it is shown; None asks what it wants to see, and when."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Either what it decided or what went wrong."""
+    """What it decided or asks for, or what went wrong."""
 
     place: int
     decision: Decision | None
     error: str | None = None
     took_s: float = 0.0
+    asks: Asks | None = None
 
 
 def send(stream: BinaryIO, value: object) -> None:
@@ -84,6 +87,8 @@ def _answer(
         key = question.strategy, repr(sorted(question.parameters.items()))
         if key not in made:
             made[key] = catalog.make(question.strategy, question.parameters)
+        if question.view is None:
+            return Answer(place, None, asks=asks_of(made[key]))
         decision = made[key].decide(question.view)
         if not isinstance(decision, Decision):
             raise TypeError(f"decide answered {type(decision).__name__}, not a Decision")

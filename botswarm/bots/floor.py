@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from botswarm.bots.apart import Apart
 from botswarm.bots.brakes import brakes
 from botswarm.bots.commits import Commits
 from botswarm.bots.evaluation import Evaluator, Pass, Scene
@@ -76,7 +77,7 @@ class Floor:
         self._ring = ring
         self._rules = rules
         self.evaluator = evaluator
-        self._warden = Warden(evaluator.signal_life, evaluator.costs)
+        self._warden = Warden(evaluator.signal_life, evaluator.costs, strategies.edition)
         self._commits = Commits(ledger.bots.decide_many)
         self._musters: dict[tuple[str, str], Muster] = {}
         self._passes: dict[tuple[str, str], MarketPass] = {}
@@ -92,13 +93,13 @@ class Floor:
         muster = self.muster(venue, symbol)
         with muster.lock:
             self._read(muster)
-            if not muster.members:
+            origins = muster.origins
+            if not muster.members and not origins:
                 return None
             scene = look(muster)
             if scene is None:
                 return None
             result = self._decide(muster, scene)
-            origins = {each.origin for each in muster.members.values() if each.origin is not None}
         for origin in origins:
             self._warden.submit(
                 origin,
@@ -155,9 +156,13 @@ class Floor:
 
     def _pass_strangers(self, muster: Muster, scene: Scene, origin: Origin, cell: Cell) -> None:
         """Their bots' own pass; the market's lock is free while they decide."""
+        new = self._learn(muster, origin, cell)
         now = self._clock.now()
         with muster.lock:
             chosen = self.evaluator.choose(muster, scene, now, origin)
+        if chosen.stop is None:
+            seen = [each for each in chosen.members if each.name not in new]
+            chosen = replace(chosen, members=seen)
         found = {} if chosen.stop else cell.evaluate(scene, chosen.members, now)
         answered = [each for each in chosen.members if chosen.stop or each.name in found]
         with muster.lock:
@@ -170,6 +175,20 @@ class Floor:
                 self._brakes,
             )
             self.commit(muster, scene, made, now)
+
+    def _learn(self, muster: Muster, origin: Origin, cell: Cell) -> frozenset[str]:
+        """Whose strategies' needs are known only now: they are shown them in the next pass."""
+        with muster.lock:
+            waiting = muster.waiting(origin)
+        if not waiting:
+            return frozenset()
+        said = cell.learn(waiting)
+        for bot in waiting:
+            if isinstance(told := said.get(bot.name), Apart):
+                self._strategies.keep(bot, told, cell.edition)
+        failed = {name: told for name, told in said.items() if isinstance(told, Exception)}
+        with muster.lock:
+            return muster.learned(origin, failed)
 
     def _brakes(self, bots: Sequence[Bot]) -> Mapping[str, Stop]:
         return brakes(self._ledger, bots, self._clock.now(), self._rules)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 from zlib import crc32
 
+from botswarm.bots.apart import NotAsked
 from botswarm.bots.spec import budget_of, parameters_of
 from botswarm.domain.market import TIMEFRAMES_S, Quote
 from botswarm.ledger import fold
@@ -55,6 +56,8 @@ class Member:
     is_vectorised: bool = False
     origin: Origin | None = None
     """Of a stranger's code; None is ours."""
+    waiting: Stand | None = None
+    """As it was read, until its origin's process has said what its strategy asks for."""
     # what was last written down of it
     verdict: str | None = None
     gate: str | None = None
@@ -160,6 +163,8 @@ def member_of(stand: Stand, makes: Makes, known: Member | None = None) -> Member
     try:
         made.origin = makes.origin(bot)
         _prepare(made, stand, makes.of(bot))
+    except NotAsked:
+        made.waiting = stand
     except Exception as error:
         # A stranger's code, or a row that somebody wrote by hand: one bot's trouble only.
         made.problem = error
@@ -214,6 +219,7 @@ class Muster:
         self.changed: set[str] = set()
         """Members that are new or other since somebody last cleared this."""
         self.behind_since: datetime | None = None
+        self._waiting: dict[str, Member] = {}
         self._makes = makes
         self._forgotten = self._reading = self._read = 0
         self._doubted: list[Member] = []
@@ -239,14 +245,59 @@ class Muster:
             return
         gone = set(news.ended)
         if news.is_all:
-            gone |= set(self.members) - {stand.bot.name for stand in news.stands}
+            there = {stand.bot.name for stand in news.stands}
+            gone |= (self.members.keys() | self._waiting.keys()) - there
         for name in gone:
             self.members.pop(name, None)
+            self._waiting.pop(name, None)
         for stand in news.stands:
             name = stand.bot.name
-            self.members[name] = member_of(stand, self._makes, self.members.get(name))
+            known = self._waiting.pop(name, None) or self.members.get(name)
+            made = member_of(stand, self._makes, known)
+            if made.waiting is None:
+                self.members[name] = made
+            else:
+                self.members.pop(name, None)
+                self._waiting[name] = made
         self.changed |= gone | {stand.bot.name for stand in news.stands}
         self._wanted = self._others = None
+
+    @property
+    def origins(self) -> frozenset[Origin]:
+        """Of the strangers among its bots."""
+        everybody = (*self.members.values(), *self._waiting.values())
+        return frozenset(each.origin for each in everybody if each.origin is not None)
+
+    def waiting(self, origin: Origin) -> list[Bot]:
+        """Bots of which nobody knows yet what their strategies ask for."""
+        return [each.bot for each in self._waiting.values() if each.origin == origin]
+
+    def learned(self, origin: Origin, failed: Mapping[str, Exception]) -> frozenset[str]:
+        """Take those in of whom it is known now, and those who failed as such, to be asked again.
+
+        The former are answered: what they want to see nobody has looked at so far.
+        """
+        known: set[str] = set()
+        for member in [each for each in self._waiting.values() if each.origin == origin]:
+            name, stand = member.name, member.waiting
+            assert stand is not None
+            self.members.pop(name, None)
+            member.problem = None
+            try:
+                _prepare(member, stand, self._makes.of(member.bot))
+            except NotAsked:
+                member.problem = failed.get(name)
+                if member.problem is not None:
+                    self.members[name] = member
+                continue
+            except Exception as error:
+                member.problem = error
+            member.waiting = None
+            self.members[name] = self._waiting.pop(name)
+            known.add(name)
+        self.changed |= known | failed.keys()
+        self._wanted = self._others = None
+        return frozenset(known)
 
     def advance(self, revision: int, decisions: Iterable[Decision]) -> None:
         """Take in our own decisions without reading them, where nothing else has changed."""
@@ -310,20 +361,36 @@ def _most(each_wants: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 class Strategies:
-    """Strategies by what was asked of them: bots that say the same share one."""
+    """Strategies by what was asked of them: bots that say the same share one.
+
+    Of strangers' there is what they ask for, once their own processes have said it.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._made: WeakValueDictionary[tuple[Any, ...], Strategy] = WeakValueDictionary()
+        self._edition = 0
+        self._lock = threading.Lock()
 
     def of(self, bot: Bot) -> Strategy:
-        parameters = parameters_of(bot)
-        key = (bot.strategy, *sorted((name, repr(value)) for name, value in parameters.items()))
+        key = _key(bot)
         made = self._made.get(key)
         if made is None:
-            made = self.catalog.make(bot.strategy, parameters)
+            if self.origin(bot) is not None:
+                raise NotAsked(f"{bot.strategy} has not said yet what it needs")
+            made = self.catalog.make(bot.strategy, parameters_of(bot))
             self._made[key] = made
         return made
+
+    def keep(self, bot: Bot, made: Strategy, edition: int) -> None:
+        """What stands for a stranger's, where it is of the files as they are now."""
+        with self._lock:
+            if edition == self._edition:
+                self._made[_key(bot)] = made
+
+    def edition(self) -> int:
+        """Which one this is of all that the files have brought so far."""
+        return self._edition
 
     def origin(self, bot: Bot) -> Origin | None:
         found = self.catalog.found.get(bot.strategy)
@@ -333,5 +400,12 @@ class Strategies:
         """What has changed since the last look; strategies that did are made anew."""
         changes = self.catalog.refresh()
         if changes:
-            self._made.clear()
+            with self._lock:
+                self._edition += 1
+                self._made.clear()
         return changes
+
+
+def _key(bot: Bot) -> tuple[Any, ...]:
+    parameters = parameters_of(bot)
+    return (bot.strategy, *sorted((name, repr(value)) for name, value in parameters.items()))

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
+from botswarm.bots.apart import Apart, Asks, stand_in
 from botswarm.bots.cell import LENGTH, READY, Answer, Question, send
 from botswarm.bots.costs import Costs
 from botswarm.bots.evaluation import Scene, TooSlow, evaluate_one
@@ -26,6 +27,7 @@ from botswarm.bots.muster import Member
 from botswarm.bots.spec import parameters_of
 from botswarm.domain.order import OrderKind, Side, TimeInForce
 from botswarm.errors import BotswarmError
+from botswarm.ledger.bots import Bot
 from botswarm.strategies import api, rules
 from botswarm.strategies.api import Candles, Decision, Needs, Strategy, View
 from botswarm.strategies.evaluate import Evaluation
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 DECIDE_S = 2.0
 """By the wall: a decision that takes longer ends the process it is made in."""
+DECIDE, SAY = "decide", "say what it needs"
 START_S = 30.0
 ANSWER_BYTES_MAX = 1024**2
 WAITING_MAX = 1000
@@ -43,7 +46,7 @@ WAITING_MAX = 1000
 _KNOWN = {
     (kind.__module__, kind.__qualname__): kind
     for kind in (
-        *(Answer, Decision, api.OfBudget, api.Worth, api.Quantity, api.Wish, rules.Rule),
+        *(Answer, Asks, Decision, api.OfBudget, api.Worth, api.Quantity, api.Wish, rules.Rule),
         *(Side, OrderKind, TimeInForce, Decimal),
     )
 }
@@ -66,8 +69,17 @@ class _Reader(pickle.Unpickler):
 class Cell:
     """One origin's process, started when it is needed, and again after it was ended."""
 
-    def __init__(self, origin: Origin, signal_life: timedelta, costs: Costs) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        signal_life: timedelta,
+        costs: Costs,
+        edition: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.origin = origin
+        self._edition = edition
+        self.edition = -1
+        """Of the strategies that its process has loaded."""
         self._life = signal_life
         self._costs = costs
         self._child: subprocess.Popen[bytes] | None = None
@@ -103,6 +115,23 @@ class Cell:
                 found[member.name] = error
         return found
 
+    def learn(self, bots: Sequence[Bot]) -> dict[str, Apart | Exception]:
+        """What their strategies ask for, by bot; who is missing is asked again at the next pass."""
+        alike: dict[str, list[Bot]] = {}
+        for bot in bots:
+            key = repr((bot.strategy, sorted(parameters_of(bot).items())))
+            alike.setdefault(key, []).append(bot)
+        first = [each[0] for each in alike.values()]
+        questions = [Question(each.strategy, dict(parameters_of(each)), None) for each in first]
+        found: dict[str, Apart | Exception] = {}
+        for same, said in zip(alike.values(), self._ask(questions, SAY), strict=False):
+            try:
+                told = said if isinstance(said, Exception) else stand_in(said.asks)
+            except ValueError as error:
+                told = Failed(str(error))
+            found |= {each.name: told for each in same}
+        return found
+
     def close(self) -> None:
         child, self._child = self._child, None
         self._buffer.clear()
@@ -116,39 +145,48 @@ class Cell:
                     cast("Any", stream).close()
 
     def _decide(self, asked: Sequence[tuple[Member, View]]) -> dict[Member, Decision | Exception]:
-        if not asked:
-            return {}
+        shown = _Portable()
+        questions = [
+            Question(each.bot.strategy, dict(parameters_of(each.bot)), shown.view(view))
+            for each, view in asked
+        ]
         said: dict[Member, Decision | Exception] = {}
-        try:
-            child = self._running()
-            shown = _Portable()
-            questions = [
-                Question(each.bot.strategy, dict(parameters_of(each.bot)), shown.view(view))
-                for each, view in asked
-            ]
-            send(cast("Any", child.stdin), questions)
-            for member, _ in asked:
-                said[member] = self._one(member)
-        except (Failed, TooSlow) as error:
-            # The next one in the row is the one that it did not get through.
-            said[asked[len(said)][0]] = self._end(error)
-        except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
-            said[asked[len(said)][0]] = self._end(Failed(self._last_words(error)))
+        for (member, _), answer in zip(asked, self._ask(questions, DECIDE), strict=False):
+            if isinstance(answer, Exception):
+                said[member] = answer
+                continue
+            self._costs.took(member.bot.strategy, member.name, answer.took_s)
+            said[member] = answer.decision or Failed("it answered something that is no decision")
         return said
 
-    def _one(self, member: Member) -> Decision | Exception:
-        answer = self._read(DECIDE_S, f"it took longer than {DECIDE_S:g} s to decide")
+    def _ask(self, questions: Sequence[Question], what: str) -> list[Answer | Exception]:
+        """In their order, up to the one that it did not get through."""
+        said: list[Answer | Exception] = []
+        if not questions:
+            return said
+        try:
+            child = self._running()
+            send(cast("Any", child.stdin), questions)
+            for _ in questions:
+                said.append(self._one(what))
+        except (Failed, TooSlow) as error:
+            said.append(self._end(error))
+        except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            said.append(self._end(Failed(self._last_words(error))))
+        return said
+
+    def _one(self, what: str) -> Answer | Exception:
+        answer = self._read(DECIDE_S, f"it took longer than {DECIDE_S:g} s to {what}")
         if not isinstance(answer, Answer):
             raise Failed("it answered something that is no decision")
-        self._costs.took(member.bot.strategy, member.name, answer.took_s)
-        if answer.decision is None:
-            return Failed(answer.error or "it failed")
-        return answer.decision
+        return answer if answer.error is None else Failed(answer.error)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self.close()
+        # Before it loads: what changes meanwhile is loaded anew.
+        self.edition = self._edition()
         self._child = subprocess.Popen(
             [sys.executable, "-m", "botswarm.bots.cell", str(self.origin)],
             stdin=subprocess.PIPE,
@@ -230,10 +268,10 @@ class _Relay:
 
     @property
     def history(self) -> int:
-        return self._member.wanted[self._member.bot.timeframe]
+        return self._member.strategy.history
 
     def needs(self) -> Needs:
-        return Needs(history=self._member.wanted, others=self._member.others)
+        return self._member.strategy.needs()
 
     def decide(self, view: View) -> Decision:
         if self._decision is None:
@@ -272,8 +310,11 @@ Job = Callable[[Cell], None]
 class Warden:
     """A thread per origin, so that nobody waits for strangers but their own bots."""
 
-    def __init__(self, signal_life: timedelta, costs: Costs) -> None:
+    def __init__(
+        self, signal_life: timedelta, costs: Costs, edition: Callable[[], int] = lambda: 0
+    ) -> None:
         self._life = signal_life
+        self._edition = edition
         self._costs = costs
         self._rows: dict[Origin, dict[tuple[str, str], Job]] = {}
         self._changed = threading.Condition()
@@ -309,7 +350,7 @@ class Warden:
             self._changed.notify_all()
 
     def _run(self, origin: Origin, row: Mapping[tuple[str, str], Job]) -> None:
-        cell = Cell(origin, self._life, self._costs)
+        cell = Cell(origin, self._life, self._costs, self._edition)
         jobs = cast("dict[tuple[str, str], Job]", row)
         while True:
             with self._changed:

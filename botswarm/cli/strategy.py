@@ -28,7 +28,9 @@ def strategy() -> None:
 def list_strategies(session: Session) -> Answer:
     """List the built-in strategies, installed plugins and those of the strategies folder."""
     catalog = _catalog(session)
-    rows = [(name, found.source, _purpose(found.strategy)) for name, found in catalog.found.items()]
+    rows = [
+        (name, found.source, _purpose(catalog.get(name))) for name, found in catalog.found.items()
+    ]
     data = [{"name": name, "source": source, "purpose": purpose} for name, source, purpose in rows]
     return Answer(
         data=data,

@@ -10,6 +10,9 @@ CHANNELS = frozenset({"trade", "quote"})
 """Of which every view shows the last; ``book`` is shown to who asks for it."""
 
 
+TriggerKind = Literal["candle", "tick", "quote", "timer"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """What a view must show besides the bot's own candles, of which ``history`` speaks."""
@@ -29,7 +32,7 @@ class Needs:
 class Trigger:
     """When a strategy wants to decide; made by the four functions below."""
 
-    kind: Literal["candle", "tick", "quote", "timer"]
+    kind: TriggerKind
     seconds: float = 0.0
 
     @staticmethod

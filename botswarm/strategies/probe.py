@@ -1,4 +1,4 @@
-"""Files of strategies are loaded in a child first: it may hang, die or ask for all memory."""
+"""Strangers' strategies are loaded in a child first: it may hang, die or ask for all memory."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from botswarm.strategies.origins import Origin, Unusable, kinds_of
+
 WALL_S = 10.0
-"""For all files together, and anew after each that made the child die."""
+"""For all of them together, and anew after each that made the child die."""
 CPU_S = 5
 MEMORY_BYTES = 1024**3
 """Over what Python and numpy take by themselves."""
+NAME_MAX = 100
 DIED = "loading it ends the process"
 HUNG = f"loading it takes longer than {CPU_S} s"
 
 
-def probe(paths: Sequence[Path]) -> Mapping[Path, str]:
-    """Those of the files that cannot be loaded, with what is wrong with each."""
-    broken: dict[Path, str] = {}
-    left = list(paths)
+def probe(origins: Sequence[Origin]) -> Mapping[Origin, Sequence[str] | Unusable]:
+    """What each brings: its strategies' names, or what is wrong with it."""
+    found: dict[Origin, Sequence[str] | Unusable] = {}
+    left = list(origins)
     while left:
         answers, words = _ask(left)
-        for path, answer in zip(left, answers, strict=False):
-            if answer is not None:
-                broken[path] = answer
+        found |= zip(left, answers, strict=False)
         left = left[len(answers) :]
         if left:
-            broken[left.pop(0)] = words
-    return broken
+            found[left.pop(0)] = Unusable(words)
+    return found
 
 
-def _ask(paths: Sequence[Path]) -> tuple[list[str | None], str]:
-    """One answer per file until the child ended, and what to say of the next where one is left."""
-    command = [sys.executable, "-m", "botswarm.strategies.probe", *map(str, paths)]
+def _ask(origins: Sequence[Origin]) -> tuple[list[Sequence[str] | Unusable], str]:
+    """One answer per origin until the child ended, and what to say of the next if one is left."""
+    command = [sys.executable, "-m", "botswarm.strategies.probe", *map(str, origins)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     words = DIED
     try:
@@ -48,8 +49,21 @@ def _ask(paths: Sequence[Path]) -> tuple[list[str | None], str]:
         words = HUNG
     if child.returncode == -24:  # SIGXCPU
         words = HUNG
-    lines = text.decode().splitlines()
-    return [json.loads(line) for line in lines[: len(paths)]], words
+    # What is no whole line was cut off by the child's end.
+    lines = text.decode(errors="replace").split("\n")[:-1]
+    return [_read(line) for line in lines[: len(origins)]], words
+
+
+def _read(line: str) -> Sequence[str] | Unusable:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        said = None
+    if isinstance(said, str):
+        return Unusable(said)
+    if isinstance(said, list) and all(isinstance(each, str) and each for each in said):
+        return [each[:NAME_MAX] for each in said]
+    return Unusable("loading it writes what only the loader may write")
 
 
 def limit_child(cpu_s: int, memory_bytes: int) -> None:
@@ -64,20 +78,16 @@ def limit_child(cpu_s: int, memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _main(paths: Sequence[str]) -> None:
-    from botswarm.strategies.origins import Kind, Origin, Unusable, kinds_of
-
+def _main(origins: Sequence[str]) -> None:
     # What the files print must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     limit_child(CPU_S, MEMORY_BYTES)
-    for path in paths:
+    for origin in map(Origin.read, origins):
         try:
-            kinds_of(Origin(Kind.FILE, path))
+            answer: object = [str(each.name) for each in kinds_of(origin)]
         except Unusable as error:
-            answer: str | None = str(error)
-        else:
-            answer = None
+            answer = str(error)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from botswarm.errors import BotswarmError, NotFound, Problem
+from botswarm.errors import BotswarmError, NotFound, Problem, Refused
 from botswarm.strategies import origins
 from botswarm.strategies.api import Strategy, Value
 from botswarm.strategies.bollinger import BollingerReversion
@@ -49,7 +49,8 @@ class BadParameters(BotswarmError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    strategy: type[Strategy]
+    strategy: type[Strategy] | None
+    """None where it is known by name only: its code is run elsewhere."""
     source: str
     """For people: ``built-in``, the package it came with, or its file."""
     origin: Origin = origins.BUILT_IN
@@ -98,6 +99,8 @@ class Catalog:
     lost: Mapping[str, str] = field(default_factory=dict)
     """Strategies that were there once, with what became of them."""
     folder: Path | None = None
+    is_apart: bool = False
+    """Nothing of a stranger's is loaded in this process: it is known by name only."""
     monotonic: Callable[[], float] = time.monotonic
     _stamps: Mapping[Path, _Stamp] = field(default_factory=dict, repr=False)
     _looked_at: float = field(default=0.0, repr=False)
@@ -107,6 +110,11 @@ class Catalog:
 
     def get(self, name: str) -> type[Strategy]:
         if (known := self.found.get(name)) is not None:
+            if known.strategy is None:
+                raise Refused(
+                    f"{name} of {known.source} is not loaded in this process",
+                    cure="ask the process of its origin",
+                )
             return known.strategy
         if (why := self.lost.get(name)) is not None:
             raise NotFound(f"the strategy {name} is gone: {why}", cure="put the file back")
@@ -189,7 +197,7 @@ class Catalog:
         kept = {name: each for name, each in self.found.items() if each.source not in stale}
         broken = {source: why for source, why in self.broken.items() if source not in stale}
         try:
-            found = _with_files(kept, touched, broken)
+            found = _with_files(kept, touched, broken, is_apart=self.is_apart)
         except OSError as error:
             # No process could be started, say; it is tried again at the next look.
             logger.error("changed strategies are not loaded yet: %s", error)
@@ -230,21 +238,27 @@ def _unknown(given: str, strategy: str, known: Mapping[str, Any]) -> str:
     return f"{strategy} has no parameter {given!r}{hint}"
 
 
-def load(folder: Path | None = None) -> Catalog:
-    """Never raises: a strategy that cannot be loaded is named, and disables its own bots only."""
+def load(folder: Path | None = None, *, is_apart: bool = False) -> Catalog:
+    """Never raises: a strategy that cannot be loaded is named, and disables its own bots only.
+
+    ``is_apart`` is for processes that others depend on: strangers' code is run in children only.
+    """
     found = {each.name: Found(strategy=each, source="built-in") for each in BUILT_IN}
     broken: dict[str, str] = {}
-    for point in entry_points(group=GROUP):
-        origin = Origin(Kind.ENTRY_POINT, point.name)
-        source = point.dist.name if point.dist else point.value
-        _add(found, broken, source, origin)
+    plugins = {
+        Origin(Kind.ENTRY_POINT, point.name): point.dist.name if point.dist else point.value
+        for point in entry_points(group=GROUP)
+    }
+    looked = probe(list(plugins)) if is_apart else {}
+    for origin, source in plugins.items():
+        _add(found, broken, source, origin, looked.get(origin))
     if folder is None:
-        return Catalog(found=dict(sorted(found.items())), broken=broken)
+        return Catalog(found=dict(sorted(found.items())), broken=broken, is_apart=is_apart)
     if not folder.is_dir():
         broken[str(folder)] = "there is no such folder"
     stamps = _stamps(folder)
-    found = _with_files(found, list(stamps), broken)
-    return Catalog(found=found, broken=broken, folder=folder, _stamps=stamps)
+    found = _with_files(found, list(stamps), broken, is_apart=is_apart)
+    return Catalog(found=found, broken=broken, folder=folder, is_apart=is_apart, _stamps=stamps)
 
 
 def load_one(origin: Origin) -> Catalog:
@@ -258,31 +272,42 @@ def load_one(origin: Origin) -> Catalog:
 
 
 def _with_files(
-    known: Mapping[str, Found], paths: Sequence[Path], broken: dict[str, str]
+    known: Mapping[str, Found], paths: Sequence[Path], broken: dict[str, str], *, is_apart: bool
 ) -> dict[str, Found]:
     """Together with what these files bring, by name; what is wrong with them goes to ``broken``."""
     found = dict(known)
-    unfit = probe(paths)
-    for path in paths:
-        if path in unfit:
-            broken[str(path)] = unfit[path]
-        else:
-            # Whole, for the process that loads it may stand elsewhere.
-            _add(found, broken, str(path), Origin(Kind.FILE, str(path.absolute())))
+    # Whole, for the process that loads it may stand elsewhere.
+    origins = {path: Origin(Kind.FILE, str(path.absolute())) for path in paths}
+    looked = probe(list(origins.values()))
+    for path, origin in origins.items():
+        said = looked[origin]
+        is_told = is_apart or isinstance(said, Unusable)
+        _add(found, broken, str(path), origin, said if is_told else None)
     return dict(sorted(found.items()))
 
 
-def _add(found: dict[str, Found], broken: dict[str, str], source: str, origin: Origin) -> None:
+def _add(
+    found: dict[str, Found],
+    broken: dict[str, str],
+    source: str,
+    origin: Origin,
+    said: Sequence[str] | Unusable | None = None,
+) -> None:
+    """By what its probe said of it; without that, loaded here."""
     try:
-        kinds = kinds_of(origin)
+        if isinstance(said, Unusable):
+            raise said
+        kinds: Mapping[str, type[Strategy] | None] = (
+            {each.name: each for each in kinds_of(origin)} if said is None else dict.fromkeys(said)
+        )
     except Unusable as error:
         broken[source] = str(error)
         return
-    for kind in kinds:
-        if kind.name in found:
-            broken[source] = f"{kind.name!r} is the name of one from {found[kind.name].source}"
+    for name, kind in kinds.items():
+        if name in found:
+            broken[source] = f"{name!r} is the name of one from {found[name].source}"
         else:
-            found[kind.name] = Found(strategy=kind, source=source, origin=origin)
+            found[name] = Found(strategy=kind, source=source, origin=origin)
 
 
 def _stamps(folder: Path) -> dict[Path, _Stamp]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ class {name}(Strategy):
 
     def decide(self, view: View) -> Decision:
 """
+HISTORY = "    @property\n    def history(self):\n"
 GOOD = """
         count = int(view.memory.get("count", 0)) + 1
         average = view.candles.sma(2)[-1]
@@ -68,15 +71,16 @@ class Place:
     floor: Floor
     sequence: int = 0
 
-    def add(self, bot: str, strategy: str) -> None:
-        spec = BotSpec.of(
-            self.catalog,
+    def add(self, bot: str, strategy: str, **parameters: object) -> None:
+        spec = BotSpec(
             name=bot,
             strategy=strategy,
             venue=VENUE,
             symbol=SYMBOL,
             account="paper",
-            budget=1000,
+            timeframe="1m",
+            budget=Decimal(1000),
+            parameters=parameters,
         )
         bots = Registry(self.ledger)
         bots.create(spec, datetime.now(UTC) - timedelta(seconds=1), actor="test")
@@ -131,7 +135,7 @@ def place(ledger: Ledger, tmp_path: Path) -> Iterator[Place]:
     folder.mkdir()
     for name, body in BODIES.items():
         (folder / f"{name.lower()}.py").write_text(HEAD.format(name=name) + body)
-    catalog = load(folder)
+    catalog = load(folder, is_apart=True)
     assert not catalog.broken
     floor = Floor(
         ledger,
@@ -179,6 +183,79 @@ def test_each_harms_its_own_bots_alone_and_says_why(
     assert record["rules"][0]["words"] == "price"
 
 
+ASKED = {
+    "AsksForEver": (HISTORY, "        while True:\n            pass\n"),
+    "AsksAll": (HISTORY, "        return len(bytearray(10 * 1024**3))\n"),
+    "AsksNothing": (HISTORY, "        return -1\n"),
+    "NeedsForEver": ("    def needs(self):\n", "        while True:\n            pass\n"),
+    "WaitsForEver": ("    def trigger(self):\n", "        import os\n        os._exit(4)\n"),
+    "Objects": ("    def objection(self):\n", "        raise ZeroDivisionError('in objection')\n"),
+}
+
+
+def test_what_it_asks_for_is_asked_in_its_own_process_and_harms_its_own_bots_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warden, "DECIDE_S", 1.0)
+    expected = {
+        "asks-for-ever": "it took longer than 1 s to say what it needs",
+        "asks-all": "it asked for more than 512 MB",
+        "asks-nothing": "its history is no whole number from 0",
+        "needs-for-ever": "it took longer than 1 s to say what it needs",
+        "waits-for-ever": "it ended its process with code 4",
+        "objects": "ZeroDivisionError: in objection",
+    }
+    for name, (head, body) in ASKED.items():
+        text = HEAD.format(name=name) + GOOD + "\n" + head + body
+        (place.folder / f"{name.lower()}.py").write_text(text)
+    place.catalog.refresh_now()
+    assert not place.catalog.broken
+    for name in [*expected, "kind"]:
+        place.add(name, name)
+    place.add("ours", "dca")
+    slowest = place.pass_until(
+        lambda: all(place.paused(name) for name in expected), "the bad bots to be paused"
+    )
+    for name, words in expected.items():
+        assert words in (place.paused(name) or "")
+    assert slowest < 1.0
+    assert place.paused("kind") is place.paused("ours") is None
+    assert place.said("ours") is not None
+    before = place.counted("kind")
+    assert before > 0
+    place.pass_until(lambda: place.counted("kind") > before, "the good bot to go on")
+
+
+def test_nothing_of_a_strangers_runs_in_the_process_of_the_floor(
+    place: Place, tmp_path: Path
+) -> None:
+    told = tmp_path / "pids"
+    head = f"import os\n\ndef note():\n    print(os.getpid(), file=open({str(told)!r}, 'a'))\n\n"
+    note = "note()"
+    methods = "".join(
+        f"\n    {head}\n        {note}\n        return {answer}\n"
+        for head, answer in (
+            ("@property\n    def history(self):", "2"),
+            ("def needs(self):", "Needs(history={'5m': 0})"),
+            ("def trigger(self):", "Trigger.on_tick()"),
+            ("def objection(self):", "None"),
+        )
+    )
+    text = HEAD.format(name="Notes") + f"        {note}\n" + GOOD + methods + f"\n{note}\n"
+    text = text.replace("\nclass ", f"{head}\nclass ")
+    (place.folder / "notes.py").write_text(text)
+    assert place.catalog.refresh_now().new == {"notes"}
+    place.add("notes", "notes")
+    place.pass_until(lambda: place.counted("notes") > 1, "two decisions")
+    (place.folder / "notes.py").write_text(text.replace("counts", "counts otherwise"))
+    place.pass_until(
+        lambda: (place.said("notes") or {}).get("verdict") == "counts otherwise", "the new words"
+    )
+    pids = set(told.read_text().split())
+    assert len(pids) >= 3
+    assert str(os.getpid()) not in pids
+
+
 def test_a_deleted_file_takes_its_bots_along_and_nobody_else(place: Place) -> None:
     place.add("kind", "kind")
     place.add("prints", "prints")
@@ -224,7 +301,7 @@ def test_without_arming_a_stranger_orders_nothing_on_an_account_of_real_money(
 ) -> None:
     body = "        return Decision(verdict='in', target=ALL)\n"
     (place.folder / "keen.py").write_text(HEAD.format(name="Keen") + body)
-    place.catalog = load(place.folder)
+    place.catalog = load(place.folder, is_apart=True)
     place.floor.close()
     place.floor = Floor(
         place.ledger,
@@ -247,8 +324,8 @@ def test_a_strangers_bot_with_parameters_that_mean_nothing_any_more_says_so(plac
     place.add("kind", "kind")
     body = GOOD + "\n    length: int = parameter(default=5, words='a number', at_least=1)\n"
     (place.folder / "kind.py").write_text(HEAD.format(name="Kind") + body)
-    place.catalog = load(place.folder)
-    place.add("other", "kind")
+    place.catalog = load(place.folder, is_apart=True)
+    place.add("other", "kind", length=5)
     (place.folder / "kind.py").write_text(HEAD.format(name="Kind") + GOOD)
     place.pass_until(lambda: place.paused("other") is not None, "its bot to be paused")
     assert "kind has no parameter 'length'" in (place.paused("other") or "")
@@ -262,7 +339,7 @@ def test_what_a_stranger_started_ends_with_its_process(place: Place, tmp_path: P
         f"        open({str(told)!r}, 'w').write(str(child.pid))\n"
     )
     (place.folder / "leaves.py").write_text(HEAD.format(name="Leaves") + body + GOOD)
-    place.catalog = load(place.folder)
+    place.catalog = load(place.folder, is_apart=True)
     place.floor.close()
     place.floor = Floor(
         place.ledger,

@@ -41,7 +41,7 @@ def check_file(path: Path) -> Report:
 
 def check_found(name: str, found: Found) -> Report:
     """One that the catalog knows; raises TypeError where its source is not at hand."""
-    path = Path(inspect.getsourcefile(found.strategy) or "")
+    path = Path((found.strategy and inspect.getsourcefile(found.strategy)) or "")
     return _check(name, path, found.origin, name)
 
 

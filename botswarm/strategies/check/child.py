@@ -31,7 +31,7 @@ def main(origin: Origin, only: str) -> dict[str, object]:
     findings: list[Finding] = []
     digests: list[str] = []
     for name, each in found.found.items():
-        if only and name != only:
+        if each.strategy is None or (only and name != only):
             continue
         path = inspect.getsourcefile(each.strategy) or ""
         trial = Trial(each.strategy, Watch(path))
