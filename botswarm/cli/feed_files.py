@@ -12,11 +12,10 @@ import click
 from botswarm.cli.command import Command
 from botswarm.cli.failures import CheckFailed
 from botswarm.cli.session import Session
+from botswarm.cli.stdout import lines_output
 
 if TYPE_CHECKING:
     from botswarm.feed.normalising import Account, Gap, Normaliser
-
-OUTPUT_BUFFER = 64 * 1024
 
 
 @click.command(cls=Command)
@@ -46,7 +45,7 @@ def normalise(
     from botswarm.feed.normalising import Normaliser
 
     data = recorded(session.settings(), venue)
-    with _output() as output:
+    with lines_output() as output:
         on_gap = (lambda gap: _print_gap(output, venue, gap)) if gaps else None
         normaliser = Normaliser(data, market=market, on_gap=on_gap)
         _print_ticks(normaliser, file, output)
@@ -55,12 +54,6 @@ def normalise(
     if strict and not account.is_clean:
         # Not as an error's envelope: standard output has nothing but ticks.
         click.get_current_context().exit(CheckFailed.exit_code)
-
-
-def _output() -> IO[bytes]:
-    # A line at a time on a terminal, whole blocks into a file or a pipe.
-    size = 0 if sys.stdout.isatty() else OUTPUT_BUFFER
-    return open(sys.stdout.fileno(), "wb", buffering=size, closefd=False)
 
 
 def _print_ticks(normaliser: Normaliser, file: str, output: IO[bytes]) -> None:

@@ -17,6 +17,7 @@ import click
 from botswarm.cli.command import Command
 from botswarm.cli.failures import CheckFailed
 from botswarm.cli.session import Answer, Session
+from botswarm.cli.stdout import lines_output
 from botswarm.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -286,10 +287,9 @@ def _with_first(
 def _print(normaliser: Normaliser, rhythm: Any, played: Iterator[Line], name: str | None) -> None:
     from botswarm.feed.ndjson import line
 
-    output = sys.stdout.buffer
-    for tick in normaliser.ticks(rhythm.pace(played, output.flush)):
-        output.write(line(tick if name is None else replace(tick, venue=name)))
-    output.flush()
+    with lines_output() as output:
+        for tick in normaliser.ticks(rhythm.pace(played, output.flush)):
+            output.write(line(tick if name is None else replace(tick, venue=name)))
 
 
 def _account(session: Session, venue: str, normaliser: Normaliser) -> None:

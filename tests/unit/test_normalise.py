@@ -135,6 +135,18 @@ def test_nothing_between_good_frames_keeps_them_from_being_read() -> None:
     assert dropped["not_json"]["line"] == 2
 
 
+def test_a_full_disk_behind_the_ticks_is_told_with_its_cure() -> None:
+    frames = b"\n".join((TRADE % number).encode() for number in range(3000))
+    for words in ("normalise --venue binance -", "replay --venue binance --to stdout --speed 0 -"):
+        command = f"{sys.executable} -m botswarm feed {words} > /dev/full"
+        done = subprocess.run(
+            ["bash", "-c", command], input=frames, capture_output=True, timeout=30, check=False
+        )
+        assert done.returncode == 5
+        assert b"cannot be written: No space left on device; write it where" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_long_frame_that_a_connection_has_recorded_is_read() -> None:
     long = (TRADE % 1).encode().ljust(2_000_000)
     assert account(b"1.5 binance-1: " + long)["ticks"] == {"trade": 1}
