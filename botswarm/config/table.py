@@ -305,8 +305,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="feed_record_max_mb",
         kind=whole_number(16, 10_000_000, "MB"),
-        help="How much of a venue's frames one run of the feed keeps there; the oldest file goes "
-        "first.",
+        help="How much of a venue's frames one run of the feed keeps there; its oldest file goes "
+        "first. Files of earlier runs stay until somebody removes them.",
         default=4096,
     ),
     Setting(
