@@ -80,6 +80,7 @@ def _tried(
 ) -> Trial:
     from botswarm.exchanges.registry import fed_markets, market_data
     from botswarm.feed.budget import Budget, attempts_file
+    from botswarm.feed.pace import pace_of_address
     from botswarm.feed.rules import PoolRules
     from botswarm.feed.trial import Trial, Validation
 
@@ -89,13 +90,12 @@ def _tried(
         return Trial(
             venue=venue, problems=[f"{error} ({error.cure})" if error.cure else str(error)]
         )
-    budget = Budget(
-        data.rules.connects_max,
-        data.rules.connects_period_s,
-        file=attempts_file(settings.state_dir, venue),
-    )
+    file = attempts_file(settings.state_dir, venue)
+    budget = Budget(data.rules.connects_max, data.rules.connects_period_s, file=file)
+    pace = pace_of_address(data, file)
     symbols = [market.upper() for market in markets] or fed_markets(settings, venue)[:MARKETS_MAX]
-    return Validation(data, PoolRules.of(settings), budget, stop).run(symbols, seconds)
+    validation = Validation(data, PoolRules.of(settings), budget, stop, pace=pace)
+    return validation.run(symbols, seconds)
 
 
 def _table(trials: Sequence[Trial]) -> str:

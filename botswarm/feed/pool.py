@@ -19,7 +19,7 @@ from botswarm.feed.care import Care
 from botswarm.feed.connection import Connection
 from botswarm.feed.dialogue import Began, Ended, Happened, Proved
 from botswarm.feed.line import Line
-from botswarm.feed.pace import Pace
+from botswarm.feed.pace import pace_of_address
 from botswarm.feed.placing import Placing
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog, of_venue
@@ -61,7 +61,7 @@ class Pool:
             tap=tap,
             tls=tls,
             attempts_file=attempts_file,
-            pace=None if (together := data.rules.address_sends_per_s) is None else Pace(together),
+            pace=pace_of_address(data, attempts_file),
         )
         self.opened = 0
         self._rules = rules

@@ -13,6 +13,7 @@ from botswarm.exchanges.streams import Declined, MarketData, Stream
 from botswarm.feed.budget import Budget
 from botswarm.feed.connection import Connection
 from botswarm.feed.dialogue import CHANNELS, Ears, Happened
+from botswarm.feed.pace import Pace
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import Rejects, SecurityLog
 
@@ -64,8 +65,11 @@ class Validation:
         rules: PoolRules,
         budget: Budget,
         stop: threading.Event | None = None,
+        *,
+        pace: Pace | None = None,
     ) -> None:
         """``stop``: somebody has seen enough."""
+        self._pace = pace
         self._data, self._rules, self._budget = data, rules, budget
         self._stop = threading.Event() if stop is None else stop
         self._lags: list[float] = []
@@ -125,6 +129,7 @@ class Validation:
             rejects=Rejects(security),
             wall_ms=lambda: int(time.time() * 1000),
             timeout_s=self._rules.connect_timeout_s,
+            pace=self._pace,
         )
 
     def _note(self, ticks: Sequence[Tick], at: float) -> None:

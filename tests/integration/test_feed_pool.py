@@ -390,6 +390,18 @@ def test_channels_that_the_venue_does_not_carry_are_never_asked_for(
     assert venue.streams() == ["A-X.trade"]
 
 
+def test_two_feeds_of_one_address_send_no_more_than_it_may(venue: MiniVenue, start: Start) -> None:
+    rules = replace(RULES, address_sends_per_s=5.0)
+    swims = [start(rules, connections_initial=4, ping_every_s=60.0) for _ in range(2)]
+    for swim in swims:
+        swim.pool.want(trades(*FOUR))
+    for swim in swims:
+        wait_until(lambda swim=swim: swim.pool.subscription_count == 4, "all streams", 15)  # type: ignore[misc]
+    moments = sorted(heard[0] for client in list(venue.clients) for heard in client.heard)
+    assert len(moments) >= 8
+    assert max(sum(0 <= later - at < 0.95 for later in moments) for at in moments) <= 5
+
+
 def test_without_reconnecting_a_connection_that_ended_stays_so(
     venue: MiniVenue, start: Start
 ) -> None:

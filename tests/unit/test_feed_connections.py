@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import logging
 from dataclasses import replace
@@ -27,6 +28,7 @@ from botswarm.feed.budget import LEISURE, Budget
 from botswarm.feed.frames import BINARY, CLOSE, CONTINUED, PING, TEXT, Broke, Frame, FrameReader
 from botswarm.feed.health import Inputs
 from botswarm.feed.liveness import Pulse
+from botswarm.feed.pace import SHARE, SharedPace
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SAID_PER_MINUTE_MAX, Rejects, SecurityLog
 
@@ -186,6 +188,36 @@ def test_a_budget_whose_disk_is_full_still_knows_what_this_process_has_tried(
     monkeypatch.undo()
     assert budget.take(keep=0) == 60.0
     assert Budget(3, 60, file=file, clock=lambda: now[0]).take(keep=0) == 60.0
+
+
+def test_messages_of_all_processes_of_an_address_keep_to_one_pace(tmp_path: Path) -> None:
+    now, file = [100.0], tmp_path / "state" / "sends.txt"
+
+    def pace(boot: str = BOOT) -> SharedPace:
+        return SharedPace(10 / SHARE, file, clock=lambda: now[0], boot=boot)
+
+    one, other = pace(), pace()
+    assert one.take(0.0) == 0.0
+    assert other.take(0.0) == one.take(0.0) == pytest.approx(0.1)
+    now[0] += 0.1
+    assert [other.take(0.0), one.take(0.0)] == [0.0, pytest.approx(0.1)]
+    assert pace("another start").take(0.0) == 0.0
+    for left_behind in ("half a l", f"9999.0 {BOOT}\n", f"nan {BOOT}\n"):
+        file.write_text(left_behind)
+        assert [one.take(0.0), other.take(0.0)] == [0.0, pytest.approx(0.1)]
+
+
+def test_a_pace_goes_on_alone_where_its_file_is_held_for_ever_or_cannot_be_made(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "sends.txt"
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        pace = SharedPace(10 / SHARE, file)
+        assert pace.take(0.0) > 0
+        assert [pace.take(2.0), pace.take(2.0)] == [0.0, pytest.approx(0.1)]
+    alone = SharedPace(10 / SHARE, file / "no folder" / "sends.txt")
+    assert [alone.take(5.0), alone.take(5.0)] == [0.0, pytest.approx(0.1)]
 
 
 def test_what_is_not_urgent_leaves_half_of_the_budget_and_the_rest_a_tenth_to_the_probe() -> None:
