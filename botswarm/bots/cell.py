@@ -8,7 +8,6 @@ no secret, may take MEMORY_BYTES, and may be killed at any moment.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import pickle
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from botswarm.bots.apart import Asks, asks_of
+from botswarm.strategies import tether
 from botswarm.strategies.api import Decision, Strategy, View
 from botswarm.strategies.origins import Origin
 from botswarm.strategies.registry import Catalog, load_one
@@ -30,7 +30,6 @@ from botswarm.strategies.registry import Catalog, load_one
 MEMORY_BYTES = 512 * 1024**2
 """Over what Python, numpy and the strategies take when they are loaded."""
 LENGTH = struct.Struct("!I")
-PR_SET_PDEATHSIG = 1
 NICE = 5
 READY = "ready"
 
@@ -136,9 +135,6 @@ def _be_modest() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICE)
-    with contextlib.suppress(OSError, AttributeError):
-        # A strategy that never ends must not outlive the worker that would have ended it.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit_memory() -> None:
@@ -153,4 +149,4 @@ if __name__ == "__main__":
     # Under its importable name, which the worker knows its values by.
     from botswarm.bots import cell
 
-    cell.main(Origin.read(sys.argv[1]))
+    cell.main(Origin.read(*tether.tie(sys.argv[1:])))

@@ -8,9 +8,7 @@ import logging
 import os
 import pickle
 import select
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +26,7 @@ from botswarm.bots.spec import parameters_of
 from botswarm.domain.order import OrderKind, Side, TimeInForce
 from botswarm.errors import BotswarmError
 from botswarm.ledger.bots import Bot
-from botswarm.strategies import api, rules
+from botswarm.strategies import api, rules, tether
 from botswarm.strategies.api import Candles, Decision, Needs, Strategy, View
 from botswarm.strategies.evaluate import Evaluation
 from botswarm.strategies.origins import Origin
@@ -136,10 +134,7 @@ class Cell:
         child, self._child = self._child, None
         self._buffer.clear()
         if child is not None:
-            # With all that it has started itself: it leads a session of its own.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            tether.end(child)
             for stream in (child.stdin, child.stdout):
                 with contextlib.suppress(OSError):
                     cast("Any", stream).close()
@@ -187,16 +182,7 @@ class Cell:
         self.close()
         # Before it loads: what changes meanwhile is loaded anew.
         self.edition = self._edition()
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "botswarm.bots.cell", str(self.origin)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            # Nothing of ours: neither keys nor addresses.
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **QUIET},
-            start_new_session=True,
-        )
+        self._child = tether.start("botswarm.bots.cell", str(self.origin), stdin=subprocess.PIPE)
         said = self._read(START_S, f"loading it took longer than {START_S:g} s")
         if said != READY:
             raise Failed(str(said))
@@ -239,10 +225,6 @@ class Cell:
                 how = f"by signal {-code}" if code < 0 else f"with code {code}"
                 return f"it ended its process {how}"
         return f"its process cannot be spoken with: {type(error).__name__}"
-
-
-QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-"""A pool of threads for mathematics would reserve more memory than a strategy may take."""
 
 
 class _Asked(Exception):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from botswarm.strategies import tether
 from botswarm.strategies.origins import Origin, Unusable, kinds_of
 
 WALL_S = 10.0
@@ -38,15 +39,16 @@ def probe(origins: Sequence[Origin]) -> Mapping[Origin, Sequence[str] | Unusable
 
 def _ask(origins: Sequence[Origin]) -> tuple[list[Sequence[str] | Unusable], str]:
     """One answer per origin until the child ended, and what to say of the next if one is left."""
-    command = [sys.executable, "-m", "botswarm.strategies.probe", *map(str, origins)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child = tether.start("botswarm.strategies.probe", *map(str, origins))
     words = DIED
     try:
         text, _ = child.communicate(timeout=WALL_S)
     except subprocess.TimeoutExpired:
-        child.kill()
+        tether.end(child)
         text, _ = child.communicate()
         words = HUNG
+    finally:
+        tether.end(child)
     if child.returncode == -24:  # SIGXCPU
         words = HUNG
     # What is no whole line was cut off by the child's end.
@@ -93,4 +95,4 @@ def _main(origins: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    _main(tether.tie(sys.argv[1:]))

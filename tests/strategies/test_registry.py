@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -283,3 +286,41 @@ def test_a_file_that_never_ends_loading_does_not_keep_the_others(
     catalog = load(tmp_path)
     assert "takes longer than" in catalog.broken[str(tmp_path / "a.py")]
     assert "below-average" in catalog.found
+
+
+def test_no_file_that_sleeps_while_it_is_loaded_outlives_who_loads_it(tmp_path: Path) -> None:
+    told, folder = tmp_path / "pids", tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "sleeps.py").write_text(
+        "import os, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '300'])\n"
+        f"open({str(told)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}\\n')\n"
+        "time.sleep(300)\n"
+    )
+    load_it = (
+        "import sys, pathlib; from botswarm.strategies.registry import load; "
+        "load(pathlib.Path(sys.argv[1]))"
+    )
+    loader = subprocess.Popen([sys.executable, "-c", load_it, str(folder)])
+    try:
+        until(lambda: told.exists() and told.read_text().endswith("\n"), "it to be loaded")
+    finally:
+        loader.kill()
+        loader.wait()
+    pids = told.read_text().split()
+    assert len(pids) == 2
+    until(lambda: not any(map(lives, pids)), "both to end")
+
+
+def lives(pid: str) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.02)

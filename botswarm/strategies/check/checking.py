@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botswarm.strategies import tether
 from botswarm.strategies.check import source
 from botswarm.strategies.check.finding import Finding, sorted_out
 from botswarm.strategies.origins import Kind, Origin
@@ -79,14 +79,17 @@ def _check(name: str, path: Path, origin: Origin, only: str) -> Report:
 
 
 def _ask(origin: Origin, only: str) -> Mapping[str, Any]:
-    command = [sys.executable, "-m", "botswarm.strategies.check.child", str(origin), only]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = tether.start(
+        "botswarm.strategies.check.child", str(origin), only, stderr=subprocess.PIPE
+    )
     try:
         said, complaint = child.communicate(timeout=WALL_S)
     except subprocess.TimeoutExpired:
-        child.kill()
+        tether.end(child)
         child.communicate()
         return _only("slow", f"it was not done after {WALL_S:g} s", "let decide end")
+    finally:
+        tether.end(child)
     if child.returncode == 0 and said:
         answer: Mapping[str, Any] = json.loads(said)
         return answer

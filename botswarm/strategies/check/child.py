@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from botswarm.strategies import tether
 from botswarm.strategies.check.finding import Finding
 from botswarm.strategies.check.trial import Trial
 from botswarm.strategies.check.watch import Watch
@@ -58,4 +59,4 @@ def _main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    _main(tether.tie(sys.argv[1:]))
