@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 DECIDE_S = 2.0
 """By the wall: a decision that takes longer ends the process it is made in."""
 DECIDE, SAY = "decide", "say what it needs"
+SEND_S = 10.0
+"""To take in what it is asked, which takes it milliseconds."""
 START_S = 30.0
 ANSWER_BYTES_MAX = 1024**2
 WAITING_MAX = 1000
@@ -161,7 +163,7 @@ class Cell:
             return said
         try:
             child = self._running()
-            send(cast("Any", child.stdin), questions)
+            _send(child, questions)
             for _ in questions:
                 said.append(self._one(what))
         except (Failed, TooSlow) as error:
@@ -225,6 +227,20 @@ class Cell:
                 how = f"by signal {-code}" if code < 0 else f"with code {code}"
                 return f"it ended its process {how}"
         return f"its process cannot be spoken with: {type(error).__name__}"
+
+
+def _send(child: subprocess.Popen[bytes], value: object) -> None:
+    """Raises TooSlow: a process that has stopped itself never reads."""
+    packed = io.BytesIO()
+    send(packed, value)
+    left, stream = packed.getbuffer(), cast("Any", child.stdin).fileno()
+    os.set_blocking(stream, False)
+    deadline = time.monotonic() + SEND_S
+    while left:
+        _, ready, _ = select.select([], [stream], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise TooSlow(f"it did not take in what it was asked within {SEND_S:g} s")
+        left = left[os.write(stream, left) :]
 
 
 class _Asked(Exception):

@@ -331,6 +331,30 @@ def test_a_strangers_bot_with_parameters_that_mean_nothing_any_more_says_so(plac
     assert "kind has no parameter 'length'" in (place.paused("other") or "")
 
 
+def test_a_stranger_that_stops_its_process_is_not_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warden, "SEND_S", 0.5, raising=False)
+    body = (
+        "        import os, signal, threading\n"
+        "        if view.memory:\n"
+        "            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGSTOP)).start()\n"
+        "        return Decision(verdict='waits', memory={'x': 'x' * 15_000})\n"
+    )
+    (place.folder / "stops.py").write_text(HEAD.format(name="Stops") + body)
+    assert place.catalog.refresh_now().new == {"stops"}
+    # More than fits between two processes.
+    names = [f"stops{number}" for number in range(12)]
+    for name in names:
+        place.add(name, "stops")
+
+    def is_told() -> bool:
+        said = [(place.said(name) or {}).get("stopped") or {} for name in names]
+        return any("did not take in what it was asked" in each.get("words", "") for each in said)
+
+    place.pass_until(is_told, "the reason to be told")
+
+
 def test_what_a_stranger_started_ends_with_its_process(place: Place, tmp_path: Path) -> None:
     told = tmp_path / "pid"
     body = (
