@@ -185,14 +185,17 @@ class CandleBuilder:
     def advance(self, venue_now_ms: int) -> list[Candle]:
         """Close by the clock what no trade closes; call it only while nothing can be missed."""
         closed: list[Candle] = []
+        until_ms = venue_now_ms - GRACE_MS
         for frame in self._frames.values():
-            if frame.open_ms >= 0 and venue_now_ms - GRACE_MS >= frame.end_ms:
-                closed += frame.close_until(venue_now_ms - GRACE_MS, known=True)
+            if frame.open_ms >= 0 and until_ms >= frame.end_ms:
+                closed += frame.close_until(until_ms, known=True)
         return closed
 
     @property
     def holes(self) -> Mapping[str, Sequence[Hole]]:
         """Closed candles that are missing, by timeframe, the oldest first."""
+        if not self.is_gapped:
+            return {}
         return {
             name: tuple(sorted(frame.holes, key=lambda hole: hole.first_ms))
             for name, frame in self._frames.items()
