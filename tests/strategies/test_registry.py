@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from botswarm.errors import NotFound
+from botswarm.errors import NotFound, Refused
 from botswarm.strategies.api import Strategy
 from botswarm.strategies.grid import Grid
 from botswarm.strategies.origins import GROUP, Kind, Origin
@@ -101,6 +101,12 @@ def test_installed_plugins_are_found_and_broken_ones_named(
     (tmp_path / "plugin_of_a_test.py").write_text(TEN_LINES)
     monkeypatch.syspath_prepend(tmp_path)
     assert importlib.metadata.version("plugin") == "1.0"
+    apart = load(is_apart=True)
+    assert "plugin_of_a_test" not in sys.modules
+    assert apart.found["below-average"].strategy is None
+    assert "nowhere_at_all" in apart.broken["plugin"]
+    with pytest.raises(Refused, match="not loaded in this process"):
+        apart.make("below-average", {})
     catalog = load()
     assert catalog.found["below-average"].source == "plugin"
     assert "nowhere_at_all" in catalog.broken["plugin"]
