@@ -535,7 +535,7 @@ def test_a_tick_rings_at_once_or_a_moment_later_and_silence_never() -> None:
 
     def hear(at: float, number: int, candles: tuple[Candle, ...] = ()) -> None:
         now[0] = at
-        trade = a_trade(number)
+        trade = trade_at(number, number)  # the same one when it is told once more
         market = MarketDigest(
             symbol="A-B", sequence=int(at * 10), trade=trade, quote=None, candles=candles
         )
