@@ -200,10 +200,11 @@ def test_a_digest_and_a_bell_lead_to_ready_orders(swarm: Swarm, ledger: Ledger) 
     assert {each.task for each in ledger.outbox.pending()} <= {PlaceOrder.task}
     until(lambda: not ledger.outbox.pending(), "the doorbells to be marked as rung")
     # The plugin's bug cost its own bot only, and in the end paused it.
-    for _ in range(2 * ERRORS_MAX):
-        feed.tell()
-        time.sleep(0.05)
-    until(lambda: ledger.bots.get("fails").state is BotState.PAUSED, "the bad bot to be paused")
+    tell_until(
+        feed,
+        lambda: ledger.bots.get("fails").state is BotState.PAUSED,
+        f"the bad bot to be paused after {ERRORS_MAX} errors",
+    )
     reason = ledger.bots.get("fails").reason or ""
     assert "ZeroDivisionError: a bug in a plugin" in reason
     assert ledger.bots.get("rises").state is BotState.RUNNING
