@@ -436,9 +436,9 @@ def test(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -
     refuse_foreign_files(checkout)
     ensure_servers(checkout, server_places, way_to_root)
     ensure_venv(checkout, "dev", wanted)
-    # Most tests wait for servers most of the time: two processes share what there is of cores.
+    # Most tests wait for servers most of the time: four processes keep two cores busy.
     # In the order they are found: the files with few, long tests must not be left for the end.
-    tests = ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    tests = ["pytest", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     steps = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], tests]
     if arguments:
         say("pytest alone runs, with the arguments given; ruff and mypy run without any")
