@@ -407,7 +407,7 @@ def test_an_installation_that_fails_shows_its_last_words(
 # --- what scripts/test runs -----------------------------------------------------------------
 
 
-TESTS = "pytest -n 2 --dist loadfile --no-loadscope-reorder"
+TESTS = "pytest -n 4 --dist loadfile --no-loadscope-reorder"
 
 
 def test_all_checks_run_and_the_first_failure_gives_the_exit_code(ready: Project) -> None:
