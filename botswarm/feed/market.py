@@ -258,7 +258,12 @@ class FollowedMarket:
         kept = [*self.recovered, *self.trades]
         self.recovered, self.trades = [], deque()
         if said.trade_id is None:
-            self.trades.extend(trade for trade in kept if trade.exchange_ms >= since_ms)
+            self.trades.extend(
+                trade
+                for trade in kept
+                if trade.exchange_ms >= since_ms and trade.trade_id not in said.found
+            )
+            self.order.leave(said.found)
         else:
             self.begin_after(said.trade_id, said.trade_ms)
             self._resume_trades(kept, said.trade_id, said.holes)

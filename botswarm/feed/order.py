@@ -115,6 +115,11 @@ class TradeOrder:
         self._counts.recovered_trades += len(found)
         return found
 
+    def leave(self, numbers: Iterable[int]) -> None:
+        """Another feed has said these: they are not ours to ask for."""
+        for number in numbers:
+            self.lost = list(_without(self.lost, number))
+
     def forget(self, ids: range) -> int:
         """Nobody can tell these any more; answers how many of them were lost until now."""
         kept, forgotten = list[range](), 0

@@ -47,6 +47,8 @@ class SaidOfMarket:
     """When that trade was, by the venue's clock."""
     holes: list[range] = field(default_factory=list)
     """Ids before ``trade_id`` that were not among the trades said."""
+    found: set[int] = field(default_factory=set)
+    """Of trades that were asked for, while no other trade of the market was said."""
     quote_sequence: int | None = None
     candles: set[tuple[str, int]] = field(default_factory=set)
 
@@ -86,6 +88,7 @@ class Said:
                 if self.since_ms is None:
                     self.since_ms = tick.exchange_ms
             elif market.trade_id is None:
+                market.found.add(tick.trade_id)
                 return
             # Trades that were asked for may be said before others that are older than they.
             _note_trade(market, tick.trade_id, tick.exchange_ms or 0)

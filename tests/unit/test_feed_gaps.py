@@ -225,3 +225,21 @@ def test_recovered_trades_have_no_more_room_than_others(monkeypatch: pytest.Monk
     assert ids == [*range(93, 101), 1, 101]
     assert sum(batch.missing for batch in batches) == 91
     assert world.tracker.waiting_trades == 0
+
+
+def test_what_another_feed_asked_for_and_said_is_not_said_again() -> None:
+    """Also where that is all it said of the market lately."""
+    world = World()
+    world.trade(1)
+    world.batches("trade")
+    world.trade(5)
+    world.pass_ms(int(2000 * HOLD_S))
+    asked_for = tuple(trade_of("A-X", number, START, START) for number in (2, 3))
+    said = Said()
+    said.add(
+        encode(Batch(venue="mini", symbol="A-X", kind="trade", ticks=asked_for, is_recovered=True))
+    )
+    world.tracker.resume(said)
+    world.tracker.recover("A-X", [*asked_for, trade_of("A-X", 4, START, START)])
+    told = [each.trade_id for each in world.batches("trade") if isinstance(each, Trade)]
+    assert sorted(told) == [4, 5]
