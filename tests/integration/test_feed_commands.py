@@ -224,7 +224,9 @@ def test_every_feed_of_the_broker_answers_once_also_on_rabbitmq(
 
 def test_ctrl_c_ends_a_long_validation_at_once(settings: Mapping[str, str]) -> None:
     plain = {name: value for name, value in os.environ.items() if "BOTSWARM" not in name}
-    words = [sys.executable, "-m", "botswarm", "feed", "validate", "--for", "60"]
+    # Whoever runs the tests in the background has them ignore Ctrl-C.
+    words = ["env", "--default-signal=INT", sys.executable, "-m", "botswarm"]
+    words += ["feed", "validate", "--for", "60"]
     running = subprocess.Popen(
         words, env=plain | dict(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
