@@ -11,6 +11,9 @@ from typing import Any
 
 import websocket
 
+from botswarm.testing.exchange import SimulatedExchangeServer
+from botswarm.testing.servers import wait_until
+
 DEADLINE_S = 10.0
 Message = dict[str, Any]
 
@@ -51,3 +54,16 @@ def client(url: str) -> Iterator[Client]:
         yield made
     finally:
         made.socket.shutdown()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def trading_exchange() -> Iterator[SimulatedExchangeServer]:
+    """It writes down what it streams, and every market of it has traded."""
+    with SimulatedExchangeServer(options=["--stream-journal"]) as running:
+        markets = running.stream_counts()["markets"]
+        wait_until(
+            lambda: all(each["trades"] for each in running.stream_counts()["markets"].values()),
+            f"a trade in each of {len(markets)} markets",
+            DEADLINE_S,
+        )
+        yield running

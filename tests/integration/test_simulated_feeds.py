@@ -11,7 +11,7 @@ import pytest
 
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import wait_until
-from tests.integration.stream_client import DEADLINE_S, Client, Message, client
+from tests.integration.stream_client import Client, Message, client, trading_exchange
 
 PRODUCTS = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
 PAIRS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
@@ -19,13 +19,7 @@ PAIRS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[SimulatedExchangeServer]:
-    with SimulatedExchangeServer(options=["--stream-journal"]) as running:
-        markets = running.stream_counts()["markets"]
-        wait_until(
-            lambda: all(each["trades"] for each in running.stream_counts()["markets"].values()),
-            f"a trade in each of {len(markets)} markets",
-            DEADLINE_S,
-        )
+    with trading_exchange() as running:
         yield running
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
 from botswarm.domain.market import Book, Channel, Status
 from botswarm.exchanges.candles import ClosedByNext
-from botswarm.exchanges.coinbase import advanced_events, products
+from botswarm.exchanges.coinbase import advanced_events, errors, products
 from botswarm.exchanges.coinbase.books import Books, begun, levels_of
 from botswarm.exchanges.numbering import Numbering
 from botswarm.exchanges.reading import decoded, moment_of_text, shown, whole
 from botswarm.exchanges.streams import (
     Beat,
     Declined,
-    GoingAway,
     Heard,
     Skipped,
     Stream,
@@ -56,9 +54,6 @@ REPEATS_MAX = 20
 RECENT_MAX = 200
 SKIPPED_MAX = 100_000
 """A number further ahead is garbled."""
-GOING = ("slow", "too big", "going away", "maintenance", "shutting down")
-"""In an error's words: what the venue ends connections for."""
-WORDS_SHOWN_MAX = 200
 
 
 class AdvancedSession:
@@ -313,9 +308,9 @@ class AdvancedSession:
 
     def _error(self, outer: advanced_events.Envelope) -> Sequence[Heard]:
         words = f"{outer.message or ''} {outer.reason or ''}".strip()
-        if any(sign in words.lower() for sign in GOING):
-            return (GoingAway(reason=shown(words, WORDS_SHOWN_MAX)),)
-        named = set(re.findall(r"[\w-]+", words))
+        if (going := errors.going_away(words)) is not None:
+            return (going,)
+        named = errors.named(words)
         streams = tuple(
             Stream(symbol, OURS[channel])
             for (channel, product), symbols in self._wanted.items()
@@ -323,7 +318,7 @@ class AdvancedSession:
             for symbol in symbols
             if Stream(symbol, OURS[channel]) not in self._taken
         )
-        return (Declined(streams=streams, reason=shown(words, WORDS_SHOWN_MAX)),)
+        return (Declined(streams=streams, reason=errors.reason(words)),)
 
 
 def _place(stream: Stream) -> tuple[str, str]:

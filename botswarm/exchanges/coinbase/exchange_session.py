@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botswarm.domain.market import Book, Channel, Status
-from botswarm.exchanges.coinbase import exchange_events, products
+from botswarm.exchanges.coinbase import errors, exchange_events, products
 from botswarm.exchanges.coinbase.books import Books
 from botswarm.exchanges.coinbase.exchange_events import Message
 from botswarm.exchanges.reading import shown
 from botswarm.exchanges.streams import (
     Declined,
-    GoingAway,
     Heard,
     Stream,
     StreamRules,
@@ -50,9 +48,6 @@ OURS: Mapping[str, Channel] = {
 }
 HEARTBEAT = "heartbeat"
 BOOK_LEVELS = 10
-GOING = ("slow", "too big", "going away", "maintenance", "shutting down")
-"""In an error's words: what the venue ends connections for."""
-WORDS_SHOWN_MAX = 200
 
 
 class ExchangeSession:
@@ -196,11 +191,11 @@ class ExchangeSession:
 
     def _error(self, told: Message) -> Heard:
         words = " ".join(str(part)[:200] for part in (told.message, told.reason) if part)
-        if any(sign in words.lower() for sign in GOING):
-            return GoingAway(reason=shown(words, WORDS_SHOWN_MAX))
-        named = set(re.findall(r"[\w-]+", words))
+        if (going := errors.going_away(words)) is not None:
+            return going
+        named = errors.named(words)
         streams = {stream for stream in self._wanted - self._taken if stream.symbol in named}
-        return Declined(streams=tuple(sorted(streams)), reason=shown(words, WORDS_SHOWN_MAX))
+        return Declined(streams=tuple(sorted(streams)), reason=errors.reason(words))
 
 
 def _message(method: str, streams: Sequence[Stream], beating: set[str]) -> list[str]:

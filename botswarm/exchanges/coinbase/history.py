@@ -1,4 +1,4 @@
-"""What both sides of Coinbase have in common in telling candles: pages, and lengths they lack."""
+"""What both sides of Coinbase have in common by REST: pages of candles, and what they lack."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from botswarm.domain.market import TIMEFRAMES_S, Candle, Trade
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Status, Trade
 from botswarm.exchanges import candles
+from botswarm.exchanges.rest import PublicRest
 
+REQUESTS_PER_S = 5.0
+REQUESTS_AT_ONCE = 5
+"""Half of what the venue allows one address: the feed and the workers ask, and others may."""
 REQUESTS_MAX = 10
 TRADES_PER_REQUEST_MAX = 1000
 LENGTHS = frozenset({"1m", "5m", "15m", "1h", "1d"})
@@ -18,6 +23,21 @@ MADE_OF = {"4h": "1h"}
 
 class History(ABC):
     candles_per_request: ClassVar[int]
+
+    def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
+        self.name = name
+        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
+        self._stream_url = stream_url
+        self._instruments: Sequence[Instrument] = ()
+
+    def statuses(self) -> Sequence[Status]:
+        return ()
+
+    def book(self, symbol: str) -> Book | None:
+        return None
+
+    def close(self) -> None:
+        self._rest.close()
 
     def candles(self, symbol: str, timeframe: str, *, limit: int) -> Sequence[Candle]:
         now_ms = self._settled_ms()
@@ -57,4 +77,7 @@ class History(ABC):
     def latest_trades(self, symbol: str, *, limit: int) -> Sequence[Trade]: ...
 
     @abstractmethod
-    def _settled_ms(self) -> int: ...
+    def server_time_ms(self) -> int: ...
+
+    def _settled_ms(self) -> int:
+        return self._rest.settled_ms(self.server_time_ms)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Status, Trade
+from botswarm.domain.market import TIMEFRAMES_S, Candle, Trade
 from botswarm.exchanges import backfill
 from botswarm.exchanges.coinbase import (
     advanced_events,
@@ -21,12 +21,8 @@ from botswarm.exchanges.coinbase.advanced_session import AdvancedSession
 from botswarm.exchanges.coinbase.exchange_session import ExchangeSession
 from botswarm.exchanges.coinbase.history import TRADES_PER_REQUEST_MAX, History
 from botswarm.exchanges.reading import moment_of_text, number, positive, whole, whole_text
-from botswarm.exchanges.rest import PublicRest
 
 ADVANCED = "/api/v3/brokerage"
-REQUESTS_PER_S = 5.0
-REQUESTS_AT_ONCE = 5
-"""Half of what the venue allows one address: the feed and the workers ask, and others may."""
 GRANULARITIES: Mapping[str, str] = {
     "1m": "ONE_MINUTE",
     "5m": "FIVE_MINUTE",
@@ -44,10 +40,7 @@ class CoinbaseMarketData(History):
     channels = advanced_session.CHANNELS
 
     def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
-        self.name = name
-        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
-        self._stream_url = stream_url
-        self._instruments: Sequence[Instrument] = ()
+        super().__init__(name=name, rest_url=rest_url, stream_url=stream_url)
         self._last_trades: dict[str, int] = {}
 
     def instruments(self) -> Sequence[Instrument]:
@@ -58,9 +51,6 @@ class CoinbaseMarketData(History):
                     products.advanced_instrument(self.name, each) for each in told["products"]
                 ]
         return self._instruments
-
-    def statuses(self) -> Sequence[Status]:
-        return ()
 
     def session(self) -> AdvancedSession:
         return AdvancedSession(
@@ -133,19 +123,10 @@ class CoinbaseMarketData(History):
             received_ms=at_ms,
         )
 
-    def book(self, symbol: str) -> Book | None:
-        return None
-
-    def _settled_ms(self) -> int:
-        return self._rest.settled_ms(self.server_time_ms)
-
     def server_time_ms(self) -> int:
         told = self._rest.ask(f"{ADVANCED}/time")
         with self._rest.reading("time"):
             return whole_text(told["epochMillis"])
-
-    def close(self) -> None:
-        self._rest.close()
 
 
 class CoinbaseExchangeMarketData(History):
@@ -155,21 +136,12 @@ class CoinbaseExchangeMarketData(History):
     candles_per_request = 300
     channels = exchange_session.CHANNELS
 
-    def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
-        self.name = name
-        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
-        self._stream_url = stream_url
-        self._instruments: Sequence[Instrument] = ()
-
     def instruments(self) -> Sequence[Instrument]:
         if not self._instruments:
             told = self._rest.ask("/products")
             with self._rest.reading("products"):
                 self._instruments = [products.exchange_instrument(self.name, each) for each in told]
         return self._instruments
-
-    def statuses(self) -> Sequence[Status]:
-        return ()
 
     def session(self) -> ExchangeSession:
         return ExchangeSession(name=self.name, stream_url=self._stream_url)
@@ -236,19 +208,10 @@ class CoinbaseExchangeMarketData(History):
             received_ms=at_ms,
         )
 
-    def book(self, symbol: str) -> Book | None:
-        return None
-
-    def _settled_ms(self) -> int:
-        return self._rest.settled_ms(self.server_time_ms)
-
     def server_time_ms(self) -> int:
         told = self._rest.ask("/time")
         with self._rest.reading("time"):
             return int(number(str(told["epoch"])) * 1000)
-
-    def close(self) -> None:
-        self._rest.close()
 
 
 def _exchange_path(symbol: str) -> str:

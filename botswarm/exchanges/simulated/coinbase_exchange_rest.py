@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from botswarm.exchanges.simulated.feeds import Stage, bucket, moment, plain
+from botswarm.exchanges.simulated.feeds import Stage, Wrong, bucket, moment, plain
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.publisher import Board
 from botswarm.exchanges.simulated.tape import PublicTrade
@@ -16,14 +16,6 @@ CANDLES_MAX: Final = 300
 TRADES_MAX: Final = 1000
 PER_SECOND: Final = 10
 BURST: Final = 15
-
-
-class Wrong(Exception):
-    """The question cannot be answered."""
-
-    def __init__(self, words: str, status: int = 400) -> None:
-        super().__init__(words)
-        self.words, self.status = words, status
 
 
 class Rest:

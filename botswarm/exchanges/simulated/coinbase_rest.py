@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from botswarm.exchanges.simulated.candles import Kline
-from botswarm.exchanges.simulated.feeds import Stage, bucket, moment, plain
+from botswarm.exchanges.simulated.feeds import Stage, Wrong, bucket, moment, plain
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.publisher import Board, best
 
@@ -25,14 +25,6 @@ GRANULARITIES: Final = {
 CANDLES_MAX: Final = 350
 TRADES_MAX: Final = 1000
 PER_SECOND: Final = 10
-
-
-class Wrong(Exception):
-    """The question cannot be answered."""
-
-    def __init__(self, words: str, status: int = 400) -> None:
-        super().__init__(words)
-        self.words, self.status = words, status
 
 
 class Rest:

@@ -38,6 +38,14 @@ class Stage:
     seed: int = 1
 
 
+class Wrong(Exception):
+    """The question cannot be answered."""
+
+    def __init__(self, words: str, status: int = 400) -> None:
+        super().__init__(words)
+        self.words, self.status = words, status
+
+
 class FeedLine(Line):
     """A connection to one of these venues."""
 
