@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from botswarm.domain.market import Level
@@ -33,6 +33,14 @@ class Ladder:
         if self._highest_first:
             return tuple(map(self._levels.__getitem__, self._prices[: -count - 1 : -1]))
         return tuple(map(self._levels.__getitem__, self._prices[:count]))
+
+    def is_within(self, best: Sequence[Level], count: int, edge: Decimal | None) -> bool:
+        """Whether these are ``count`` levels up to ``edge``, behind which not all are known."""
+        if edge is None:
+            return True
+        if len(best) < count:
+            return False
+        return best[-1][0] >= edge if self._highest_first else best[-1][0] <= edge
 
     def cut(self, depth: int) -> None:
         """Keep only so many of the best."""

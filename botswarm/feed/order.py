@@ -109,7 +109,7 @@ class TradeOrder:
         """Those of them that were lost, which they are no longer."""
         found = [trade for trade in trades if any(trade.trade_id in ids for ids in self.lost)]
         for trade in found:
-            self.lost = list(_without(self.lost, trade.trade_id))
+            self.lost = without(self.lost, trade.trade_id)
             if self.last is None or trade.trade_id > self.last.trade_id:
                 self.last = trade
         self._counts.recovered_trades += len(found)
@@ -118,7 +118,7 @@ class TradeOrder:
     def leave(self, numbers: Iterable[int]) -> None:
         """Another feed has said these: they are not ours to ask for."""
         for number in numbers:
-            self.lost = list(_without(self.lost, number))
+            self.lost = without(self.lost, number)
 
     def forget(self, ids: range) -> int:
         """Nobody can tell these any more; answers how many of them were lost until now."""
@@ -190,9 +190,12 @@ class TradeOrder:
         return bool(missed)
 
 
-def _without(ranges: Iterable[range], number: int) -> Iterable[range]:
-    for ids in ranges:
-        if number in ids:
-            yield from (p for p in (range(ids.start, number), range(number + 1, ids.stop)) if p)
-        else:
-            yield ids
+def without(ranges: Iterable[range], number: int) -> list[range]:
+    return [
+        part
+        for ids in ranges
+        for part in (
+            (range(ids.start, number), range(number + 1, ids.stop)) if number in ids else (ids,)
+        )
+        if part
+    ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from botswarm.feed.order import RENUMBERED_AFTER_MS
+from botswarm.feed.order import RENUMBERED_AFTER_MS, without
 
 HOLES_MAX = 10_000
 """Numbers; a longer jump is no hole but a venue that counts anew."""
@@ -109,17 +109,4 @@ def _note_trade(market: SaidOfMarket, trade_id: int, at_ms: int) -> None:
         if trade_id - last <= HOLES_MAX:
             market.holes.append(range(last + 1, trade_id))
     elif market.holes:
-        market.holes = _without(market.holes, trade_id)
-
-
-def _without(holes: list[range], trade_id: int) -> list[range]:
-    return [
-        part
-        for ids in holes
-        for part in (
-            (range(ids.start, trade_id), range(trade_id + 1, ids.stop))
-            if trade_id in ids
-            else (ids,)
-        )
-        if part
-    ]
+        market.holes = without(market.holes, trade_id)

@@ -37,7 +37,6 @@ class _Side:
 
     def __init__(self, levels: Sequence[Level], *, highest_first: bool) -> None:
         self.ladder = Ladder(highest_first=highest_first, levels=levels)
-        self._highest_first = highest_first
         self._edge = levels[-1][0] if len(levels) >= SNAPSHOT_LEVELS else None
 
     def apply(self, levels: Sequence[Level]) -> None:
@@ -49,11 +48,7 @@ class _Side:
 
     def knows(self, best: Sequence[Level], count: int) -> bool:
         """Whether no level could be missing among these."""
-        if self._edge is None:
-            return True
-        if len(best) < count:
-            return False
-        return best[-1][0] >= self._edge if self._highest_first else best[-1][0] <= self._edge
+        return self.ladder.is_within(best, count, self._edge)
 
 
 class DepthBook:

@@ -32,7 +32,6 @@ class Side:
 
     def __init__(self, levels: Levels, *, highest_first: bool) -> None:
         self.ladder = Ladder(highest_first=highest_first, levels=levels)
-        self._highest_first = highest_first
         self._edge: Decimal | None = None
         self._cut()
 
@@ -58,11 +57,7 @@ class Side:
 
     def knows(self, best: Levels, count: int) -> bool:
         """Whether none that was cut off would stand among these."""
-        if self._edge is None:
-            return True
-        if len(best) < count:
-            return False
-        return best[-1][0] >= self._edge if self._highest_first else best[-1][0] <= self._edge
+        return self.ladder.is_within(best, count, self._edge)
 
 
 def _best(told: Texts, *, highest_first: bool) -> list[tuple[Any, Any]]:
