@@ -51,6 +51,29 @@ class SettleOrders(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class CancelOrder(Message):
+    """Somebody wants an order ended, and the ledger has it in writing: ask the venue for it."""
+
+    task: ClassVar[str] = "workers.orders.cancel"
+    queue: ClassVar[str] = "orders"
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileAccount(Message):
+    """Hold the ledger against what the venue says of an account, and repair what can be proven."""
+
+    task: ClassVar[str] = "workers.orders.reconcile"
+    queue: ClassVar[str] = "orders"
+    expires_s: ClassVar[float | None] = 60.0
+
+    venue: str | None = None
+    account: str | None = None
+    """None is every account that is configured."""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepOutbox(Message):
     """Ring again for rows whose doorbell nobody heard."""
 

@@ -18,8 +18,7 @@ from botswarm.config import Settings
 from botswarm.domain.order import Order
 from botswarm.errors import BotswarmError
 from botswarm.exchanges import registry
-from botswarm.exchanges.base import TradingVenue
-from botswarm.exchanges.binance.user_data import Event
+from botswarm.exchanges.base import AccountEvent, TradingVenue
 from botswarm.ledger.store import Ledger
 from botswarm.messages import PlaceOrder, SettleOrders, send
 from botswarm.queueing import App, current_settings, task
@@ -135,10 +134,10 @@ def listen(app: App, settings: Settings, stop: threading.Event) -> None:
         stop.wait(LISTEN_AGAIN_S)
 
 
-def _ring(app: App, event: Event) -> None:
+def _ring(app: App, event: AccountEvent) -> None:
     order_id = Order.id_of(event.report.client_order_id)
-    # What happens at once the answer to the placement tells; that would only ring twice.
-    if order_id is None or event.kind == "NEW" or (event.kind == "TRADE" and not event.is_maker):
+    # What is no news would only ring twice.
+    if order_id is None or not event.is_news:
         return
     _send(app, SettleOrders(order_id=order_id))
 

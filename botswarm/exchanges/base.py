@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +11,36 @@ from typing import Protocol
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderState
+from botswarm.domain.order import Order, OrderKind, OrderState, TimeInForce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingRules:
+    """What a venue takes, and what it promises; the same for all its accounts."""
+
+    kinds: frozenset[OrderKind]
+    times_in_force: frozenset[TimeInForce]
+    is_resend_safe: bool = False
+    """A client order id that was ever taken is never taken again, not even after its order ended:
+    sending the same request again is a question, not a second order.
+    """
+    dead_man_max_s: float | None = None
+    """The venue itself cancels everything when it has not heard of us for so long; None where it
+    has no such switch, and our own watchdog must do it.
+    """
+    guarantees: str = "proof"
+    """In words for a person: what an unknown outcome is resolved by, and what that is worth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """What a key may do, by the venue's own word."""
+
+    can_trade: bool
+    can_withdraw: bool
+    """Such a key is refused: nothing here ever needs it."""
+    is_address_bound: bool | None = None
+    """It works from the named addresses only; None where the venue does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +89,38 @@ class Unclear:
 Answer = Accepted | Declined | Unclear
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEvent:
+    """The venue spoke of one order on the account's own stream: a doorbell, never the record."""
+
+    report: Report
+    """Without fills: they are booked in the order of the account's history, not of arrival."""
+    is_news: bool
+    """The answer to its placement could not have told of this."""
+
+
+class AccountStream(Protocol):
+    """What the venue says of one account by itself."""
+
+    def run(
+        self,
+        on_event: Callable[[AccountEvent], object],
+        on_connected: Callable[[], object],
+        stop: threading.Event,
+    ) -> None:
+        """Until ``stop``, connecting again for ever.
+
+        ``on_connected`` says: look at everything, you may have missed some.
+        """
+        ...
+
+
 class TradingVenue(Protocol):
     """One account at one venue. Methods that read raise Unreachable when there is no answer."""
 
     name: str
     account: str
+    rules: TradingRules
 
     def instruments(self) -> Sequence[Instrument]: ...
 
@@ -75,7 +132,22 @@ class TradingVenue(Protocol):
         """Send these very bytes once. Never raises: what is not clear is Unclear."""
         ...
 
-    def cancel(self, order: Order) -> Answer: ...
+    def cancel(self, order: Order) -> Answer:
+        """Never raises. Declined says only that this request did nothing; ask what became of it."""
+        ...
+
+    def cancel_all(self, symbol: str) -> None:
+        """Ask for the end of every open order of a market, whoever placed it; proves nothing."""
+        ...
+
+    def hold_dead_man(self, timeout_s: float) -> None:
+        """Have the venue cancel everything unless it is asked again in time; 0 ends that.
+
+        Raises Refused where the venue has no such switch (``rules.dead_man_max_s``).
+        """
+        ...
+
+    def permissions(self) -> Permissions: ...
 
     def query(self, order: Order) -> Report | None:
         """Ask by client order id; None is "not found", which proves nothing before the fence."""
@@ -94,6 +166,9 @@ class TradingVenue(Protocol):
     ) -> Sequence[Fill]:
         """By rising trade id, at most one page; ask again from the last until it is empty.
 
+        A venue that names its trades instead of numbering them gives each the same number for
+        ever, rising with its time.
+
         With ``venue_order_id`` only those of that order: no other order's fill, booked out of
         turn, can then hide one of them.
         """
@@ -101,4 +176,8 @@ class TradingVenue(Protocol):
 
     def balances(self) -> dict[str, Decimal]:
         """Free and locked together, by asset."""
+        ...
+
+    def close(self) -> None:
+        """End the connections that rest; the next request makes new ones."""
         ...

@@ -13,9 +13,18 @@ from enum import Enum, auto
 from botswarm.clock import Clock
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Unreachable
-from botswarm.exchanges.base import Accepted, Answer, Declined, Report, SignedRequest, Unclear
+from botswarm.exchanges.base import (
+    Accepted,
+    Answer,
+    Declined,
+    Permissions,
+    Report,
+    SignedRequest,
+    TradingRules,
+    Unclear,
+)
 
 RECEIVE_WINDOW = timedelta(seconds=2)
 FENCE = timedelta(seconds=14)
@@ -65,6 +74,9 @@ class Accepting:
 class FakeVenue:
     name = "simulated"
     account = "paper"
+    rules = TradingRules(
+        kinds=frozenset(OrderKind), times_in_force=frozenset(TimeInForce), dead_man_max_s=60
+    )
 
     def __init__(self, clock: Clock, instruments: Sequence[Instrument]) -> None:
         self._clock = clock
@@ -76,6 +88,7 @@ class FakeVenue:
         self.hold_s = 1.0
         self.query_lag = timedelta(0)
         self.is_reachable = True
+        self.dead_man_at: datetime | None = None
         self._held: list[tuple[datetime, SignedRequest]] = []
         self._trade_id = 0
 
@@ -129,6 +142,19 @@ class FakeVenue:
                 return Accepted(_report(taken))
         return Unclear("-2011: Unknown order sent.")
 
+    def cancel_all(self, symbol: str) -> None:
+        self._catch_up()
+        for taken in self.orders:
+            if taken.symbol == symbol and not taken.state.is_final:
+                taken.state = OrderState.CANCELED
+
+    def hold_dead_man(self, timeout_s: float) -> None:
+        self._catch_up()
+        self.dead_man_at = self._clock.now() + timedelta(seconds=timeout_s) if timeout_s else None
+
+    def permissions(self) -> Permissions:
+        return Permissions(can_trade=True, can_withdraw=False)
+
     def query(self, order: Order) -> Report | None:
         self._catch_up()
         seen = [each for each in self._of(order.client_order_id) if self._is_seen(each)]
@@ -162,6 +188,9 @@ class FakeVenue:
 
     def balances(self) -> dict[str, Decimal]:
         return {}
+
+    def close(self) -> None:
+        pass
 
     # --- what the market does -------------------------------------------------------------------
 
@@ -226,6 +255,10 @@ class FakeVenue:
         for held in due:
             self._held.remove(held)
             self._accept(held[1])
+        if self.dead_man_at is not None and self._clock.now() >= self.dead_man_at:
+            self.dead_man_at = None
+            for symbol in {each.symbol for each in self.orders}:
+                self.cancel_all(symbol)
 
     def _of(self, client_order_id: str) -> Iterator[Accepting]:
         return (each for each in self.orders if each.client_order_id == client_order_id)

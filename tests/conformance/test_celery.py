@@ -93,7 +93,18 @@ class Workers:
 
     def _tell(self, name: str, command: str) -> None:
         tell = getattr(self.app.control, command)
-        assert tell("work", destination=[f"{name}@here"], reply=True, timeout=5)
+        assert tell("work", destination=[f"{name}@here"], reply=True, timeout=PATIENCE_S)
+
+    def revoke(self, name: str, task_id: str) -> bool:
+        return bool(
+            self.app.control.broadcast(
+                "revoke",
+                arguments={"task_id": task_id},
+                destination=[f"{name}@here"],
+                reply=True,
+                timeout=5,
+            )
+        )
 
     def answers(self, name: str) -> bool:
         return bool(self.app.control.ping([f"{name}@here"], timeout=0.5))
@@ -195,13 +206,8 @@ def test_a_revoked_task_is_not_run(
 ) -> None:
     workers.pause("one")
     answer = workers.send(celery_app.note, path)
-    workers.app.control.broadcast(
-        "revoke",
-        arguments={"task_id": answer.id},
-        destination=["one@here"],
-        reply=True,
-        timeout=5,
-    )
+    # Asked again where it is not heard: a worker may be busy for longer than one waits.
+    wait_until(lambda: workers.revoke("one", answer.id), "the worker to know of it", PATIENCE_S)
     workers.resume("one")
     wait_until(lambda: answer.state == "REVOKED", "the task to be revoked", PATIENCE_S)
     assert notes() == []

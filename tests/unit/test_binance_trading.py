@@ -483,8 +483,15 @@ def test_an_execution_report_names_the_order_and_what_is_filled() -> None:
     assert said is not None
     assert said.report.client_order_id == ORDER.client_order_id
     assert Order.id_of(said.report.client_order_id) == ORDER.id
-    assert (said.kind, said.is_maker, said.report.state) == ("TRADE", True, OrderState.PARTIAL)
+    assert (said.is_news, said.report.state) == (True, OrderState.PARTIAL)
     assert said.report.filled_quantity == D("0.5")
+
+
+@pytest.mark.parametrize("changes", [{"x": "NEW"}, {"m": False}])
+def test_what_the_answer_to_the_placement_tells_is_no_news(changes: dict[str, object]) -> None:
+    said = user_data.parse(event(**changes))
+    assert said is not None
+    assert not said.is_news
 
 
 def test_a_cancellation_is_about_the_original_order() -> None:

@@ -13,9 +13,18 @@ from botswarm.clock import Clock
 from botswarm.config import Secret
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderKind, OrderState, Side
+from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Refused, Unreachable
-from botswarm.exchanges.base import Accepted, Answer, Declined, Report, SignedRequest, Unclear
+from botswarm.exchanges.base import (
+    Accepted,
+    Answer,
+    Declined,
+    Permissions,
+    Report,
+    SignedRequest,
+    TradingRules,
+    Unclear,
+)
 from botswarm.exchanges.binance import symbols
 from botswarm.exchanges.binance.errors import Meaning, meaning_of
 from botswarm.exchanges.binance.offset import OffsetTracker
@@ -28,6 +37,7 @@ RECEIVE_WINDOW = timedelta(milliseconds=2000)
 FENCE_AFTER_WINDOW = timedelta(seconds=12)
 FILLS_PAGE = 500
 ORDER_IDS_KEPT = 10_000
+NOTHING_TO_CANCEL = -2011
 
 UNREADABLE = (KeyError, AttributeError, TypeError, ValueError, ArithmeticError)
 """What comes of reading an answer that has another shape than it should."""
@@ -61,8 +71,18 @@ class VenueSaidNo(Unreachable):
         self.code = code
 
 
+RULES = TradingRules(
+    kinds=frozenset(TYPES),
+    times_in_force=frozenset(TimeInForce),
+    guarantees="proof: the venue refuses a request whose window has passed, so what it does not "
+    "know by then was never placed",
+)
+
+
 class BinanceTrading:
     """One account, by its key. Threads may share it; a forked child makes its own connections."""
+
+    rules = RULES
 
     def __init__(
         self, *, name: str, account: str, url: str, key: Secret, secret: Secret, clock: Clock
@@ -142,6 +162,30 @@ class BinanceTrading:
         except (Unreachable, Refused) as error:
             return Declined("not sent", error.cause)
         return self._order_answer("DELETE", target)
+
+    def cancel_all(self, symbol: str) -> None:
+        try:
+            self._ask("DELETE", "/api/v3/openOrders", {"symbol": self._market(symbol)})
+        except VenueSaidNo as error:
+            if error.code != NOTHING_TO_CANCEL:
+                raise
+
+    def hold_dead_man(self, timeout_s: float) -> None:
+        raise Refused(
+            f"{self.name} has no switch that cancels orders by itself",
+            cure="use the watchdog of the order worker",
+        )
+
+    def permissions(self) -> Permissions:
+        answer = self._ask("GET", "/sapi/v1/account/apiRestrictions", {})
+        try:
+            return Permissions(
+                can_trade=answer["enableSpotAndMarginTrading"] is True,
+                can_withdraw=answer["enableWithdrawals"] is not False,
+                is_address_bound=bool(answer["ipRestrict"]),
+            )
+        except UNREADABLE as error:
+            raise _unreadable("apiRestrictions", error) from error
 
     def _order_answer(self, method: str, target: str) -> Answer:
         """What became of a request that changes something; whatever is in doubt is Unclear."""

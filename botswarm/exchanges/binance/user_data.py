@@ -7,7 +7,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +14,7 @@ import websocket
 
 from botswarm.clock import Clock
 from botswarm.config import Secret
-from botswarm.exchanges.base import Report
+from botswarm.exchanges.base import AccountEvent, Report
 from botswarm.exchanges.binance.signing import encoded, signature
 from botswarm.exchanges.binance.trading import STATES, UNREADABLE, ms_of, number
 
@@ -28,20 +27,6 @@ BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 30.0
 STABLE_AFTER_S = 30.0
 SUBSCRIBE = "userDataStream.subscribe.signature"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """The venue spoke of one order."""
-
-    market: str
-    """As the venue writes it."""
-    kind: str
-    """NEW, TRADE, CANCELED, REJECTED, EXPIRED, REPLACED or TRADE_PREVENTION."""
-    is_maker: bool
-    """It rested: the answer to its placement could not have told of this."""
-    report: Report
-    """Without fills: they are booked in the order of the account's history, not of arrival."""
 
 
 class StreamEnded(Exception):
@@ -59,7 +44,7 @@ class UserData:
 
     def run(
         self,
-        on_event: Callable[[Event], object],
+        on_event: Callable[[AccountEvent], object],
         on_connected: Callable[[], object],
         stop: threading.Event,
     ) -> None:
@@ -108,7 +93,7 @@ class UserData:
     def _listen(
         self,
         connection: websocket.WebSocket,
-        on_event: Callable[[Event], object],
+        on_event: Callable[[AccountEvent], object],
         stop: threading.Event,
     ) -> None:
         heard = self._clock.monotonic()
@@ -129,7 +114,7 @@ class UserData:
             connection.close()
 
 
-def parse(frame: str | bytes) -> Event | None:
+def parse(frame: str | bytes) -> AccountEvent | None:
     """The event in a frame, where it speaks of an order. Raises StreamEnded when it is the last."""
     said = _parsed(frame)
     event = said.get("event")
@@ -144,12 +129,12 @@ def parse(frame: str | bytes) -> Event | None:
             return None
 
 
-def _execution(event: Mapping[str, Any]) -> Event | None:
+def _execution(event: Mapping[str, Any]) -> AccountEvent | None:
     try:
-        return Event(
-            market=str(event["s"]),
-            kind=str(event["x"]),
-            is_maker=event.get("m") is True,
+        kind, rested = str(event["x"]), event.get("m") is True
+        return AccountEvent(
+            # What happens at once, the answer to the placement tells.
+            is_news=kind != "NEW" and (kind != "TRADE" or rested),
             report=Report(
                 # On a cancellation ``c`` is the cancellation's own id.
                 client_order_id=str(event.get("C") or event["c"]),
