@@ -27,8 +27,8 @@ from botswarm.exchanges.base import (
 )
 from botswarm.exchanges.binance import symbols
 from botswarm.exchanges.binance.errors import Meaning, meaning_of
-from botswarm.exchanges.binance.offset import OffsetTracker
 from botswarm.exchanges.binance.signing import encoded, signed
+from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.transport import NoAnswer, NotSent, Response, Transport
 
 RECEIVE_WINDOW = timedelta(milliseconds=2000)
