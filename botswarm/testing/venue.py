@@ -26,8 +26,25 @@ from botswarm.exchanges.base import (
     Unclear,
 )
 
-RECEIVE_WINDOW = timedelta(seconds=2)
-FENCE = timedelta(seconds=14)
+
+@dataclass(frozen=True, slots=True)
+class Semantics:
+    """What a venue promises about requests and client order ids."""
+
+    name: str
+    window: timedelta
+    """How old a request may be when it arrives."""
+    fence: timedelta
+    """From its signing to when it can have become no order any more."""
+    engine: timedelta = timedelta(0)
+    """How long what arrived in time may wait for the engine."""
+    is_idempotent: bool = False
+    """A client order id that was ever taken is answered with the order it was taken for."""
+
+
+BINANCE = Semantics("binance", timedelta(seconds=2), timedelta(seconds=14), timedelta(seconds=10))
+KRAKEN = Semantics("kraken", timedelta(seconds=5), timedelta(seconds=17))
+COINBASE = Semantics("coinbase", timedelta(seconds=10), timedelta(seconds=22), is_idempotent=True)
 
 
 class Fault(Enum):
@@ -78,8 +95,11 @@ class FakeVenue:
         kinds=frozenset(OrderKind), times_in_force=frozenset(TimeInForce), dead_man_max_s=60
     )
 
-    def __init__(self, clock: Clock, instruments: Sequence[Instrument]) -> None:
+    def __init__(
+        self, clock: Clock, instruments: Sequence[Instrument], semantics: Semantics = BINANCE
+    ) -> None:
         self._clock = clock
+        self.semantics = semantics
         self._instruments = list(instruments)
         self.orders: list[Accepting] = []
         self.refused_late = 0
@@ -112,7 +132,7 @@ class FakeVenue:
             "signed_at": now.isoformat(),
         }
         return SignedRequest(
-            payload=json.dumps(payload).encode(), signed_at=now, fence_at=now + FENCE
+            payload=json.dumps(payload).encode(), signed_at=now, fence_at=now + self.semantics.fence
         )
 
     def send(self, request: SignedRequest) -> Answer:
@@ -215,14 +235,24 @@ class FakeVenue:
 
     # --- within -----------------------------------------------------------------------------------
 
+    def is_late(self, request: SignedRequest) -> bool:
+        return self._clock.now() - request.signed_at > self.semantics.window
+
     def _accept(self, request: SignedRequest) -> Answer:
-        now = self._clock.now()
-        if now - request.signed_at > RECEIVE_WINDOW:
+        if self.is_late(request):
             self.refused_late += 1
             return Declined("-1021", "Timestamp for this request is outside of the recvWindow.")
+        return self.execute(request)
+
+    def execute(self, request: SignedRequest) -> Answer:
+        """What the engine does with a request that arrived in time."""
+        now = self._clock.now()
         said = json.loads(request.payload)
-        # Unique among open orders only: after a fill the same id is a new order.
-        if any(not each.state.is_final for each in self._of(said["id"])):
+        twins = list(self._of(said["id"]))
+        if twins and self.semantics.is_idempotent:
+            return Accepted(_report(twins[-1], carries_fills=True))
+        # Else unique among open orders only: after a fill the same id is a new order.
+        if any(not each.state.is_final for each in twins):
             return Unclear("-2010: Duplicate order sent.")
         taken = Accepting(
             venue_order_id=str(len(self.orders) + 1),
