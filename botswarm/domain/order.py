@@ -124,6 +124,12 @@ class Order:
     filled_quantity: Decimal = Decimal(0)
     venue_order_id: str | None = None
     reason: str | None = None
+    replaces: str | None = None
+    """The order that has to end before this one is judged; what that one filled is taken off."""
+    is_reduce_only: bool = False
+    """It may only shrink a position: it is refused where it would not."""
+    is_ending: bool = False
+    """Somebody asked for its end; until the venue says so it may still be filled."""
 
     @property
     def client_order_id(self) -> str:

@@ -208,6 +208,12 @@ class OrderRow(Table):
             sqlite_where=text("state IN ('ready', 'approved')"),
             postgresql_where=text("state IN ('ready', 'approved')"),
         ),
+        Index(
+            "ix_orders_replacing",
+            "replaces",
+            sqlite_where=text("replaces IS NOT NULL"),
+            postgresql_where=text("replaces IS NOT NULL"),
+        ),
         Index(None, "bot", "approved_at"),
         Index(None, "bot", "created_at"),
         Index(None, "created_at"),
@@ -242,6 +248,28 @@ class OrderRow(Table):
     approved_at: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
+    replaces: Mapped[str | None]
+    """The order that has to end before this one is judged."""
+    is_reduce_only: Mapped[bool] = mapped_column(server_default=false())
+    is_ending: Mapped[bool] = mapped_column(server_default=false())
+    """Somebody asked for its end; who and why is in ``cancels``."""
+
+
+class CancelRow(Table):
+    """The wish that an order end: committed first, then asked for until the order is final."""
+
+    __tablename__ = "cancels"
+    __table_args__ = (
+        Index("ix_cancels_pending", "order_id", sqlite_where=text("done_at IS NULL"),
+              postgresql_where=text("done_at IS NULL")),
+    )  # fmt: skip
+
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    done_at: Mapped[datetime | None]
+    """When the order was at its end, however it came there."""
 
 
 class OrderEventRow(Table):

@@ -34,6 +34,9 @@ def order_of(row: OrderRow) -> Order:
         filled_quantity=row.filled_quantity,
         venue_order_id=row.venue_order_id,
         reason=row.reason,
+        replaces=row.replaces,
+        is_reduce_only=row.is_reduce_only,
+        is_ending=row.is_ending,
     )
 
 
@@ -64,6 +67,9 @@ def row_of(order: Order, evaluation: Mapping[str, Any] | None, now: datetime) ->
         is_open=False,
         attempts=0,
         updated_at=now,
+        replaces=order.replaces,
+        is_reduce_only=order.is_reduce_only,
+        is_ending=False,
     )
 
 
