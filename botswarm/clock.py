@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 
@@ -45,3 +47,26 @@ class StoppedClock:
             raise ValueError("time does not run backwards")
         self._now += timedelta(seconds=seconds)
         self._monotonic += seconds
+
+
+# --- the machine's own clock ----------------------------------------------------------------------
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # Of this process alone: what others wrote is then held against the wall clock.
+        return str(uuid.uuid4())
+
+
+BOOT = _boot()
+"""Which start of the machine this is."""
+
+
+def since_boot_s() -> float:
+    """All processes of the machine read the same, and nobody sets it; its sleep is included where
+    the system counts it.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)

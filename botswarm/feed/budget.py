@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from botswarm.feed.boot import BOOT, since_boot_s
+from botswarm.clock import BOOT, since_boot_s
 
 logger = logging.getLogger(__name__)
 

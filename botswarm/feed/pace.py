@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from botswarm.clock import BOOT, since_boot_s
 from botswarm.exchanges.streams import MarketData
-from botswarm.feed.boot import BOOT, since_boot_s
 
 logger = logging.getLogger(__name__)
 

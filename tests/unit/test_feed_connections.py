@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from botswarm.clock import BOOT
 from botswarm.exchanges.binance.session import RULES as BINANCE
 from botswarm.exchanges.streams import StreamRules
 from botswarm.feed import health
-from botswarm.feed.boot import BOOT
 from botswarm.feed.breaker import (
     PROBE_PAUSE_MAX_S,
     PROBE_TIMEOUT_S,
