@@ -192,6 +192,13 @@ class AccountRow(Table):
     venue: Mapped[str] = mapped_column(primary_key=True)
     account: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime]
+    opened_at: Mapped[datetime | None]
+    """By the venue's clock: what happened before is part of the opening balances."""
+    reconciled_at: Mapped[datetime | None]
+    is_clean: Mapped[bool] = mapped_column(server_default=false())
+    """Ledger and venue agreed to the last digit when they were last compared."""
+    reconciliation: Mapped[dict[str, Any] | None]
+    """The last one, in short."""
 
 
 class OrderRow(Table):
@@ -325,7 +332,9 @@ class FillRow(Table):
 
 
 class LedgerAccountRow(Table):
-    """Where money can be: ``bot:NAME``, ``clearing:VENUE:ACCOUNT``, ``fees:…``, ``external:…``."""
+    """Where money can be: ``bot:NAME``, ``clearing:VENUE:ACCOUNT``, and likewise ``fees:…``,
+    ``opening:…``, ``external:…`` and ``correction:…``.
+    """
 
     __tablename__ = "ledger_accounts"
 
@@ -333,14 +342,37 @@ class LedgerAccountRow(Table):
     created_at: Mapped[datetime]
 
 
+class AdjustmentRow(Table):
+    """What moved an account's balance and was no fill: its opening, a deposit, a correction.
+    Append only.
+    """
+
+    __tablename__ = "adjustments"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    venue: Mapped[str]
+    account: Mapped[str]
+    kind: Mapped[str]
+    asset: Mapped[str]
+    amount: Mapped[Decimal]
+    """What the account has more of."""
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str]
+    at: Mapped[datetime]
+
+
 class EntryRow(Table):
-    """One event of the journal, chained to the one before it. Append only."""
+    """One event of the journal, chained to the one before it. Append only.
+
+    It is of a fill or of an adjustment, never of both.
+    """
 
     __tablename__ = "entries"
-    __table_args__ = (UniqueConstraint("fill_id"),)
+    __table_args__ = (UniqueConstraint("fill_id"), UniqueConstraint("adjustment_id"))
 
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    fill_id: Mapped[int] = mapped_column(ForeignKey("fills.id"))
+    fill_id: Mapped[int | None] = mapped_column(RowNumber, ForeignKey("fills.id"))
+    adjustment_id: Mapped[int | None] = mapped_column(RowNumber, ForeignKey("adjustments.id"))
     previous_hash: Mapped[str]
     hash: Mapped[str]
 
