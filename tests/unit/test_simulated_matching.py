@@ -161,6 +161,16 @@ def test_the_fee_comes_out_of_what_was_received(floor: Floor) -> None:
     assert floor.balances()["ann", "USDT"][0] == Decimal("1099.925")
 
 
+def test_a_fee_in_the_quote_asset_comes_on_top_of_what_a_buyer_pays(floor: Floor) -> None:
+    floor.place("ann", Side.SELL, "1", "100")
+    floor.place("bob", Side.BUY, "2", "100", fee_in_quote=True)
+    assert floor.balances()["bob", "BTC"][0] == Decimal(11)
+    # One paid for with a thousandth on top; the other waits, and so does its fee.
+    assert floor.balances()["bob", "USDT"] == (Decimal("799.8"), Decimal("100.1"))
+    with pytest.raises(Refusal, match="insufficient"):
+        floor.place("bob", Side.BUY, "7.998", "100", fee_in_quote=True)
+
+
 def test_an_order_for_now_or_never_leaves_nothing_behind(floor: Floor) -> None:
     floor.place("ann", Side.SELL, "1", "100")
     order, _ = floor.place("bob", Side.BUY, "2", "100", force=Force.IOC)
@@ -375,6 +385,7 @@ place_actions = st.tuples(
     st.sampled_from(SelfTrade),
     st.booleans(),
     prices,
+    st.booleans(),
 )
 cancel_actions = st.tuples(st.just("cancel"), st.integers(0, 30))
 histories = st.lists(st.one_of(place_actions, place_actions, cancel_actions), max_size=60)
@@ -386,8 +397,9 @@ def play(floor: Floor, action: tuple[Any, ...]) -> None:
         if open_orders:
             floor.cancel(open_orders[action[1] % len(open_orders)])
         return
-    _, account, side, kind, quantity, price, force, self_trade, by_worth, stop_price = action
-    more: dict[str, Any] = {"self_trade": self_trade}
+    _, account, side, kind, quantity, price, force, self_trade, by_worth, *rest = action
+    stop_price, fee_in_quote = rest
+    more: dict[str, Any] = {"self_trade": self_trade, "fee_in_quote": fee_in_quote}
     if kind in (OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT):
         more["force"] = force
     if kind.waits_for_a_price:
@@ -414,8 +426,9 @@ def check_all(floor: Floor) -> None:
     assert best_bid is None or best_ask is None or best_bid < best_ask, "the book is crossed"
     for (name, asset), (free, locked) in floor.balances().items():
         needed = sum(
-            order.open_quantity
-            * ((order.price or order.stop_price) if order.side is Side.BUY else 1)
+            exchange.cost(order, order.open_quantity * (order.price or order.stop_price))
+            if order.side is Side.BUY
+            else order.open_quantity
             for order in exchange.open_orders(name)
             if asset == ("USDT" if order.side is Side.BUY else "BTC")
         )

@@ -246,6 +246,7 @@ class Exchange:
             self_trade=request.self_trade,
             price=request.price or ZERO,
             stop_price=request.stop_price or ZERO,
+            fee_in_quote=request.fee_in_quote,
             is_working=not request.type.waits_for_a_price,
             quantity=request.quantity or ZERO,
             quote_quantity=request.quote_quantity or ZERO,
@@ -272,16 +273,16 @@ class Exchange:
     def _place_stop(self, market: Market, order: VenueOrder, now_ms: int) -> Opened:
         if order.is_triggered_at(market.last_price):
             raise refusal.would_trigger()
-        self.lock_stop(market, order)
+        self.set_aside(market, order)
         order.id = self._next_id(order.account)
         self.remember(market, order)
         return Opened(order=order, at_ms=now_ms)
 
-    def lock_stop(self, market: Market, order: VenueOrder) -> None:
+    def set_aside(self, market: Market, order: VenueOrder) -> None:
         """What it may cost is set aside as if it traded at its own price."""
         amount = order.open_quantity
         if order.side is Side.BUY:
-            amount *= order.price or order.stop_price
+            amount = self.cost(order, amount * (order.price or order.stop_price))
         self.accounts[order.account].lock(given(order, market.rules), amount)
         order.locked = amount
 
@@ -307,7 +308,7 @@ class Exchange:
 
     def _can_pay(self, market: Market, order: VenueOrder, matching: Matching) -> bool:
         """A purchase at market may cost more than was set aside: the rest has to be there now."""
-        missing = matching.quote - order.locked
+        missing = self.cost(order, matching.quote) - order.locked
         if order.side is Side.SELL or order.is_limited or missing <= 0:
             return True
         try:
@@ -319,14 +320,21 @@ class Exchange:
 
     # --- money and trades -----------------------------------------------------------------
 
+    def cost(self, order: VenueOrder, quote: Decimal) -> Decimal:
+        """What buying for so much takes at most, where the fee comes on top."""
+        if order.side is Side.SELL or not order.fee_in_quote:
+            return quote
+        fees = self.accounts[order.account].fees
+        return quote * (1 + max(fees.maker, fees.taker))
+
     def _lock(self, order: VenueOrder, rules: MarketRules, matching: Matching) -> None:
         """Set aside what the order may cost; a market order's cost is what the walk says."""
         if order.side is Side.SELL:
             amount = matching.quantity if order.quote_quantity else order.quantity
         elif order.is_limited:
-            amount = order.price * order.quantity
+            amount = self.cost(order, order.price * order.quantity)
         else:
-            amount = order.quote_quantity or matching.quote
+            amount = self.cost(order, order.quote_quantity or matching.quote)
         self.accounts[order.account].lock(given(order, rules), amount)
         order.locked = amount
 
@@ -401,17 +409,21 @@ class Exchange:
         )
 
     def _settle(self, market: Market, order: VenueOrder, match: Match, *, is_maker: bool) -> Share:
-        """Move both assets of one side of a trade and take the fee from what it received."""
+        """Move both assets of one side of a trade and take the fee, usually of what it received."""
         rules, account = market.rules, self.accounts[order.account]
         quote = match.quantity * match.price
-        if order.side is Side.BUY:
-            paid, received, asset = quote, match.quantity, rules.base
-        else:
+        if order.side is Side.SELL:
             paid, received, asset = match.quantity, quote, rules.quote
-        commission = account.fees.of(received, is_maker=is_maker)
+        else:
+            paid, received, asset = quote, match.quantity, rules.base
+        commission = account.fees.of(quote if order.fee_in_quote else received, is_maker=is_maker)
+        if order.fee_in_quote and order.side is Side.BUY:
+            paid, asset = paid + commission, rules.quote
+            account.free[rules.base] += received
+        else:
+            account.free[asset] += received - commission
         account.locked[given(order, rules)] -= paid
         order.locked -= paid
-        account.free[asset] += received - commission
         self.accounts.earned[asset] += commission
         self._release_surplus(order, rules)
         return Share(
@@ -431,7 +443,7 @@ class Exchange:
         elif order.side is Side.SELL or not order.is_limited:
             return
         else:
-            needed = order.open_quantity * order.price
+            needed = self.cost(order, order.open_quantity * order.price)
         if surplus := order.locked - needed:
             self.accounts[order.account].unlock(given(order, rules), surplus)
             order.locked = needed

@@ -71,6 +71,7 @@ def _opened(fact: Opened) -> Entry:
         "stop_price": order.stop_price,
         "quantity": order.quantity,
         "quote_quantity": order.quote_quantity,
+        **({"fee_in_quote": True} if order.fee_in_quote else {}),
     }
 
 
@@ -210,6 +211,7 @@ def _restore_order(exchange: Exchange, entry: Entry) -> None:
         self_trade=SelfTrade(entry["self_trade"]),
         price=Decimal(entry["price"]),
         stop_price=Decimal(entry.get("stop_price", 0)),
+        fee_in_quote=entry.get("fee_in_quote", False),
         is_working=not kind.waits_for_a_price,
         quantity=Decimal(entry["quantity"]),
         quote_quantity=Decimal(entry["quote_quantity"]),
@@ -233,8 +235,9 @@ def _restore_fill(exchange: Exchange, entry: Entry) -> None:
         paid, received = received, paid
     account, house = exchange.accounts[order.account], exchange.accounts[HOUSES[0]]
     account.free[paid_asset] -= paid
-    account.free[received_asset] += received - commission
-    exchange.accounts.earned[received_asset] += commission
+    account.free[received_asset] += received
+    account.free[entry["commission_asset"]] -= commission
+    exchange.accounts.earned[entry["commission_asset"]] += commission
     # Where two customers traded, the house gives and takes the same: both have an entry.
     house.free[paid_asset] += paid
     house.free[received_asset] -= received
@@ -286,7 +289,7 @@ def _reopen(exchange: Exchange, now_ms: int) -> list[Fact]:
     for market in exchange.markets.values():
         for order in list(market.open.values()):
             if not order.is_working:
-                exchange.lock_stop(market, order)
+                exchange.set_aside(market, order)
                 continue
             if not order.is_limited or order.force is not Force.GTC:
                 # Its line was written and, by a power cut, not the lines of what came of it.
@@ -296,8 +299,9 @@ def _reopen(exchange: Exchange, now_ms: int) -> list[Fact]:
                     Ended(order=order, status=Status.EXPIRED, at_ms=now_ms, reason="RESTART")
                 )
                 continue
-            price = order.price if order.side is Side.BUY else Decimal(1)
-            amount = price * order.open_quantity
+            amount = order.open_quantity
+            if order.side is Side.BUY:
+                amount = exchange.cost(order, order.price * amount)
             exchange.accounts[order.account].lock(given(order, market.rules), amount)
             order.locked = amount
             market.book.side(order.side).add(order)

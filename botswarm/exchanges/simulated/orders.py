@@ -79,6 +79,7 @@ class NewOrder:
     stop_price: Decimal | None = None
     force: Force = Force.GTC
     self_trade: SelfTrade = SelfTrade.EXPIRE_MAKER
+    fee_in_quote: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -100,6 +101,8 @@ class VenueOrder:
     quote_quantity: Decimal
     stop_price: Decimal = ZERO
     """Zero where it waits for none."""
+    fee_in_quote: bool = False
+    """Some venues take a buyer's fee on top of the price, not out of what was bought."""
     is_working: bool = True
     """In the book, or was; a stop order is neither until its price came."""
     placed_ms: int
