@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
@@ -19,7 +20,7 @@ def _nothing() -> defaultdict[str, Decimal]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fees:
-    """Shares of what a trade brings in, taken in that asset."""
+    """Shares of what a trade brings in, or of what it is worth where an order says so."""
 
     maker: Decimal = Decimal("0.001")
     taker: Decimal = Decimal("0.001")
@@ -30,6 +31,12 @@ class Fees:
 
 
 FREE_OF_CHARGE: Final = Fees(maker=ZERO, taker=ZERO)
+FEES: Final[Mapping[str, Fees]] = {
+    "paper": Fees(),
+    "coinbase": Fees(maker=Decimal("0.004"), taker=Decimal("0.006")),
+    "kraken": Fees(maker=Decimal("0.0025"), taker=Decimal("0.004")),
+}
+"""Of each account there can be. Each venue has its own, named as the venue; Binance's is paper."""
 
 
 @dataclass(slots=True, eq=False)

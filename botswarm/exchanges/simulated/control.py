@@ -18,7 +18,7 @@ from botswarm.exchanges.simulated.random_streams import RandomStreams
 from botswarm.exchanges.simulated.refusal import Refusal
 from botswarm.exchanges.simulated.service import Service
 from botswarm.exchanges.simulated.stream_faults import odd_frames
-from botswarm.exchanges.simulated.streams import Line, StreamConnection
+from botswarm.exchanges.simulated.streams import VENUE, Line, StreamConnection
 from botswarm.exchanges.simulated.websocket import BINARY, TEXT, encode_frame
 
 FAULTS_PATH: Final = "/botswarm/faults"
@@ -84,8 +84,8 @@ class Control:
         elif fault.kind == "lifetime":
             service.lifetime_s = fault.seconds
         elif fault.kind == "disconnect_users":
-            for user in list(service.users.lines):
-                user.socket.abort()
+            for line in list(users_of(service, fault.venue)):
+                line.socket.abort()
         elif fault.kind == "outage":
             service.down_until_ms |= dict.fromkeys(venues, until_ms)
             for line in self._chosen(fault):
@@ -132,7 +132,7 @@ class Control:
         for line in lines:
             announce(line, self.service.now_ms())
         if fault.venue == "any":
-            lines += self.service.users.lines
+            lines += users_of(self.service)
             announce_to_users(self.service)
         if not fault.seconds:
             close_all(lines)
@@ -219,9 +219,18 @@ def announce_shutdown(service: Service) -> None:
     for line in lines:
         announce(line, service.now_ms())
     announce_to_users(service)
-    close_all([*lines, *service.users.lines])
+    close_all([*lines, *users_of(service)])
 
 
 def lines_of(service: Service) -> Iterator[Line]:
     yield from service.stream_lines()
-    yield from service.users.lines
+    yield from users_of(service)
+
+
+def users_of(service: Service, venue: str = "any") -> Iterator[Line]:
+    """Connections on which accounts are spoken of."""
+    if venue in (VENUE, "any"):
+        yield from service.users.lines
+    for name, teller in service.tellers.items():
+        if venue in (name, "any"):
+            yield from teller.lines

@@ -130,17 +130,18 @@ class Faults:
             self.armed.append(fault)
         return fault
 
-    def take(self, kinds: Mapping[str, str], action: str) -> Fault | None:
+    def take(self, kinds: Mapping[str, str], action: str, venue: str = "any") -> Fault | None:
         """The oldest fault that concerns this action, used up by one."""
         for fault in self.armed:
-            if fault.kind in kinds and fault.on in (action, "any"):
+            concerns = venue == "any" or fault.venue in (venue, "any")
+            if concerns and fault.kind in kinds and fault.on in (action, "any"):
                 return self._used(fault)
         return None
 
-    def take_kind(self, kind: str) -> Fault | None:
+    def take_kind(self, kind: str, venue: str = "any") -> Fault | None:
         for fault in self.armed:
-            if fault.kind == kind:
-                return self.take({kind: ""}, fault.on)
+            if fault.kind == kind and (venue == "any" or fault.venue in (venue, "any")):
+                return self._used(fault)
         return None
 
     def take_frame(

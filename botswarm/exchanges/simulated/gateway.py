@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any
 from urllib.parse import quote
 
 from botswarm.exchanges.simulated import refusal
 from botswarm.exchanges.simulated.control import Control
-from botswarm.exchanges.simulated.faults import REQUEST_FAULTS, Fault
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.journal import JournalFailed
 from botswarm.exchanges.simulated.limits import AddressLimits
+from botswarm.exchanges.simulated.mishaps import GARBAGE, Delivery, carry, garbage
 from botswarm.exchanges.simulated.operations import PLACE, REST, WS_API, Operation, Operations
 from botswarm.exchanges.simulated.parameters import Parameters
 from botswarm.exchanges.simulated.refusal import Refusal
 from botswarm.exchanges.simulated.service import Service
 from botswarm.exchanges.simulated.signatures import Credentials, Window, unsigned
+from botswarm.exchanges.simulated.streams import VENUE
 from botswarm.exchanges.simulated.users import SUBSCRIPTIONS_MAX, UserLine
 
 _log = logging.getLogger(__name__)
-
-Delivery = Literal["whole", "half", "none", "garbage"]
-GARBAGE: Final = b"<html><body><h1>We will be right back</h1></body></html>"
 
 
 @dataclass(slots=True)
@@ -90,7 +87,7 @@ class Gateway:
     def _respond(self, outcome: Outcome, address: AddressLimits) -> Response:
         headers = address.headers(self.service.now_ms()) | outcome.headers
         if outcome.delivery == "garbage":
-            return Response(200, GARBAGE, headers, "text/html")
+            return garbage(headers)
         if outcome.refusal is None:
             return Response.json(outcome.result, headers=headers)
         why = outcome.refusal
@@ -103,20 +100,20 @@ class Gateway:
     async def _perform(
         self, operation: Operation, parameters: Parameters, window: Window | None
     ) -> Outcome:
-        fault = self.service.faults.take(REQUEST_FAULTS, operation.action)
-        kind = fault.kind if fault is not None else ""
-        if kind == "drop_request":
-            return Outcome(delivery="none")
-        if kind == "timeout_not_executed":
+        carried = await carry(
+            self.service.faults,
+            VENUE,
+            operation.action,
+            lambda: self._run(operation, parameters, window),
+            lambda: self._run(operation, Parameters(parameters.values.items()), window),
+        )
+        if carried.instead == "timeout":
             return Outcome(refusal=refusal.execution_unknown())
-        if kind == "error_not_executed":
+        if carried.instead == "error":
             return Outcome(refusal=_internal_error())
-        if fault is not None and kind == "hold":
-            await asyncio.sleep(fault.seconds)
-        outcome = self._run(operation, parameters, window)
-        if kind == "twice":
-            self._run(operation, Parameters(parameters.values.items()), window)
-        return await self._mishap(outcome, fault)
+        outcome = carried.result or Outcome()
+        outcome.delivery = carried.delivery
+        return outcome
 
     def _run(self, operation: Operation, parameters: Parameters, window: Window | None) -> Outcome:
         try:
@@ -137,24 +134,6 @@ class Gateway:
         if operation is PLACE:
             headers = self.service.order_limits.headers(self.service.now_ms())
         return Outcome(result=result, headers=headers)
-
-    async def _mishap(self, outcome: Outcome, fault: Fault | None) -> Outcome:
-        """What happens to the answer of something that has been done."""
-        if fault is None:
-            return outcome
-        if fault.kind == "drop_reply":
-            outcome.delivery = "none"
-        elif fault.kind == "truncate_reply":
-            outcome.delivery = "half"
-        elif fault.kind == "garbage_reply":
-            outcome.delivery = "garbage"
-        elif fault.kind == "timeout_executed":
-            return Outcome(refusal=refusal.execution_unknown())
-        elif fault.kind == "error_executed":
-            return Outcome(refusal=_internal_error())
-        elif fault.kind == "slow":
-            await asyncio.sleep(fault.seconds)
-        return outcome
 
     # --- WebSocket API --------------------------------------------------------------------
 

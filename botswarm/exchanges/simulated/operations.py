@@ -16,6 +16,7 @@ from botswarm.exchanges.simulated.parameters import Parameters, generated_id, re
 from botswarm.exchanges.simulated.publisher import Board, day, quote, snapshot
 from botswarm.exchanges.simulated.refusal import Refusal
 from botswarm.exchanges.simulated.service import Service
+from botswarm.exchanges.simulated.streams import VENUE
 
 Action = Literal["place", "cancel", "query", "market"]
 Run = Callable[["Operations", Parameters], object]
@@ -149,19 +150,8 @@ class Operations:
         if response not in ("ACK", "RESULT", "FULL"):
             raise Refusal(-1130, "Data sent for parameter 'newOrderRespType' is not valid.")
         parameters.check_all_read()
-        now_ms = self.service.now_ms()
-        try:
-            self.service.order_limits.count(now_ms)
-            order, facts = self.exchange.place(request, now_ms)
-        except Refusal as why:
-            self.service.reject(request, why)
-            raise
-        if (lag := self.service.faults.take_kind("query_lag")) is not None:
-            order.visible_from_ms = now_ms + int(lag.seconds * 1000)
-        self.service.commit(facts, now_ms)
-        trades = self.exchange.markets[order.symbol].trades.get(ACCOUNT, [])
-        own = [trade for trade in trades[-len(order.trade_ids) :] if trade.order_id == order.id]
-        return wire.placed(order, own if order.trade_ids else [], response)
+        order = self.service.place(request, VENUE)
+        return wire.placed(order, self.service.trades_of(order), response)
 
     def test_place(self, parameters: Parameters) -> object:
         request = read_new_order(parameters, ACCOUNT)
@@ -193,20 +183,18 @@ class Operations:
         return [self._cancel(order, generated_id()) for order in orders]
 
     def _cancel(self, order: VenueOrder, cancel_id: str) -> dict[str, object]:
-        now_ms = self.service.now_ms()
-        _, facts = self.exchange.cancel(order, now_ms, cancel_id=cancel_id)
-        self.service.commit(facts, now_ms)
+        self.service.cancel(order, cancel_id)
         return wire.cancelled(order, cancel_id)
 
     def query(self, parameters: Parameters) -> object:
         order = self._named(parameters, parameters.required("symbol"))
-        if order is None or not self._is_visible(order):
+        if order is None or not self.service.is_visible(order):
             raise refusal.no_such_order()
         return wire.order_result(order)
 
     def open_orders(self, parameters: Parameters) -> object:
         orders = self.exchange.open_orders(ACCOUNT, parameters.text("symbol"))
-        return [wire.order_result(order) for order in orders if self._is_visible(order)]
+        return [wire.order_result(order) for order in orders if self.service.is_visible(order)]
 
     def all_orders(self, parameters: Parameters) -> object:
         market = self.exchange.market(parameters.required("symbol"))
@@ -216,7 +204,7 @@ class Operations:
             order
             for order in market.orders.values()
             if order.account == ACCOUNT
-            and self._is_visible(order)
+            and self.service.is_visible(order)
             and (first is None or order.id >= first)
             and (start is None or order.placed_ms >= start)
             and (end is None or order.placed_ms <= end)
@@ -232,7 +220,7 @@ class Operations:
         found = [
             trade
             for trade in market.trades.get(ACCOUNT, [])
-            if self._is_visible(market.orders.get(trade.order_id))
+            if self.service.is_visible(market.orders.get(trade.order_id))
             and (order_id is None or trade.order_id == order_id)
             and (first is None or trade.trade_id >= first)
             and (start is None or trade.at_ms >= start)
@@ -308,10 +296,6 @@ class Operations:
                 "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!",
             )
         return self.exchange.find(ACCOUNT, symbol, order_id=order_id, client_id=client_id)
-
-    def _is_visible(self, order: VenueOrder | None) -> bool:
-        """One that was forgotten hides nothing: it ended long ago."""
-        return order is None or order.visible_from_ms <= self.service.now_ms()
 
 
 def _names(several: str) -> list[str]:

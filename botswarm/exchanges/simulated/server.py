@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,7 +21,7 @@ from botswarm.exchanges.simulated import record
 from botswarm.exchanges.simulated.attempts import Outcome
 from botswarm.exchanges.simulated.control import announce_shutdown, lines_of, retry_headers
 from botswarm.exchanges.simulated.faults import VENUES
-from botswarm.exchanges.simulated.gateway import Delivery, Gateway
+from botswarm.exchanges.simulated.gateway import Gateway
 from botswarm.exchanges.simulated.http import (
     HEAD_BYTES_MAX,
     BadRequest,
@@ -33,9 +33,10 @@ from botswarm.exchanges.simulated.http import (
 from botswarm.exchanges.simulated.journal import FILE, Journal, JournalFailed
 from botswarm.exchanges.simulated.kraken import KrakenFeed
 from botswarm.exchanges.simulated.market import STEP_MS
+from botswarm.exchanges.simulated.mishaps import Delivery
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
 from botswarm.exchanges.simulated.record import ExchangeRecord
-from botswarm.exchanges.simulated.service import Service
+from botswarm.exchanges.simulated.service import Service, Teller
 from botswarm.exchanges.simulated.signatures import Credentials
 from botswarm.exchanges.simulated.streams import VENUE, Line, StreamConnection
 from botswarm.exchanges.simulated.users import UserLine
@@ -110,6 +111,9 @@ class Server:
     async def _rest(self, venue: str, request: Request) -> tuple[Response, Delivery]:
         if venue == VENUE:
             return await self.gateway.rest(request)
+        teller = self.service.tellers.get(venue)
+        if teller is not None and teller.is_door(request):
+            return await teller.rest(request)
         answer = self.service.feeds[venue].rest(request) if request.method == "GET" else None
         return answer or Response.json({"message": "NotFound"}, status=404), "whole"
 
@@ -122,12 +126,14 @@ class Server:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if not _is_stream(venue, request.path) and request.path != WS_API_PATH:
+        teller = self.service.tellers.get(venue)
+        is_private = teller is not None and teller.is_door(request)
+        if not is_private and not _is_stream(venue, request.path) and request.path != WS_API_PATH:
             refusal: Response | None = Response.json(
                 {"code": -1020, "msg": "no WebSocket lives here"}, status=404
             )
         else:
-            outcome = self._judge(venue, request)
+            outcome = self._judge(venue, request, is_private=is_private)
             if outcome == "refused":
                 writer.transport.abort()
                 return
@@ -141,17 +147,20 @@ class Server:
             return
         writer.write(answer)
         socket_ = WebSocket(reader, writer)
-        if request.path == WS_API_PATH:
+        if teller is not None and is_private:
+            await self._private_line(teller, request, socket_)
+        elif request.path == WS_API_PATH:
             await self._user_line(request, socket_)
         elif venue == VENUE:
             await self._stream_connection(request, socket_)
         else:
             await self._feed_line(venue, request, socket_)
 
-    def _judge(self, venue: str, request: Request) -> Outcome:
+    def _judge(self, venue: str, request: Request, *, is_private: bool) -> Outcome:
         service, now_ms = self.service, self.service.now_ms()
         # An outage is one of market data: orders go on.
-        is_down = service.is_down(venue) and request.path != WS_API_PATH
+        is_private = is_private or request.path == WS_API_PATH
+        is_down = service.is_down(venue) and not is_private
         outcome = service.attempts.judge(venue, request.peer, now_ms, is_down=is_down)
         service.stream_journal.note(
             "connect", now_ms, venue=venue, peer=request.peer, outcome=outcome
@@ -199,30 +208,44 @@ class Server:
             "end", service.now_ms(), venue=line.venue, peer=line.peer, connection=line.number
         )
 
+    async def _private_line(self, teller: Teller, request: Request, socket_: WebSocket) -> None:
+        line = teller.open(socket_, request.peer, time.monotonic())
+        try:
+            await self._each_by_itself(socket_, lambda text: teller.receive(line, text))
+        finally:
+            teller.leave(line)
+
     async def _user_line(self, request: Request, socket_: WebSocket) -> None:
         line = UserLine(socket_, time.monotonic())
         self.service.users.lines.add(line)
-        answers: set[asyncio.Task[None]] = set()
         try:
-            while not socket_.is_closing:
-                text = await socket_.receive()
-                # Each by itself: one that is held up holds up no other.
-                task = asyncio.create_task(self._answer(line, request.peer, text))
-                answers.add(task)
-                task.add_done_callback(answers.discard)
+            await self._each_by_itself(socket_, lambda text: self._answer(line, request.peer, text))
         finally:
             self.service.users.lines.discard(line)
+
+    async def _each_by_itself(
+        self, socket_: WebSocket, answer: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """One request that is held up holds up no other."""
+        answers: set[asyncio.Task[None]] = set()
+
+        async def guarded(text: str) -> None:
+            try:
+                await answer(text)
+            except JournalFailed as error:
+                self._fail(error)
+
+        while not socket_.is_closing:
+            task = asyncio.create_task(guarded(await socket_.receive()))
+            answers.add(task)
+            task.add_done_callback(answers.discard)
 
     def _fail(self, error: JournalFailed) -> None:
         if not self.failed.done():
             self.failed.set_exception(error)
 
     async def _answer(self, line: UserLine, peer: str, text: str) -> None:
-        try:
-            answer, delivery = await self.gateway.ws_api(line, peer, text)
-        except JournalFailed as error:
-            self._fail(error)
-            return
+        answer, delivery = await self.gateway.ws_api(line, peer, text)
         if delivery == "whole":
             line.socket.send(encode_frame(answer))
             return

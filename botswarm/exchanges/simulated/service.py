@@ -3,32 +3,65 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from botswarm.clock import Clock
 from botswarm.exchanges.simulated import history, stream_journal
-from botswarm.exchanges.simulated.accounts import Fees
+from botswarm.exchanges.simulated.accounts import FEES
 from botswarm.exchanges.simulated.attempts import Attempts
 from botswarm.exchanges.simulated.candles import Candles
 from botswarm.exchanges.simulated.coinbase import CoinbaseFeed
 from botswarm.exchanges.simulated.coinbase_exchange import CoinbaseExchangeFeed
-from botswarm.exchanges.simulated.exchange import Fact, Traded, is_customer
+from botswarm.exchanges.simulated.exchange import Fact, OwnTrade, Traded
 from botswarm.exchanges.simulated.faults import Faults
 from botswarm.exchanges.simulated.feeds import Feed, Stage
+from botswarm.exchanges.simulated.http import Request, Response
 from botswarm.exchanges.simulated.journal import Entry, Journal, last_start, read
 from botswarm.exchanges.simulated.kraken import KrakenFeed
 from botswarm.exchanges.simulated.limits import OrderLimits
 from botswarm.exchanges.simulated.market import LISTINGS, STEP_MS, SyntheticMarket
+from botswarm.exchanges.simulated.mishaps import Delivery
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
-from botswarm.exchanges.simulated.orders import NewOrder
+from botswarm.exchanges.simulated.orders import NewOrder, VenueOrder
 from botswarm.exchanges.simulated.publisher import FAST_MS, SLOW_MS, Publisher
 from botswarm.exchanges.simulated.random_streams import RandomStreams
 from botswarm.exchanges.simulated.refusal import Refusal
 from botswarm.exchanges.simulated.stream_faults import Spoiler
-from botswarm.exchanges.simulated.streams import Line, StreamHub
+from botswarm.exchanges.simulated.streams import VENUE, Line, StreamHub
 from botswarm.exchanges.simulated.users import UserData
+from botswarm.exchanges.simulated.websocket import WebSocket
+
+
+class Teller(Protocol):
+    """One venue's private side: who may enter, orders, and what is told of them."""
+
+    def is_door(self, request: Request) -> bool:
+        """Whether this REST request, or this WebSocket, is for it to answer."""
+        ...
+
+    async def rest(self, request: Request) -> tuple[Response, Delivery]: ...
+
+    def open(self, socket: WebSocket, peer: str, now_s: float) -> Line: ...
+
+    async def receive(self, line: Line, text: str) -> None:
+        """A message of a client; what the answer's loss shall be is done here too."""
+        ...
+
+    def leave(self, line: Line) -> None: ...
+
+    @property
+    def lines(self) -> Collection[Line]: ...
+
+    def publish(self, facts: Sequence[Fact], now_ms: int) -> None:
+        """To all who listen to the accounts that they concern."""
+        ...
+
+    def on_second(self, now_ms: int) -> None:
+        """Heartbeats, switches that run out, and what else comes by the clock."""
+        ...
+
 
 IDS_RESERVED: Final = 5_000
 """Trade numbers set aside by one line of the journal; a killed exchange skips the unused ones."""
@@ -50,7 +83,6 @@ class Service:
         self.stream_journal = stream_journal.StreamJournal(journal_path)
         self.hub = StreamHub(Spoiler(self.faults), self.stream_journal)
         self.order_limits = OrderLimits(options.limits)
-        self.fees = Fees()
         self.silent_until_ms = 0
         self.last_step_ms = 0
         now_ms = self.now_ms()
@@ -67,6 +99,8 @@ class Service:
         self.publisher = self._publisher(now_ms)
         self.feeds = self._feeds()
         self.publisher.others.extend(self.feeds.values())
+        self.tellers: dict[str, Teller] = {}
+        """The private sides of the venues that are not Binance, by name."""
         self._last_connection = 0
         self._open(epoch_ms, now_ms)
 
@@ -118,7 +152,7 @@ class Service:
 
     def _open(self, epoch_ms: int, now_ms: int) -> None:
         entries = read(self.journal.path)
-        restored = history.restore(self.exchange, entries, {ACCOUNT: self.fees}, now_ms)
+        restored = history.restore(self.exchange, entries, FEES, now_ms)
         self.reserved = restored.ids
         for symbol, last in restored.ids.aggregates.items():
             if symbol in self.publisher.boards:
@@ -132,22 +166,19 @@ class Service:
             "pid": os.getpid(),
         }
         self.journal.write([start, *history.entries_of(restored.repairs)])
-        if ACCOUNT not in self.exchange.accounts:
-            self._first_deposits(now_ms)
+        self.open_account(ACCOUNT)
 
-    def _first_deposits(self, now_ms: int) -> None:
-        self.exchange.open_account(ACCOUNT, self.fees)
+    def open_account(self, name: str) -> None:
+        """With what every customer begins with, unless the journal knows the account."""
+        if name in self.exchange.accounts:
+            return
+        now_ms = self.now_ms()
+        self.exchange.open_account(name, FEES[name])
         entries: list[Entry] = []
         for asset, amount in self.options.balances.items():
-            self.exchange.deposit(ACCOUNT, asset, Decimal(amount))
+            self.exchange.deposit(name, asset, Decimal(amount))
             entries.append(
-                {
-                    "type": "deposit",
-                    "at": now_ms,
-                    "account": ACCOUNT,
-                    "asset": asset,
-                    "amount": amount,
-                }
+                {"type": "deposit", "at": now_ms, "account": name, "asset": asset, "amount": amount}
             )
         self.journal.write(entries)
 
@@ -167,10 +198,41 @@ class Service:
                 self._count_first_fills(fact, now_ms)
         self.publisher.publish(facts, now_ms)
         self.users.publish(facts, now_ms)
+        for teller in self.tellers.values():
+            teller.publish(facts, now_ms)
         self._flush()
 
-    def reject(self, request: NewOrder, why: Refusal) -> None:
-        self.journal.write([history.rejection(request, why, self.now_ms())])
+    # --- orders, whichever protocol they come in ------------------------------------------
+
+    def place(self, request: NewOrder, venue: str) -> VenueOrder:
+        """Raises Refusal; either is written down."""
+        now_ms = self.now_ms()
+        try:
+            if venue == VENUE:
+                self.order_limits.count(now_ms)
+            order, facts = self.exchange.place(request, now_ms)
+        except Refusal as why:
+            self.journal.write([history.rejection(request, why, now_ms)])
+            raise
+        if (lag := self.faults.take_kind("query_lag", venue)) is not None:
+            order.visible_from_ms = now_ms + int(lag.seconds * 1000)
+        self.commit(facts, now_ms)
+        return order
+
+    def cancel(self, order: VenueOrder, cancel_id: str = "") -> None:
+        now_ms = self.now_ms()
+        self.commit(self.exchange.cancel(order, now_ms, cancel_id=cancel_id)[1], now_ms)
+
+    def trades_of(self, order: VenueOrder) -> list[OwnTrade]:
+        """Those of one that was just placed."""
+        if not order.trade_ids:
+            return []
+        trades = self.exchange.markets[order.symbol].trades[order.account]
+        return [each for each in trades[-len(order.trade_ids) :] if each.order_id == order.id]
+
+    def is_visible(self, order: VenueOrder | None) -> bool:
+        """To queries; one that was forgotten hides nothing: it ended long ago."""
+        return order is None or order.visible_from_ms <= self.now_ms()
 
     def _reservation(self, now_ms: int) -> list[Entry]:
         """A number is handed out only below what the journal has set aside."""
@@ -191,7 +253,7 @@ class Service:
 
     def _count_first_fills(self, trade: Traded, now_ms: int) -> None:
         for share in trade.shares:
-            if is_customer(share.order.account) and share.filled == trade.quantity:
+            if share.order.account == ACCOUNT and share.filled == trade.quantity:
                 self.order_limits.first_fill(now_ms)
 
     # --- time -----------------------------------------------------------------------------
@@ -217,6 +279,8 @@ class Service:
             self.publisher.remember_books()
             for feed in self.feeds.values():
                 feed.on_second(now_ms)
+            for teller in self.tellers.values():
+                teller.on_second(now_ms)
             self.stream_journal.flush(now_ms)
         if not self.hub.is_silent:
             self.publisher.show_others(now_ms)
