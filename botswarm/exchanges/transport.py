@@ -54,20 +54,22 @@ class Transport:
         self._pid = os.getpid()
         self._banned_until = 0.0
 
-    def request(self, method: str, target: str, headers: Mapping[str, str]) -> Response:
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Response:
         """Send once and read the answer. Raises NotSent or NoAnswer."""
         self._obey_ban()
         connection = self._connection()
         try:
-            connection.request(method, self._path + target, headers=dict(headers))
+            connection.request(method, self._path + target, body, dict(headers))
             response = connection.getresponse()
-            body = response.read(BODY_MAX + 1)
+            told = response.read(BODY_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise NoAnswer(
                 f"{self._host} did not answer: {_in_words(error)}", cure="see the venue's status"
             ) from error
-        if len(body) > BODY_MAX:
+        if len(told) > BODY_MAX:
             connection.close()
             raise NoAnswer(f"{self._host} answered with more than {BODY_MAX} bytes")
         if response.will_close:
@@ -76,7 +78,7 @@ class Transport:
             self._keep(connection)
         if response.status in (418, 429):
             self._note_ban(response.headers.get("Retry-After"))
-        return Response(response.status, body)
+        return Response(response.status, told)
 
     def warm(self) -> None:
         """Have a connection ready, so that what is sent next fails now or not for that reason."""

@@ -26,10 +26,11 @@ from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForc
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.base import Accepted, Declined, Unclear
 from botswarm.exchanges.binance import user_data
-from botswarm.exchanges.binance.errors import MEANING, Meaning, meaning_of
+from botswarm.exchanges.binance.errors import MEANING, meaning_of
 from botswarm.exchanges.binance.signing import encoded, signature, signed
 from botswarm.exchanges.binance.symbols import instrument
 from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.exchanges.meaning import Meaning
 from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.transport import NoAnswer, NotSent, Transport
 from botswarm.testing.servers import free_port

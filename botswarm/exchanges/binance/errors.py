@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+
+from botswarm.exchanges.meaning import Meaning
 
 DUPLICATE = "Duplicate order sent."
-
-
-class Meaning(StrEnum):
-    NOT_PLACED = "not placed"  # the request itself is at fault: again would not help
-    LATER = "not placed, later perhaps"  # nothing was placed, and the same could work later
-    UNKNOWN = "unknown"  # the order may be there: only asking for it tells
-    NOT_FOUND = "not found"  # inconclusive until the request's time has passed
-    ENDED = "ended unfilled"  # it was there, and ended long ago without a fill
-
 
 _M = Meaning
 _NOT_PLACED = (

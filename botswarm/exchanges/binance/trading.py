@@ -26,8 +26,9 @@ from botswarm.exchanges.base import (
     Unclear,
 )
 from botswarm.exchanges.binance import symbols
-from botswarm.exchanges.binance.errors import Meaning, meaning_of
+from botswarm.exchanges.binance.errors import meaning_of
 from botswarm.exchanges.binance.signing import encoded, signed
+from botswarm.exchanges.meaning import Meaning, VenueSaidNo
 from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.transport import NoAnswer, NotSent, Response, Transport
 
@@ -60,15 +61,6 @@ STATES: Mapping[str, OrderState] = {
     "EXPIRED": OrderState.EXPIRED,
     "EXPIRED_IN_MATCH": OrderState.EXPIRED,
 }
-
-
-class VenueSaidNo(Unreachable):
-    """A question was answered with an error; ``meaning`` is what the table makes of it."""
-
-    def __init__(self, meaning: Meaning, code: int | None, text: str) -> None:
-        super().__init__(text, cure="see the venue's list of error codes")
-        self.meaning = meaning
-        self.code = code
 
 
 RULES = TradingRules(
