@@ -24,6 +24,7 @@ from botswarm.clock import StoppedClock, SystemClock
 from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Refused, Unreachable
+from botswarm.exchanges.account_stream import StreamEnded
 from botswarm.exchanges.base import Accepted, Declined, Unclear
 from botswarm.exchanges.binance import user_data
 from botswarm.exchanges.binance.errors import MEANING, meaning_of
@@ -519,7 +520,7 @@ def test_frames_that_tell_nothing_of_an_order_are_passed_over(frame: str) -> Non
     "frame", ['{"event":{"e":"serverShutdown"}}', '{"event":{"e":"eventStreamTerminated"}}', "[]"]
 )
 def test_a_stream_that_says_it_ends_is_left(frame: str) -> None:
-    with pytest.raises(user_data.StreamEnded):
+    with pytest.raises(StreamEnded):
         user_data.parse(frame)
 
 
