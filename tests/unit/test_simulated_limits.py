@@ -21,6 +21,7 @@ from botswarm.exchanges.simulated.limits import (
     OrderLimits,
     RateLimits,
     Recent,
+    Storm,
 )
 from botswarm.exchanges.simulated.parameters import Parameters, read_new_order
 from botswarm.exchanges.simulated.refusal import Refusal
@@ -390,3 +391,15 @@ def test_control_messages_are_answered_as_documented(
 )
 def test_a_request_that_cannot_be_read_is_answered_with_code_2(text: str) -> None:
     assert ask(text)["code"] == 2
+
+
+def test_in_a_storm_everybody_is_told_until_when_and_counted_and_afterwards_nobody() -> None:
+    storm = Storm(is_ban=True, at_ms=1_000, until_ms=4_000)
+    with pytest.raises(Refusal) as caught:
+        storm.refuse(1_500)
+    assert (caught.value.status, caught.value.headers["Retry-After"]) == (418, "3")
+    storm.refuse(4_000)
+    assert storm.asked == 1
+    with pytest.raises(Refusal) as caught:
+        Storm(is_ban=False, at_ms=0, until_ms=1_000).refuse(0)
+    assert caught.value.status == 429

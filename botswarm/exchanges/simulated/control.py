@@ -8,12 +8,14 @@ import hmac
 import json
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Final
 
 from botswarm.exchanges.simulated.attempts import Outcome
 from botswarm.exchanges.simulated.faults import VENUES, Fault
 from botswarm.exchanges.simulated.feeds import FeedLine
 from botswarm.exchanges.simulated.http import Request, Response
+from botswarm.exchanges.simulated.limits import Storm
 from botswarm.exchanges.simulated.random_streams import RandomStreams
 from botswarm.exchanges.simulated.refusal import Refusal
 from botswarm.exchanges.simulated.service import Service
@@ -81,6 +83,8 @@ class Control:
             service.silent_until_ms = until_ms
         elif fault.kind == "clock_offset":
             service.clock_offset_ms = int(fault.seconds * 1000)
+        elif fault.kind in ("too_many", "banned"):
+            service.storms.append(Storm(fault.kind == "banned", service.now_ms(), until_ms))
         elif fault.kind == "lifetime":
             service.lifetime_s = fault.seconds
         elif fault.kind == "disconnect_users":
@@ -166,6 +170,7 @@ class Control:
         return {
             "now_ms": service.now_ms(),
             "attempts": service.attempts.described(),
+            "storms": [asdict(storm) for storm in service.storms],
             "connections": [
                 {
                     "venue": line.venue,

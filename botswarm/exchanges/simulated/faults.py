@@ -66,6 +66,8 @@ INSTANT_FAULTS: Final[Mapping[str, str]] = {
     "clock_offset": "the exchange's clock is the given seconds off, until told otherwise",
     "outage": "cut everything of the venue's market data and let nobody in for the given seconds",
     "limit_connects": "answer 429 to every attempt to connect for the given seconds",
+    "too_many": "answer 429 to every request of Binance's REST and WebSocket API for the seconds",
+    "banned": "answer 418 to every request of Binance's REST and WebSocket API for the seconds",
     "lifetime": "connections live for the given seconds from now on",
     "random_streams": "for the given seconds do such things to streams at random, by seed",
 }
@@ -120,6 +122,8 @@ class Faults:
     def __init__(self) -> None:
         self.armed: list[Fault] = []
         self.fired: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
+        """How often Binance's doors said no, by the code they said it with."""
 
     def arm(self, wish: Mapping[str, Any]) -> Fault:
         fault = _read(wish)
@@ -167,7 +171,14 @@ class Faults:
         self.fired[fault.kind] = self.fired.get(fault.kind, 0) + 1
 
     def described(self) -> dict[str, object]:
-        return {"armed": [fault.described() for fault in self.armed], "fired": dict(self.fired)}
+        return {
+            "armed": [fault.described() for fault in self.armed],
+            "fired": dict(self.fired),
+            "refused": dict(self.refused),
+        }
+
+    def note_refused(self, code: int) -> None:
+        self.refused[str(code)] = self.refused.get(str(code), 0) + 1
 
 
 def _read(wish: Mapping[str, Any]) -> Fault:

@@ -62,7 +62,7 @@ class Gateway:
                 [*split_parameters(request.query), *split_parameters(request.body)]
             )
             weight = operation.weight(parameters.values)
-            address.spend(weight, now_ms)
+            self._spend(address, weight, now_ms)
             window = self._admit_rest(operation, request, parameters)
             outcome = await self._perform(operation, parameters, window)
         except Refusal as why:
@@ -71,6 +71,11 @@ class Gateway:
             if operation.is_free_when_done and outcome.refusal is None:
                 address.give_back(weight, now_ms)
         return self._respond(outcome, address), outcome.delivery
+
+    def _spend(self, address: AddressLimits, weight: int, now_ms: int) -> None:
+        if self.service.storms:
+            self.service.storms[-1].refuse(now_ms)
+        address.spend(weight, now_ms)
 
     def _admit_rest(
         self, operation: Operation, request: Request, parameters: Parameters
@@ -91,6 +96,7 @@ class Gateway:
         if outcome.refusal is None:
             return Response.json(outcome.result, headers=headers)
         why = outcome.refusal
+        self.service.faults.note_refused(why.code)
         return Response.json(
             {"code": why.code, "msg": why.text}, status=why.status, headers=headers | why.headers
         )
@@ -144,7 +150,7 @@ class Gateway:
             number, method, values = _read_ws_request(text)
             parameters = Parameters(values.items())
             if method.startswith("userDataStream."):
-                address.spend(2, self.service.now_ms())
+                self._spend(address, 2, self.service.now_ms())
                 outcome = Outcome(self._user_stream(line, method, parameters))
             else:
                 outcome = await self._ws_operation(method, parameters, address)
@@ -162,7 +168,7 @@ class Gateway:
         if operation is None:
             raise Refusal(-1130, f"Method '{method}' is not known.")
         weight, now_ms = operation.weight(parameters.values), self.service.now_ms()
-        address.spend(weight, now_ms)
+        self._spend(address, weight, now_ms)
         window = self._admit_ws(parameters) if operation.is_signed else None
         outcome = await self._perform(operation, parameters, window)
         if operation.is_free_when_done and outcome.refusal is None:

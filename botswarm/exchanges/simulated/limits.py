@@ -116,6 +116,29 @@ class AddressLimits:
         )
 
 
+@dataclass(slots=True)
+class Storm:
+    """As ordered: everybody is told to go away until then, and who comes all the same is counted."""
+
+    is_ban: bool
+    at_ms: int
+    until_ms: int
+    asked: int = 0
+
+    def refuse(self, now_ms: int) -> None:
+        if now_ms >= self.until_ms:
+            return
+        self.asked += 1
+        raise Refusal(
+            -1003,
+            f"Way too much request weight used; IP banned until {self.until_ms}."
+            if self.is_ban
+            else "Too much request weight used; please use WebSocket Streams for live updates.",
+            status=418 if self.is_ban else 429,
+            headers={"Retry-After": str(-(-(self.until_ms - now_ms) // 1000))},
+        )
+
+
 class OrderLimits:
     """Of one account: orders sent and not yet filled in part; a first fill gives one back."""
 

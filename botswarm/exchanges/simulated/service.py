@@ -20,7 +20,7 @@ from botswarm.exchanges.simulated.feeds import Feed, Stage
 from botswarm.exchanges.simulated.http import Request, Response
 from botswarm.exchanges.simulated.journal import Entry, Journal, last_start, read
 from botswarm.exchanges.simulated.kraken import KrakenFeed
-from botswarm.exchanges.simulated.limits import OrderLimits
+from botswarm.exchanges.simulated.limits import OrderLimits, Storm
 from botswarm.exchanges.simulated.market import LISTINGS, STEP_MS, SyntheticMarket
 from botswarm.exchanges.simulated.mishaps import Delivery
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
@@ -78,6 +78,8 @@ class Service:
         self.attempts = Attempts()
         self.down_until_ms: dict[str, int] = {}
         """Venues whose market data cannot be reached until then."""
+        self.storms: list[Storm] = []
+        """Times in which Binance's doors were shut for everybody, the last one last."""
         self.random_streams: RandomStreams | None = None
         journal_path = options.state_dir / stream_journal.FILE if options.writes_streams else None
         self.stream_journal = stream_journal.StreamJournal(journal_path)
