@@ -214,7 +214,7 @@ def test_a_fault_strikes_where_and_as_often_as_it_was_armed() -> None:
     faults.arm({"kind": "drop_reply", "on": "place", "times": 2})
     assert faults.take(REQUEST_FAULTS, "cancel") is None
     assert [bool(faults.take(REQUEST_FAULTS, "place")) for _ in range(3)] == [True, True, False]
-    assert faults.described() == {"armed": [], "fired": {"drop_reply": 2}}
+    assert faults.described() == {"armed": [], "fired": {"drop_reply": 2}, "refused": {}}
 
 
 @pytest.mark.parametrize(

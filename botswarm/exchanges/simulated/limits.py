@@ -118,7 +118,7 @@ class AddressLimits:
 
 @dataclass(slots=True)
 class Storm:
-    """As ordered: everybody is told to go away until then, and who comes all the same is counted."""
+    """As ordered: until then everybody is sent away, and who comes all the same is counted."""
 
     is_ban: bool
     at_ms: int
