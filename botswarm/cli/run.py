@@ -46,10 +46,22 @@ def _exchange_flags(command: Callback) -> Callback:
     is_flag=True,
     help="Write down every trade told on every connection, for campaigns that compare.",
 )
+@click.option(
+    "--kraken-tier",
+    type=click.Choice(["starter", "intermediate", "pro", "unlimited"]),
+    default="pro",
+    show_default=True,
+    help="How much Kraken's private side lets the key ask for.",
+)
 @standby.if_needed
 @click.pass_obj
 def exchange(
-    session: Session, /, if_needed: bool, writes_streams: bool, **given: str | None
+    session: Session,
+    /,
+    if_needed: bool,
+    writes_streams: bool,
+    kraken_tier: str,
+    **given: str | None,
 ) -> None:
     """Run the simulated exchange: a market of its own, over Binance's spot protocols.
 
@@ -80,6 +92,7 @@ def exchange(
             scenario=settings.exchange_scenario,
             seed=settings.exchange_seed,
             writes_streams=writes_streams,
+            kraken_tier=kraken_tier,
             limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
         )
     )

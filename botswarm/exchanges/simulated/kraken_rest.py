@@ -21,6 +21,8 @@ BURST: Final = 15
 QUANTITY_DIGITS: Final = 8
 OWN_NAMES: Final = {"BTC": "XBT"}
 """What REST calls differently from the WebSocket."""
+LEGACY: Final = {"BTC": "XXBT", "ETH": "XETH"}
+"""Assets that REST's balances still call by the names of 2013."""
 
 
 class Wrong(Exception):
@@ -37,6 +39,7 @@ class Rest:
         questions: dict[str, Callable[[Mapping[str, str]], object]] = {
             "Time": self._time,
             "SystemStatus": self._system,
+            "Assets": self._assets,
             "AssetPairs": self._asset_pairs,
             "OHLC": self._candles,
             "Trades": self._trades,
@@ -62,6 +65,20 @@ class Rest:
 
     def _system(self, values: Mapping[str, str]) -> object:
         return {"status": "online", "timestamp": f"{moment(self.stage.now_ms())[:19]}Z"}
+
+    def _assets(self, values: Mapping[str, str]) -> object:
+        rules = [board.market.rules for board in self.pairs.values()]
+        assets = sorted({asset for each in rules for asset in (each.base, each.quote)})
+        return {
+            LEGACY.get(asset, asset): {
+                "aclass": "currency",
+                "altname": OWN_NAMES.get(asset, asset),
+                "decimals": 10,
+                "display_decimals": 5,
+                "status": "enabled",
+            }
+            for asset in assets
+        }
 
     def _asset_pairs(self, values: Mapping[str, str]) -> object:
         wanted = [name for name in values.get("pair", "").split(",") if name]
@@ -161,13 +178,13 @@ def _pair(board: Board) -> dict[str, object]:
         "altname": altname(board),
         "wsname": _wsname(board),
         "aclass_base": "currency",
-        "base": OWN_NAMES.get(rules.base, rules.base),
+        "base": LEGACY.get(rules.base, rules.base),
         "aclass_quote": "currency",
-        "quote": OWN_NAMES.get(rules.quote, rules.quote),
+        "quote": LEGACY.get(rules.quote, rules.quote),
         "lot": "unit",
         "cost_decimals": 5,
         "pair_decimals": places(rules.tick_size),
-        "lot_decimals": QUANTITY_DIGITS,
+        "lot_decimals": places(rules.lot_size),
         "lot_multiplier": 1,
         "fees": [[0, 0.4]],
         "fees_maker": [[0, 0.25]],

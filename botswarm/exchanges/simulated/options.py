@@ -33,6 +33,8 @@ class ExchangeOptions:
     """Of a WebSocket connection."""
     writes_streams: bool = False
     """Write down every trade told on every connection, for campaigns that compare."""
+    kraken_tier: str = "pro"
+    """How much Kraken's private side lets a key ask for: the account's level of verification."""
     limits: RateLimits = field(default_factory=RateLimits)
     balances: Mapping[str, Decimal] = field(default_factory=lambda: dict(FIRST_BALANCES))
     """Of the account, where the journal does not know it yet."""

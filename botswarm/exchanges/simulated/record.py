@@ -29,6 +29,7 @@ class ExchangeRecord:
     coinbase_exchange_stream_url: str = ""
     kraken_rest_url: str = ""
     kraken_stream_url: str = ""
+    kraken_trading_url: str = ""
 
     def __repr__(self) -> str:
         return f"ExchangeRecord({self.host}:{self.port}, pid {self.pid})"

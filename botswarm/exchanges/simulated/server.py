@@ -32,6 +32,8 @@ from botswarm.exchanges.simulated.http import (
 )
 from botswarm.exchanges.simulated.journal import FILE, Journal, JournalFailed
 from botswarm.exchanges.simulated.kraken import KrakenFeed
+from botswarm.exchanges.simulated.kraken_trading import STREAM_PATH as KRAKEN_PATH
+from botswarm.exchanges.simulated.kraken_trading import KrakenTeller
 from botswarm.exchanges.simulated.market import STEP_MS
 from botswarm.exchanges.simulated.mishaps import Delivery
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
@@ -56,6 +58,9 @@ class Server:
     def __init__(self, service: Service, credentials: Credentials) -> None:
         self.service = service
         self.gateway = Gateway(service, credentials)
+        service.tellers["kraken"] = KrakenTeller(
+            service, credentials.key, credentials.secret, service.options.kraken_tier
+        )
         self._connections: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -359,6 +364,7 @@ def _card(port: int, credentials: Credentials) -> ExchangeRecord:
         coinbase_exchange_stream_url=f"ws://{HOST}:{port}/coinbase-exchange",
         kraken_rest_url=f"http://{HOST}:{port}/kraken",
         kraken_stream_url=f"ws://{HOST}:{port}/kraken/v2",
+        kraken_trading_url=f"ws://{HOST}:{port}/kraken{KRAKEN_PATH}",
         api_key=credentials.key,
         api_secret=credentials.secret,
         pid=os.getpid(),
