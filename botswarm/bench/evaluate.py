@@ -17,7 +17,7 @@ from typing import Any
 from botswarm.bench import evaluation_probe as probe
 from botswarm.bench.forms import forms
 from botswarm.bench.freqtrade import idle_freqtrade
-from botswarm.bench.loads import family, pss_mb
+from botswarm.bench.loads import family, pss_mb, used_s
 from botswarm.bench.stream_server import StreamServer
 from botswarm.errors import BotswarmError, TimedOut
 from botswarm.strategies.registry import BUILT_IN
@@ -42,7 +42,6 @@ STRATEGIES = 5
 TIMEFRAMES = ("1m", "5m", "15m", "1h")
 PROBED = ("-I", "botswarm.bench.evaluation_probe", "--loglevel", "warning")
 PROGRAMS = (sys.executable, "-m")
-TICK = os.sysconf("SC_CLK_TCK")
 
 Progress = Callable[[str], None]
 
@@ -245,9 +244,9 @@ def _passes(state_dir: Path) -> list[Seen]:
 
 
 def _watch(load: Load, swarm: Swarm, processes: Mapping[str, int]) -> dict[str, Any]:
-    began_ms, before, began = time.time() * 1e3, _used_s(processes), time.monotonic()
+    began_ms, before, began = time.time() * 1e3, used_s(processes), time.monotonic()
     time.sleep(load.seconds)
-    used, lasted = _used_s(processes), time.monotonic() - began
+    used, lasted = used_s(processes), time.monotonic() - began
     ended_ms = time.time() * 1e3
     memory = {name: sum(map(pss_mb, family(pid))) for name, pid in processes.items()}
     seen = [each for each in _passes(swarm.state_dir) if began_ms <= each.ended_ms <= ended_ms]
@@ -292,20 +291,6 @@ def skipped(seen: Sequence[Seen], began_ms: float, ended_ms: float, markets: int
             max(0, int((after - before) / 1e3 / DUE_S - LATE_S)) for before, after in pauses
         )
     return missing
-
-
-def _used_s(processes: Mapping[str, int]) -> dict[str, float]:
-    """Processor time of each and all its children, user and system."""
-    return {name: sum(map(_cpu_s, family(pid))) for name, pid in processes.items()}
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0  # it has just ended
-    # Its own, and that of children that have ended meanwhile.
-    return sum(map(int, fields[11:15])) / TICK
 
 
 # --- all of it ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import amqp
@@ -24,6 +24,7 @@ PREFETCH = 500
 WINDOW = 100
 PATIENCE_S = 300.0
 POLL_S = 0.01
+TICK = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -260,3 +261,17 @@ def pss_mb(pid: int) -> float:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+def used_s(processes: Mapping[str, int]) -> dict[str, float]:
+    """Processor time of each and all its children, user and system."""
+    return {name: sum(map(_cpu_s, family(pid))) for name, pid in processes.items()}
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0  # it has just ended
+    # Its own, and that of children that have ended meanwhile.
+    return sum(map(int, fields[11:15])) / TICK

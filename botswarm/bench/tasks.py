@@ -20,7 +20,7 @@ from typing import Any
 from kombu import pools
 
 from botswarm.bench import bare_worker, risk_tasks
-from botswarm.bench.loads import connected, family
+from botswarm.bench.loads import connected, used_s
 from botswarm.config import load
 from botswarm.errors import NotFound, TimedOut
 from botswarm.queueing import make_app
@@ -143,7 +143,7 @@ def main(
             for broker, server in servers.items():
                 for side in (BARE, OURS) if round_ % 2 == 0 else (OURS, BARE):
                     progress(f"round {round_ + 1} of {size.rounds}: {broker}, {side.name}")
-                    for measure, value in _round(server, side, size):
+                    for measure, value in one_round(server, side, size):
                         runs[broker, side.name, measure].append(value)
     rows = [_row(broker, *measure, runs) for broker in servers for measure in MEASURES]
     return {
@@ -156,7 +156,7 @@ def main(
     }
 
 
-def _round(server: AmqpServer, side: Side, size: Size) -> Iterator[tuple[str, float]]:
+def one_round(server: AmqpServer, side: Side, size: Size) -> Iterator[tuple[str, float]]:
     with tempfile.TemporaryDirectory(prefix="botswarm-bench-") as name:
         folder = Path(name)
         app = side.app(server, folder)
@@ -165,7 +165,7 @@ def _round(server: AmqpServer, side: Side, size: Size) -> Iterator[tuple[str, fl
             for _ in range(size.tasks):
                 app.send_task(side.noop, queue=side.queue, ignore_result=True)
             yield "publish_per_s", size.tasks / (time.perf_counter() - began)
-            with _running(side.worker(server, folder)) as worker, connected(server) as channel:
+            with running(side.worker(server, folder)) as worker, connected(server) as channel:
                 rate, cpu_ms = _drain(channel, side.queue, size.tasks, worker.pid)
                 yield "tasks_per_s", rate
                 yield "worker_cpu_ms", cpu_ms
@@ -173,10 +173,10 @@ def _round(server: AmqpServer, side: Side, size: Size) -> Iterator[tuple[str, fl
             yield "round_trip_p50_ms", took[len(took) // 2]
             yield "round_trip_p99_ms", took[len(took) * 99 // 100]
         finally:
-            _close(app)
+            close(app)
 
 
-def _close(app: Any) -> None:
+def close(app: Any) -> None:
     """Celery's own close leaves the connection that waits for results."""
     if app.backend.result_consumer._connection is not None:
         app.backend.result_consumer.stop()
@@ -186,7 +186,7 @@ def _close(app: Any) -> None:
 
 
 @contextlib.contextmanager
-def _running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
@@ -209,9 +209,11 @@ def _drain(channel: Any, queue: str, tasks: int, worker: int) -> tuple[float, fl
         left = channel.queue_declare(queue, passive=True).message_count
         now = time.perf_counter()
         if not began and left < tasks * 0.95:
-            began, started_with, used = now, left, _cpu_s(worker)
+            began, started_with, used = now, left, used_s({"worker": worker})["worker"]
         if left == 0:
-            return started_with / (now - began), (_cpu_s(worker) - used) * 1e3 / started_with
+            return started_with / (now - began), (
+                used_s({"worker": worker})["worker"] - used
+            ) * 1e3 / started_with
         time.sleep(POLL_S)
     raise TimedOut(
         f"the worker did not drain {tasks} tasks in {PATIENCE_S:g} s",
@@ -220,13 +222,7 @@ def _drain(channel: Any, queue: str, tasks: int, worker: int) -> tuple[float, fl
 
 
 def _cpu_s(worker: int) -> float:
-    """Of the worker and all its children, user and system."""
-    ticks = 0
-    for pid in family(worker):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return used_s({"worker": worker})["worker"]
 
 
 def _round_trips(app: Any, side: Side, trips: int) -> list[float]:

@@ -178,3 +178,43 @@ def evaluate(
         progress=progress,
     )
     return Answer(data=figures, text=bench.table(figures))
+
+
+@bench.command("orders")
+@click.option(
+    "--broker",
+    "brokers",
+    type=click.Choice(["rabbitmq", "embedded"]),
+    multiple=True,
+    help="May be given twice.  [default: rabbitmq]",
+)
+@click.option(
+    "--ledger",
+    "ledgers",
+    type=click.Choice(["postgresql", "sqlite"]),
+    multiple=True,
+    help="May be given twice.  [default: both]",
+)
+@click.option("--quick", is_flag=True, help="Fewer orders, and through one worker only.")
+@click.pass_obj
+def orders(
+    session: Session, brokers: tuple[str, ...], ledgers: tuple[str, ...], quick: bool
+) -> Answer:
+    """Measure the road of an order, from its decision to its fill, with every commit of it.
+
+    Real broker, ledger, workers and beat against the simulated exchange: orders a second by
+    workers, how long one takes at 50 a second, and what it costs beside a task that does nothing.
+    """
+    from botswarm.bench import orders as bench
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    figures = bench.main(
+        brokers=brokers or ("rabbitmq",),
+        ledgers=ledgers or ("postgresql", "sqlite"),
+        size=bench.QUICK if quick else bench.FULL,
+        progress=progress,
+    )
+    return Answer(data=figures, text=bench.table(figures))

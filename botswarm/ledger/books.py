@@ -30,7 +30,7 @@ from botswarm.ledger.models import (
 )
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import INSTRUMENT_FIELDS, instrument_of, move, order_of
-from botswarm.ledger.session import Database, insert_new
+from botswarm.ledger.session import Database, insert_new, save_latest
 
 Judge = Callable[[Order, Exposure], Verdict]
 MINUTE = timedelta(minutes=1)
@@ -77,13 +77,11 @@ class LedgerBooks:
         )
 
     def save_instruments(self, instruments: Sequence[Instrument]) -> None:
-        def work(session: Session) -> None:
-            # By rising name: two that save the same list must not wait for each other in a circle.
-            for instrument in sorted(instruments, key=lambda each: each.market):
-                values = {name: getattr(instrument, name) for name in INSTRUMENT_FIELDS}
-                session.merge(InstrumentRow(**values))
-
-        self._database.write(work)
+        # By rising name: two that save the same list must not wait for each other in a circle.
+        ordered = sorted(instruments, key=lambda each: each.market)
+        rows = [{name: getattr(each, name) for name in INSTRUMENT_FIELDS} for each in ordered]
+        if rows:
+            self._database.write(lambda session: save_latest(session, InstrumentRow, rows))
 
     # --- one order on its way --------------------------------------------------------------
 

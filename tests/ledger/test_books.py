@@ -60,6 +60,18 @@ def test_instruments_come_back_as_they_were_saved(ledger: Ledger) -> None:
         ledger.books.instrument(VENUE, "XRP-USDT")
 
 
+def test_many_may_save_the_same_markets_at_the_same_moment(ledger: Ledger) -> None:
+    together = threading.Barrier(6)
+
+    def save(_: int) -> None:
+        together.wait()
+        ledger.books.save_instruments([BTC])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(save, range(6)))
+    assert ledger.books.instruments() == [BTC]
+
+
 # --- judging ------------------------------------------------------------------------------------
 
 
