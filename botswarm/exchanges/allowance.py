@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
@@ -20,6 +21,40 @@ class Purpose(IntEnum):
     MARKET = 4  # public data, history
 
 
+SHARES: Mapping[Purpose, float] = {
+    Purpose.CANCEL: 1.0,
+    Purpose.RESOLVE: 0.95,
+    Purpose.QUERY: 0.9,
+    Purpose.PLACE: 0.8,
+    Purpose.MARKET: 0.6,
+}
+"""Up to which part of a limit each purpose may go: the rest waits for what is dearer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One limit of a venue: so much in any period, or a counter that decays.
+
+    ``name`` is its family, with its period after a dash where there are several: a cost of
+    ``ORDERS`` is taken from ``ORDERS-10S`` and from ``ORDERS-1D``.
+    """
+
+    name: str
+    most: float
+    period_s: float = 0.0
+    """The venue counts within so long. 0.0 where its counter decays instead."""
+    decay_per_s: float = 0.0
+    """What a counter loses a second; a bucket that fills again with tokens is the same thing."""
+    of_account: bool = False
+    """Counted for the account, whoever asks; else for the address, whatever account it asks for."""
+    has_reserve: bool = True
+    """Whether less urgent purposes leave a part of it (``SHARES``)."""
+
+    @property
+    def family(self) -> str:
+        return self.name.partition("-")[0]
+
+
 class TooSoon(NotSent):
     """The allowance is used up: nothing was sent. ``until`` is when it is worth trying again."""
 
@@ -32,11 +67,27 @@ class Allowance(Protocol):
     """Shared by every process that asks this venue from this address, or for this account."""
 
     def spend(self, cost: Mapping[str, int], purpose: Purpose) -> None:
-        """Take the cost, by the venue's own names of its limits; raises TooSoon, and took none."""
+        """Take the cost, by families of limits; raises TooSoon, and took none.
+
+        A family that is counted for each market by itself is followed by a colon and its name:
+        ``TRADING:BTC-USD``.
+        """
+        ...
+
+    def obey(self) -> None:
+        """Raises TooSoon within a ban, whichever process was told of it; takes nothing."""
         ...
 
     def heard(self, used: Mapping[str, int]) -> None:
-        """What the venue says is used up by now, by the same names; its word outweighs ours."""
+        """What the venue says is used up by now, by full names; its word outweighs ours.
+
+        Said by the thread that spent for the question it answers: what others have spent since
+        then is not in it yet.
+        """
+        ...
+
+    def learn(self, limits: Sequence[Limit]) -> None:
+        """The venue's word on how much there is: instead of what was believed before."""
         ...
 
     def banned(self, seconds: float, reason: str) -> None:
@@ -50,7 +101,13 @@ class Unlimited:
     def spend(self, cost: Mapping[str, int], purpose: Purpose) -> None:
         pass
 
+    def obey(self) -> None:
+        pass
+
     def heard(self, used: Mapping[str, int]) -> None:
+        pass
+
+    def learn(self, limits: Sequence[Limit]) -> None:
         pass
 
     def banned(self, seconds: float, reason: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from botswarm import __version__
 from botswarm.errors import Malformed, Unreachable
+from botswarm.exchanges.allowance import Allowance, Purpose, TooSoon, Unlimited
 from botswarm.exchanges.reading import shown
 from botswarm.exchanges.transport import Transport
 
@@ -22,6 +24,12 @@ WAIT_MAX_S = 20.0
 TIME_KEPT_S = 60.0
 SETTLED_MS = 1000
 """Venues still change a candle in the moment after its end."""
+
+
+Cost = Callable[[int], Mapping[str, int]]
+"""What a question of this weight takes from the venue's limits."""
+Used = Callable[[Mapping[str, str]], Mapping[str, int]]
+"""What an answer's headers say is used up."""
 
 
 class Pace:
@@ -51,10 +59,22 @@ class Pace:
 class PublicRest:
     """Threads share it; it signs nothing and knows no secret."""
 
-    def __init__(self, venue: str, base_url: str, *, per_s: float, burst: int) -> None:
-        """``per_s`` is what one process may ask: several of one address share the venue's limit."""
+    def __init__(
+        self,
+        venue: str,
+        base_url: str,
+        *,
+        per_s: float,
+        burst: int,
+        allowance: Allowance | None = None,
+        cost: Cost = lambda weight: {},
+        used: Used = lambda headers: {},
+    ) -> None:
+        """``per_s`` is what one process may ask; what all of an address may is in ``allowance``."""
         self.venue = venue
-        self._transport = Transport(base_url)
+        self._allowance = Unlimited() if allowance is None else allowance
+        self._cost, self._used = cost, used
+        self._transport = Transport(base_url, self._allowance)
         self._pace = Pace(per_s, burst)
         self._time: tuple[int, float] | None = None
 
@@ -71,7 +91,9 @@ class PublicRest:
         ``weight`` is as many requests as the venue counts it for.
         """
         self._pace.wait(self.venue, weight)
+        self._spend(self._cost(weight))
         response = self._transport.request("GET", target, HEADERS)
+        self._allowance.heard(self._used(response.headers))
         if response.status != 200:
             words = response.body[:WORDS_MAX].decode(errors="replace")
             raise Unreachable(
@@ -86,6 +108,20 @@ class PublicRest:
                 f"{shown(str(error))}",
                 cure="see the venue's status; something may stand between it and us",
             ) from error
+
+    def _spend(self, cost: Mapping[str, int]) -> None:
+        """Wait for the turn among all processes. Raises TooSoon where it would come too late."""
+        until = time.monotonic() + WAIT_MAX_S
+        while True:
+            try:
+                self._allowance.spend(cost, Purpose.MARKET)
+            except TooSoon as error:
+                wait_s = (error.until - datetime.now(UTC)).total_seconds()
+                if time.monotonic() + wait_s > until:
+                    raise
+                time.sleep(max(0.01, wait_s))
+            else:
+                return
 
     @contextmanager
     def reading(self, what: str) -> Iterator[None]:

@@ -10,10 +10,14 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botswarm.errors import Unreachable
+
+if TYPE_CHECKING:
+    from botswarm.exchanges.allowance import Allowance
 
 CONNECT_TIMEOUT_S = 3.0
 # Longer than the engine's own ten seconds: its word that it does not know is still its word.
@@ -37,12 +41,15 @@ class NoAnswer(Unreachable):
 class Response:
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Their names in lower case."""
 
 
 class Transport:
     """Connections of one process to one host; threads share it, forked children start anew."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, allowance: Allowance | None = None) -> None:
+        """``allowance`` is told of bans, and nothing is sent within one."""
         parts = urlsplit(base_url)
         self.url = base_url
         self._host = parts.hostname or ""
@@ -52,14 +59,13 @@ class Transport:
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._banned_until = 0.0
+        self._allowance = allowance
 
     def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Response:
         """Send once and read the answer. Raises NotSent or NoAnswer."""
-        self._obey_ban()
-        connection = self._connection()
+        connection = self._permitted()
         try:
             connection.request(method, self._path + target, body, dict(headers))
             response = connection.getresponse()
@@ -76,9 +82,10 @@ class Transport:
             connection.close()
         else:
             self._keep(connection)
+        said = {name.lower(): value for name, value in response.getheaders()}
         if response.status in (418, 429):
-            self._note_ban(response.headers.get("Retry-After"))
-        return Response(response.status, told)
+            self._note_ban(response.status, said.get("retry-after"))
+        return Response(response.status, told, said)
 
     def warm(self) -> None:
         """Have a connection ready, so that what is sent next fails now or not for that reason."""
@@ -132,17 +139,26 @@ class Transport:
 
     # --- bans ---------------------------------------------------------------------------------
 
-    def _obey_ban(self) -> None:
-        left = self._banned_until - time.monotonic()
-        if left > 0:
-            raise NotSent(
-                f"{self._host} asked for no requests for another {left:.0f} s",
-                cure="wait; going on would lengthen the ban",
-            )
+    def _permitted(self) -> http.client.HTTPConnection:
+        self._obey_ban()
+        connection = self._connection()
+        try:
+            # Connecting took its time, and another process may have been told to stop meanwhile.
+            self._obey_ban()
+        except NotSent:
+            self._keep(connection)
+            raise
+        return connection
 
-    def _note_ban(self, retry_after: str | None) -> None:
-        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else BAN_DEFAULT_S
-        self._banned_until = max(self._banned_until, time.monotonic() + seconds)
+    def _obey_ban(self) -> None:
+        if self._allowance is not None:
+            self._allowance.obey()
+
+    def _note_ban(self, status: int, retry_after: str | None) -> None:
+        if self._allowance is not None:
+            is_number = retry_after is not None and retry_after.isdecimal()
+            seconds = float(retry_after or 0) if is_number else BAN_DEFAULT_S
+            self._allowance.banned(seconds, f"{self._host} answered {status}")
 
 
 def _has_ended(connection: http.client.HTTPConnection) -> bool:

@@ -31,8 +31,10 @@ from botswarm.exchanges.binance.errors import MEANING, meaning_of
 from botswarm.exchanges.binance.signing import encoded, signature, signed
 from botswarm.exchanges.binance.symbols import instrument
 from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.exchanges.board import Board
 from botswarm.exchanges.meaning import Meaning
 from botswarm.exchanges.offset import OffsetTracker
+from botswarm.exchanges.shared_allowance import SharedAllowance
 from botswarm.exchanges.transport import NoAnswer, NotSent, Transport
 from botswarm.testing.servers import free_port
 
@@ -289,7 +291,7 @@ def test_after_a_ban_nothing_is_sent_until_it_ends(status: int) -> None:
         request.say(status, {"code": -1003, "msg": "slow down"}, Retry_After="30")
 
     with serving(answer) as (url, requests):
-        transport = Transport(url)
+        transport = Transport(url, SharedAllowance("binance", (), Board()))
         assert transport.request("GET", "/", {}).status == status
         with pytest.raises(NotSent, match="another 30 s"):
             transport.request("GET", "/", {})

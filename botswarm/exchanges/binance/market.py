@@ -12,7 +12,8 @@ from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Status, Trade
 from botswarm.domain.order import Side
 from botswarm.errors import Unreachable
-from botswarm.exchanges.binance import symbols
+from botswarm.exchanges.allowance import Allowance, Unlimited
+from botswarm.exchanges.binance import limits, symbols
 from botswarm.exchanges.binance.depth import SNAPSHOT_LEVELS
 from botswarm.exchanges.binance.events import levels
 from botswarm.exchanges.binance.session import (
@@ -47,9 +48,19 @@ class BinanceMarketData:
         instruments: Sequence[Instrument] | None = None,
         book_levels: int = BOOK_LEVELS,
         clock: Clock | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.name = name
-        self._rest = PublicRest(name, rest_url, per_s=WEIGHT_PER_S, burst=WEIGHT_BURST)
+        self._allowance = Unlimited() if allowance is None else allowance
+        self._rest = PublicRest(
+            name,
+            rest_url,
+            per_s=WEIGHT_PER_S,
+            burst=WEIGHT_BURST,
+            allowance=self._allowance,
+            cost=limits.asking,
+            used=limits.used,
+        )
         self._stream_url = stream_url.rstrip("/")
         self._book_levels = book_levels
         self._clock = SystemClock() if clock is None else clock
@@ -82,7 +93,10 @@ class BinanceMarketData:
             ]
 
     def _described(self) -> Any:
-        return self._rest.ask("/api/v3/exchangeInfo", weight=20)
+        described = self._rest.ask("/api/v3/exchangeInfo", weight=20)
+        with self._rest.reading("list of limits"):
+            self._allowance.learn(limits.told(described))
+        return described
 
     def session(self) -> Session:
         return self._session(lambda theirs: None)

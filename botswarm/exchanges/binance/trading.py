@@ -15,6 +15,7 @@ from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Refused, Unreachable
+from botswarm.exchanges.allowance import Allowance, Purpose, Unlimited
 from botswarm.exchanges.base import (
     Accepted,
     Answer,
@@ -25,7 +26,7 @@ from botswarm.exchanges.base import (
     TradingRules,
     Unclear,
 )
-from botswarm.exchanges.binance import symbols
+from botswarm.exchanges.binance import limits, symbols
 from botswarm.exchanges.binance.errors import meaning_of
 from botswarm.exchanges.binance.signing import encoded, signed
 from botswarm.exchanges.meaning import Meaning, VenueSaidNo
@@ -77,14 +78,23 @@ class BinanceTrading:
     rules = RULES
 
     def __init__(
-        self, *, name: str, account: str, url: str, key: Secret, secret: Secret, clock: Clock
+        self,
+        *,
+        name: str,
+        account: str,
+        url: str,
+        key: Secret,
+        secret: Secret,
+        clock: Clock,
+        allowance: Allowance | None = None,
     ) -> None:
         self.name = name
         self.account = account
         self._key = key
         self._secret = secret
         self._clock = clock
-        self._transport = Transport(url)
+        self._allowance = Unlimited() if allowance is None else allowance
+        self._transport = Transport(url, self._allowance)
         self._offset = OffsetTracker(clock, self.server_time)
         self._symbols: dict[str, str] = {}
         self._client_ids: dict[tuple[str, str], str] = {}
@@ -99,12 +109,14 @@ class BinanceTrading:
     def instruments(self) -> Sequence[Instrument]:
         answer = self._ask("GET", "/api/v3/exchangeInfo", {}, is_signed=False)
         try:
+            self._allowance.learn(limits.told(answer))
             return symbols.instruments(self.name, answer)
         except UNREADABLE as error:
             raise _unreadable("exchangeInfo", error) from error
 
     def server_time(self) -> datetime:
-        answer = self._ask("GET", "/api/v3/time", {}, is_signed=False)
+        path, purpose = "/api/v3/time", Purpose.RESOLVE
+        answer = self._ask("GET", path, {}, is_signed=False, purpose=purpose)
         try:
             return moment(answer["serverTime"])
         except UNREADABLE as error:
@@ -116,6 +128,8 @@ class BinanceTrading:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         self._transport.warm()
         self._offset.check()
+        # The last that may say no: what is committed after this is sent without asking.
+        self._allowance.spend(limits.PLACING, Purpose.PLACE)
         signed_at = _to_ms(self._offset.to_venue(now))
         parameters = {
             "symbol": self._market(instrument.symbol),
@@ -151,13 +165,15 @@ class BinanceTrading:
         }
         try:
             target = self._signed_target("/api/v3/order", parameters)
+            self._spend("DELETE", "/api/v3/order", parameters, Purpose.CANCEL)
         except (Unreachable, Refused) as error:
             return Declined("not sent", error.cause)
         return self._order_answer("DELETE", target)
 
     def cancel_all(self, symbol: str) -> None:
+        parameters = {"symbol": self._market(symbol)}
         try:
-            self._ask("DELETE", "/api/v3/openOrders", {"symbol": self._market(symbol)})
+            self._ask("DELETE", "/api/v3/openOrders", parameters, purpose=Purpose.CANCEL)
         except VenueSaidNo as error:
             if error.code != NOTHING_TO_CANCEL:
                 raise
@@ -182,7 +198,7 @@ class BinanceTrading:
     def _order_answer(self, method: str, target: str) -> Answer:
         """What became of a request that changes something; whatever is in doubt is Unclear."""
         try:
-            response = self._transport.request(method, target, self._headers())
+            response = self._request(method, target)
         except NotSent as error:
             return Declined("not sent", error.cause)
         except NoAnswer as error:
@@ -216,8 +232,11 @@ class BinanceTrading:
             "symbol": self._market(order.symbol),
             "origClientOrderId": order.client_order_id,
         }
+        is_in_doubt = order.state in (OrderState.SENDING, OrderState.UNKNOWN)
+        purpose = Purpose.RESOLVE if is_in_doubt else Purpose.QUERY
         try:
-            return self._read_report(self._ask("GET", "/api/v3/order", parameters))
+            answer = self._ask("GET", "/api/v3/order", parameters, purpose=purpose)
+            return self._read_report(answer)
         except VenueSaidNo as error:
             if error.meaning is Meaning.NOT_FOUND:
                 return None
@@ -272,13 +291,20 @@ class BinanceTrading:
     # --- requests -------------------------------------------------------------------------------
 
     def _ask(
-        self, method: str, path: str, parameters: Mapping[str, str], *, is_signed: bool = True
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        is_signed: bool = True,
+        purpose: Purpose = Purpose.QUERY,
     ) -> Any:
         if is_signed:
             target = self._signed_target(path, parameters)
         else:
             target = f"{path}?{encoded(parameters)}" if parameters else path
-        response = self._transport.request(method, target, self._headers())
+        self._spend(method, path, parameters, purpose)
+        response = self._request(method, target)
         if response.status == 200:
             try:
                 return _json(response)
@@ -289,6 +315,16 @@ class BinanceTrading:
             self._offset.forget()
         meaning = meaning_of(response.status, code, message)
         raise VenueSaidNo(meaning, code, f"{path}: HTTP {response.status}, {code}: {message}")
+
+    def _spend(
+        self, method: str, path: str, parameters: Mapping[str, str], purpose: Purpose
+    ) -> None:
+        self._allowance.spend(limits.cost(method, path, parameters), purpose)
+
+    def _request(self, method: str, target: str) -> Response:
+        response = self._transport.request(method, target, self._headers())
+        self._allowance.heard(limits.used(response.headers))
+        return response
 
     def _signed_target(self, path: str, parameters: Mapping[str, str]) -> str:
         now = _to_ms(self._offset.to_venue(self._clock.now()))

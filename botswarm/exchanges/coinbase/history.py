@@ -9,6 +9,8 @@ from typing import ClassVar
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Status, Trade
 from botswarm.exchanges import candles
+from botswarm.exchanges.allowance import Allowance
+from botswarm.exchanges.coinbase import limits
 from botswarm.exchanges.rest import PublicRest
 
 REQUESTS_PER_S = 5.0
@@ -24,9 +26,18 @@ MADE_OF = {"4h": "1h"}
 class History(ABC):
     candles_per_request: ClassVar[int]
 
-    def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
+    def __init__(
+        self, *, name: str, rest_url: str, stream_url: str, allowance: Allowance | None = None
+    ) -> None:
         self.name = name
-        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
+        self._rest = PublicRest(
+            name,
+            rest_url,
+            per_s=REQUESTS_PER_S,
+            burst=REQUESTS_AT_ONCE,
+            allowance=allowance,
+            cost=lambda weight: {limits.PUBLIC: weight},
+        )
         self._stream_url = stream_url
         self._instruments: Sequence[Instrument] = ()
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import TIMEFRAMES_S, Candle, Trade
 from botswarm.exchanges import backfill
+from botswarm.exchanges.allowance import Allowance
 from botswarm.exchanges.coinbase import (
     advanced_events,
     advanced_session,
@@ -39,8 +40,10 @@ class CoinbaseMarketData(History):
     candles_per_request = 350
     channels = advanced_session.CHANNELS
 
-    def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
-        super().__init__(name=name, rest_url=rest_url, stream_url=stream_url)
+    def __init__(
+        self, *, name: str, rest_url: str, stream_url: str, allowance: Allowance | None = None
+    ) -> None:
+        super().__init__(name=name, rest_url=rest_url, stream_url=stream_url, allowance=allowance)
         self._last_trades: dict[str, int] = {}
 
     def instruments(self) -> Sequence[Instrument]:

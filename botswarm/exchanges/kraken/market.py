@@ -11,7 +11,8 @@ from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Status, Trade
 from botswarm.domain.order import Side
 from botswarm.errors import Unreachable
 from botswarm.exchanges import backfill, candles
-from botswarm.exchanges.kraken import session, symbols
+from botswarm.exchanges.allowance import Allowance
+from botswarm.exchanges.kraken import limits, session, symbols
 from botswarm.exchanges.kraken.session import KrakenSession
 from botswarm.exchanges.reading import moment, number, positive, shown, whole
 from botswarm.exchanges.rest import PublicRest
@@ -31,9 +32,18 @@ class KrakenMarketData:
     rules = session.RULES
     channels = session.CHANNELS
 
-    def __init__(self, *, name: str, rest_url: str, stream_url: str) -> None:
+    def __init__(
+        self, *, name: str, rest_url: str, stream_url: str, allowance: Allowance | None = None
+    ) -> None:
         self.name = name
-        self._rest = PublicRest(name, rest_url, per_s=REQUESTS_PER_S, burst=REQUESTS_AT_ONCE)
+        self._rest = PublicRest(
+            name,
+            rest_url,
+            per_s=REQUESTS_PER_S,
+            burst=REQUESTS_AT_ONCE,
+            allowance=allowance,
+            cost=lambda weight: {limits.PUBLIC: weight},
+        )
         self._stream_url = stream_url
         self._instruments: Sequence[Instrument] = ()
         self._names: Mapping[str, str] = {}

@@ -1,0 +1,44 @@
+"""Which allowance goes with which venue, address and account of this machine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from botswarm.config import Settings
+from botswarm.exchanges.allowance import Limit
+from botswarm.exchanges.binance import limits as binance
+from botswarm.exchanges.board import Board
+from botswarm.exchanges.coinbase import limits as coinbase
+from botswarm.exchanges.kraken import limits as kraken
+from botswarm.exchanges.shared_allowance import SharedAllowance
+
+LIMITS: Mapping[str, Sequence[Limit]] = {
+    "simulated": binance.LIMITS,
+    "binance": binance.LIMITS,
+    "coinbase": coinbase.LIMITS,
+    "coinbase-exchange": coinbase.LIMITS,
+    "kraken": kraken.LIMITS,
+}
+
+
+def shared(settings: Settings, venue: str, url: str, account: str = "") -> SharedAllowance:
+    """With all processes that use the same state folder.
+
+    A venue's testnet counts by itself: it is another server.
+    """
+    board = _board(settings.state_dir / file_name(venue, url))
+    return SharedAllowance(venue, LIMITS.get(venue, ()), board, account=account)
+
+
+def file_name(venue: str, url: str) -> str:
+    parts = urlsplit(url)
+    port = f"-{parts.port}" if parts.port else ""
+    return f"allowance-{venue}-{parts.hostname or 'nowhere'}{port}.bin"
+
+
+@functools.lru_cache(maxsize=64)
+def _board(file: Path) -> Board:
+    return Board(file)

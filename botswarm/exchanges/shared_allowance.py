@@ -1,0 +1,184 @@
+"""The allowance that the processes of this machine share at one venue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from botswarm.clock import Clock, SystemClock
+from botswarm.exchanges.allowance import SHARES, Limit, Purpose, TooSoon
+from botswarm.exchanges.board import Board
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+"""A request may be on its way for so long before the venue counts it."""
+LOCKED_AGAIN_S = 0.2
+
+
+class Wish(NamedTuple):
+    """So much of one limit, up to a ceiling."""
+
+    name: str
+    """Of the count: the account's own, or the address'."""
+    limit: Limit
+    amount: float
+    ceiling: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What a person sees of one count."""
+
+    name: str
+    used: float
+    most: float
+    period_s: float
+
+
+class SharedAllowance:
+    """Of one venue, for one account of it or, without an account, for its public side.
+
+    It counts within sliding periods, so that no period of the venue's, wherever it begins, ever
+    holds more than the limit.
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        limits: Sequence[Limit],
+        board: Board,
+        *,
+        account: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        self.venue, self.account = venue, account
+        self._board = board
+        self._clock = SystemClock() if clock is None else clock
+        self._families: dict[str, list[Limit]] = {}
+        self._names: dict[str, Limit] = {}
+        self._asked = threading.local()
+        self._learn(limits)
+
+    # --- Allowance --------------------------------------------------------------------------------
+
+    def spend(self, cost: Mapping[str, int], purpose: Purpose) -> None:
+        self.obey()
+        wait_s = self._take(list(self._wishes(cost, purpose)), purpose)
+        if wait_s:
+            words = f"{self.venue} allows no more for now ({' '.join(cost)})"
+            raise TooSoon(words, self._until(wait_s))
+        self._asked.at = self._board.now()
+
+    def heard(self, used: Mapping[str, int]) -> None:
+        asked_at: float | None = getattr(self._asked, "at", None)
+        self._asked.at = None
+        with self._board.held() as is_held:
+            if is_held:
+                for name, amount in used.items():
+                    if (limit := self._names.get(name)) is not None:
+                        since = None if asked_at is None else asked_at - GRACE_S
+                        self._board.count(self._named(limit), limit).hear(amount, since)
+
+    def learn(self, limits: Sequence[Limit]) -> None:
+        known = {limit.name: limit for limit in self._names.values()}
+        told = [
+            # How it is counted is ours to know, how much there is the venue's to say.
+            Limit(
+                name=limit.name,
+                most=limit.most,
+                period_s=limit.period_s,
+                decay_per_s=limit.decay_per_s,
+                of_account=known[limit.name].of_account,
+                has_reserve=known[limit.name].has_reserve,
+            )
+            if limit.name in known
+            else limit
+            for limit in limits
+        ]
+        self._learn(told)
+        with self._board.held() as is_held:
+            if is_held:
+                for limit in told:
+                    self._board.count(self._named(limit), limit).learn(limit)
+
+    def banned(self, seconds: float, reason: str) -> None:
+        if self._board.ban(seconds, reason):
+            logger.warning("%s asks for no requests for %.0f s: %s", self.venue, seconds, reason)
+
+    def obey(self) -> None:
+        left_s = self._board.ban_left_s()
+        if left_s > 0:
+            raise TooSoon(
+                f"{self.venue} asked for no requests for another {left_s:.0f} s",
+                self._until(left_s),
+            )
+
+    # --- for others -------------------------------------------------------------------------------
+
+    def used(self) -> list[Used]:
+        """Everything that is counted at this venue, for all its accounts."""
+        with self._board.held():
+            return [
+                Used(
+                    name=count.name.rstrip(b"\0").decode(errors="replace"),
+                    used=count.used,
+                    most=count.most,
+                    period_s=count.period_s,
+                )
+                for count in self._board.counts()
+            ]
+
+    def ban(self) -> tuple[float, str]:
+        """How long one still lasts, and the venue's words."""
+        return self._board.ban_left_s(), self._board.ban_words()
+
+    def close(self) -> None:
+        self._board.close()
+
+    # --- taking -----------------------------------------------------------------------------------
+
+    def _take(self, wishes: Sequence[Wish], purpose: Purpose, share: float = 1.0) -> float:
+        """0.0 and everything is taken, or how long to wait and nothing is."""
+        with self._board.held() as is_held:
+            if not is_held:
+                # What looks after orders that are there goes on; a new one can wait.
+                return LOCKED_AGAIN_S if purpose >= Purpose.PLACE else 0.0
+            counts = [self._board.count(wish.name, wish.limit) for wish in wishes]
+            now = self._board.now()
+            wait_s = 0.0
+            for wish, count in zip(wishes, counts, strict=True):
+                # The limit as anybody of this machine last heard it from the venue.
+                ceiling = count.most * share * wish.ceiling / wish.limit.most
+                wait_s = max(wait_s, count.wait_s(wish.amount, ceiling, now))
+            if not wait_s:
+                for wish, count in zip(wishes, counts, strict=True):
+                    count.add(wish.amount)
+        return wait_s
+
+    def _wishes(self, cost: Mapping[str, int], purpose: Purpose) -> Iterator[Wish]:
+        for wanted, amount in cost.items():
+            family, _, market = wanted.partition(":")
+            for limit in self._families[family]:
+                share = SHARES[purpose] if limit.has_reserve else 1.0
+                name = self._named(limit, market)
+                yield Wish(name, limit, float(amount), limit.most * share)
+
+    def _named(self, limit: Limit, market: str = "") -> str:
+        name = f"{limit.name}:{market}" if market else limit.name
+        return f"{self.account}/{name}" if limit.of_account else name
+
+    def _learn(self, limits: Sequence[Limit]) -> None:
+        # New values, never changed in place: other threads are reading the old ones.
+        names = self._names | {limit.name: limit for limit in limits}
+        families: dict[str, list[Limit]] = {}
+        for limit in names.values():
+            families.setdefault(limit.family, []).append(limit)
+        self._names, self._families = names, families
+
+    def _until(self, seconds: float) -> datetime:
+        return self._clock.now() + timedelta(seconds=seconds)
