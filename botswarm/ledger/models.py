@@ -348,6 +348,7 @@ class AdjustmentRow(Table):
     """
 
     __tablename__ = "adjustments"
+    __table_args__ = (UniqueConstraint("venue", "account", "reference"),)
 
     id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
     venue: Mapped[str]
@@ -358,6 +359,8 @@ class AdjustmentRow(Table):
     """What the account has more of."""
     reason: Mapped[str] = mapped_column(Text)
     actor: Mapped[str]
+    reference: Mapped[str]
+    """What it is about, by name: the same is booked once."""
     at: Mapped[datetime]
 
 

@@ -12,6 +12,7 @@ from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
+from botswarm.ledger.reconciling import Reconciliations
 from botswarm.ledger.roster import Roster
 from botswarm.ledger.session import Database
 from botswarm.ledger.stands import Stands
@@ -34,6 +35,7 @@ class Ledger:
         self.halts = Halts(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
+        self.reconciliations = Reconciliations(self.database)
         self.roster = Roster(self.database)
         self.stands = Stands(self.database)
 

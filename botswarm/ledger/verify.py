@@ -12,10 +12,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.order import NEXT, OrderState
-from botswarm.ledger import chain
+from botswarm.ledger import balances, chain
+from botswarm.ledger.account_models import AccountFoldRow
 from botswarm.ledger.booking import Place, holding_of
 from botswarm.ledger.fold import EXACT, ZERO, Assets, Holding, fold
 from botswarm.ledger.models import (
+    AdjustmentRow,
     AttemptRow,
     ChainHeadRow,
     DailyResultRow,
@@ -77,6 +79,7 @@ def check_books(session: Session) -> Verification:
     done = Verification()
     _check_chain(session, done)
     filled = _check_fills(session, done)
+    _check_adjustments(session, done)
     _check_results(session, done)
     _check_orders(session, done, filled)
     _check_events(session, done)
@@ -88,16 +91,20 @@ def check_books(session: Session) -> Verification:
 
 def _check_chain(session: Session, done: Verification) -> None:
     previous, expected = chain.FIRST_HASH, 1
-    for entry, fill, legs in _entries(session):
+    for entry, event, legs in _entries(session):
         name = f"entry {entry.sequence}"
         if entry.sequence != expected:
             done.find("chain", f"entry {expected}", f"is missing; the next one is {name}")
         if entry.previous_hash != previous:
             done.find("chain", name, "does not follow from the entry before it")
-        if fill is None:
-            done.find("chain", name, f"its fill, row {entry.fill_id}, is missing")
-        elif chain.digest(entry.previous_hash, entry.sequence, fill, legs) != entry.hash:
-            done.find("chain", name, f"was changed: it, its legs or its fill, row {fill.id}")
+        kind = "fill" if entry.adjustment_id is None else "adjustment"
+        if event is None:
+            row = entry.fill_id if entry.adjustment_id is None else entry.adjustment_id
+            done.find("chain", name, f"its {kind}, row {row}, is missing")
+        elif chain.digest(entry.previous_hash, entry.sequence, event, legs) != entry.hash:
+            done.find("chain", name, f"was changed: it, its legs or its {kind}, row {event.id}")
+        if entry.fill_id is not None and entry.adjustment_id is not None:
+            done.find("chain", name, "is of a fill and of an adjustment at once")
         _check_balance(done, name, legs)
         previous, expected = entry.hash, entry.sequence + 1
     head = session.get(ChainHeadRow, 1)
@@ -131,13 +138,14 @@ def _check_balance(done: Verification, name: str, legs: Sequence[chain.Posting])
 
 def _entries(
     session: Session,
-) -> Iterator[tuple[EntryRow, FillRow | None, list[chain.Posting]]]:
+) -> Iterator[tuple[EntryRow, chain.Event | None, list[chain.Posting]]]:
     """By rising sequence, in batches: the whole journal need not fit into memory."""
     last = None
     while True:
         question = (
-            select(EntryRow, FillRow)
+            select(EntryRow, FillRow, AdjustmentRow)
             .outerjoin(FillRow, FillRow.id == EntryRow.fill_id)
+            .outerjoin(AdjustmentRow, AdjustmentRow.id == EntryRow.adjustment_id)
             .order_by(EntryRow.sequence)
             .limit(BATCH)
         )
@@ -155,8 +163,10 @@ def _entries(
         ):
             leg = chain.Posting(row.ledger_account, row.asset, row.amount)
             legs.setdefault(row.sequence, []).append(leg)
-        for entry, fill in batch:
-            yield entry, fill, legs.get(entry.sequence, [])
+        for entry, fill, adjustment in batch:
+            # Never both: the digest of what is said of one of them would not match.
+            event = fill if entry.adjustment_id is None else adjustment
+            yield entry, event, legs.get(entry.sequence, [])
         session.expunge_all()
 
 
@@ -184,6 +194,24 @@ def _check_fills(session: Session, done: Verification) -> dict[str, Decimal]:
             filled[fill.order_id] = EXACT.add(filled.get(fill.order_id, ZERO), fill.quantity)
     done.counts |= counts
     return filled
+
+
+def _check_adjustments(session: Session, done: Verification) -> None:
+    """Each is in the journal, and what accounts have by it is what its entries add up to."""
+    question = select(AdjustmentRow.id, EntryRow.sequence).outerjoin(
+        EntryRow, EntryRow.adjustment_id == AdjustmentRow.id
+    )
+    done.counts["adjustments"] = 0
+    for number, sequence in session.execute(question):
+        done.counts["adjustments"] += 1
+        if sequence is None:
+            done.find("journal", f"adjustment {number}", "has no entry in the journal")
+    for row in session.scalars(select(AccountFoldRow)):
+        kept = balances.of_row(row)
+        folded = balances.fold(session, row.venue, row.account, through=row.sequence)
+        if kept != folded:
+            words = f"the ledger keeps {kept}, its entries up to {row.sequence} give {folded}"
+            done.find("balances", f"{row.venue} {row.account}", words)
 
 
 def _check_results(session: Session, done: Verification) -> None:

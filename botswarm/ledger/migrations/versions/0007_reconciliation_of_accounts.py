@@ -37,8 +37,12 @@ def upgrade() -> None:
         sa.Column("amount", columns.Money(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reference", sa.String(), nullable=False),
         sa.Column("at", columns.Moment(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_adjustments")),
+        sa.UniqueConstraint(
+            "venue", "account", "reference", name=op.f("uq_adjustments_venue_account_reference")
+        ),
     )
     with op.batch_alter_table("entries", copy_from=_entries()) as entries:
         entries.alter_column("fill_id", existing_type=ROW_NUMBER, nullable=True)
