@@ -36,6 +36,9 @@ class PlaceOrder(Message):
     queue: ClassVar[str] = "orders"
 
     order_id: str
+    venue: str | None = None
+    account: str | None = None
+    """Whose it is; None asks the ledger first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,9 @@ class SettleOrders(Message):
 
     order_id: str | None = None
     """The venue's own stream rang for this one; None is the periodic round over all."""
+    venue: str | None = None
+    account: str | None = None
+    """None is every account that is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,8 @@ class Probe(Message):
 
 
 ALL: tuple[type[Message], ...] = (
-    *(EvaluateMarket, PlaceOrder, SettleOrders, SweepOutbox, PruneEvaluations, Probe),
+    *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders),
+    *(SweepOutbox, PruneEvaluations, Probe),
 )
 
 

@@ -1,150 +1,175 @@
-"""What the ``orders`` queue runs: place an order, and find out what became of all of them."""
+"""What the ``orders`` queue runs: place and cancel orders, and find out what became of them."""
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from celery import current_app, signals
+from celery import current_app
 
-from botswarm.clock import Clock, SystemClock
-from botswarm.config import Settings
-from botswarm.domain.order import Order
-from botswarm.errors import BotswarmError
-from botswarm.exchanges import registry
-from botswarm.exchanges.base import AccountEvent, TradingVenue
-from botswarm.ledger.store import Ledger
-from botswarm.messages import PlaceOrder, SettleOrders, send
-from botswarm.queueing import App, current_settings, task
-from botswarm.risk.limits import Limits
+from botswarm.domain.order import Order, OrderState
+from botswarm.domain.permission import Refused as No
+from botswarm.errors import BotswarmError, NotFound, Refused
+from botswarm.exchanges.accounts import Account
+from botswarm.messages import CancelOrder, PlaceOrder, SettleOrders, send
+from botswarm.queueing import task
 from botswarm.trading import executor
-from botswarm.trading.limits import limits_of
-from botswarm.trading.settle import Watch, settle
+from botswarm.trading.settle import Settled, cancel, settle
+from workers import streams
+from workers.desks import Desk, desk_for, desks
 
 logger = logging.getLogger(__name__)
 
-LISTEN_AGAIN_S = 5.0
+UNHEARD_AFTER = timedelta(seconds=3)
+UNHEARD_MAX = 20
+"""In one round, which has other things to do as well."""
 
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What one process trades with."""
-
-    ledger: Ledger
-    venue: TradingVenue
-    limits: Limits
-    clock: Clock
-    watch: Watch = field(default_factory=Watch)
-
-
-def desk() -> Desk:
-    """This process's own; raises Unreachable where venue or ledger cannot be used yet."""
-    return _desk_of(os.getpid())
-
-
-@functools.lru_cache(maxsize=1)
-def _desk_of(_: int) -> Desk:
-    # By process: a forked child must never write into its parent's connections.
-    settings, clock = current_settings(), SystemClock()
-    ledger, venue = Ledger(settings.database_url), registry.trading_venue(settings, clock)
-    ledger.books.save_instruments(venue.instruments())
-    return Desk(ledger, venue, limits_of(settings), clock)
+streams.listen_in_workers()
 
 
 @task(PlaceOrder)
-def place(order_id: str) -> str | None:
+def place(order_id: str, venue: str | None = None, account: str | None = None) -> str | None:
     """Harmless when it comes twice: the ledger's row decides what is still to be done.
 
     For the same reason what cannot be done now is said, and is no dead letter: the row rings
     again, and what was sent is settled.
     """
     try:
-        at = desk()
-        order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
+        try:
+            at = desk_for(order_id, venue, account)
+        except (NotFound, Refused) as error:
+            return _refuse(order_id, error)
+        if at.outage.is_resting:
+            # The first round that is answered places it, if its signal is still fresh.
+            return None
+        return _placed(order_id, at)
     except BotswarmError as error:
         logger.error("order %s is left as it stands: %s; %s", order_id, error, error.cure)
         return None
-    return None if order is None else order.state.value
+
+
+@task(CancelOrder)
+def cancel_order(order_id: str) -> str | None:
+    """Harmless when it comes twice, or late: the wish is in the ledger, and rounds carry it on."""
+    try:
+        at = desks().of_order(order_id)
+        if at.outage.is_resting:
+            return None
+        done = cancel(order_id, at.ledger.books, at.venue, at.clock, at.watch)
+        _go_on(done, at)
+        return at.ledger.orders.get(order_id).state.value
+    except BotswarmError as error:
+        logger.error("order %s is not cancelled yet: %s; %s", order_id, error, error.cure)
+        return None
 
 
 @task(SettleOrders)
-def settle_orders(order_id: str | None = None) -> dict[str, Any] | None:
+def settle_orders(
+    order_id: str | None = None, venue: str | None = None, account: str | None = None
+) -> dict[str, Any] | None:
     """Harmless at any time, and in any number at once; the next one is never far."""
     try:
-        with the_only_round(order_id) as is_mine:
-            if not is_mine:
-                return None
-            at = desk()
-            done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
+        if order_id is not None:
+            return _settled(desk_for(order_id, venue, account), order_id)
+        if venue is not None and account is not None:
+            return _round(Account(venue, account))
+        return _rounds(desks().accounts())
     except BotswarmError as error:
         logger.error("nothing was settled: %s; %s", error, error.cure)
         return None
+
+
+# --- placing --------------------------------------------------------------------------------------
+
+
+def _placed(order_id: str, at: Desk) -> str | None:
+    began = at.clock.monotonic()
+    order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
+    if order is not None and order.state is OrderState.APPROVED:
+        at.outage.began(at.clock.monotonic() - began)
+    return None if order is None else order.state.value
+
+
+def _refuse(order_id: str, error: BotswarmError) -> str | None:
+    """Its account is not ours to trade, so no waiting helps."""
+    reason = f"{error}: {error.cure}" if error.cure else str(error)
+    clock, books = desks().clock, desks().ledger.books
+
+    def no(order: Order, _: object) -> No:
+        return No(order, reason)
+
+    verdict = books.judge(order_id, no, clock.now())
+    if verdict is None:
+        return None
+    logger.warning("refused %s: %s", order_id, reason, extra={"order_id": order_id})
+    return verdict.order.state.value
+
+
+# --- rounds ---------------------------------------------------------------------------------------
+
+
+def _rounds(accounts: Sequence[Account]) -> dict[str, Any] | None:
+    """One account's round here; of several each on its own, so that none waits for another."""
+    if len(accounts) == 1:
+        return _round(accounts[0])
+    for account in accounts:
+        send(current_app, SettleOrders(venue=account.venue, account=account.name))
+    return {"accounts": len(accounts)}
+
+
+def _round(account: Account) -> dict[str, Any] | None:
+    if desks().outage(account).is_resting:
+        return None
+    with the_only_round(account) as is_mine:
+        return _settled(desks().of(account)) if is_mine else None
+
+
+def _settled(at: Desk, order_id: str | None = None) -> dict[str, Any] | None:
+    began = at.clock.monotonic()
+    done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
     for failure in done.failures:
-        logger.warning("not answered: %s", failure)
+        logger.warning("%s: not answered: %s", at.account, failure)
+    if done.is_given_up:
+        at.outage.began(at.clock.monotonic() - began)
+    elif order_id is None:
+        at.outage.ended()
+        _place_all(_unheard(at), at)
+    _go_on(done, at)
     return {"open": done.open, "in_doubt": done.in_doubt, "moved": done.moved}
 
 
+def _go_on(done: Settled, at: Desk) -> None:
+    """What waited for the end of another order waits no more."""
+    _place_all(done.freed, at)
+
+
+def _unheard(at: Desk) -> Sequence[str]:
+    """Orders whose doorbell was not heard, or was while the venue did not answer."""
+    before = at.clock.now() - UNHEARD_AFTER
+    return at.ledger.orders.ready(at.venue.name, at.venue.account, before, UNHEARD_MAX)
+
+
+def _place_all(order_ids: Sequence[str], at: Desk) -> None:
+    for order_id in order_ids:
+        if at.outage.is_resting:
+            return
+        _placed(order_id, at)
+
+
 @contextmanager
-def the_only_round(order_id: str | None) -> Iterator[bool]:
-    """Whether to go on: rounds over everything go one at a time, in the whole swarm.
+def the_only_round(account: Account) -> Iterator[bool]:
+    """Whether to go on: rounds over an account go one at a time, in the whole swarm.
 
     A venue that answers slowly makes a round last many times as long as the pause between two;
     without this they would soon hold every child, and no order could be placed.
     """
     slots = current_app.slots
-    slot = slots.take("settle-orders", 1) if order_id is None else None
+    slot = slots.take(f"settle-orders-{account.venue}-{account.name}", 1)
     try:
-        yield order_id is not None or slot is not None
+        yield slot is not None
     finally:
         if slot is not None:
             slots.give_back(slot)
-
-
-# --- the venue's own doorbell ---------------------------------------------------------------------
-
-
-def _listen(sender: Any, **_: Any) -> None:
-    """One listener per worker, in its parent process; it books nothing, it only rings."""
-    app = sender.app
-    if isinstance(app, App) and "orders" in app.amqp.queues.consume_from:
-        threading.Thread(
-            target=listen, args=(app, app.settings, threading.Event()), daemon=True
-        ).start()
-
-
-signals.worker_ready.connect(_listen, weak=False)
-
-
-def listen(app: App, settings: Settings, stop: threading.Event) -> None:
-    """For ever, from whenever there is something to listen to."""
-    while not stop.is_set():
-        try:
-            stream = registry.user_data(settings, SystemClock())
-            stream.run(lambda event: _ring(app, event), lambda: _send(app, SettleOrders()), stop)
-        except BotswarmError as error:
-            logger.info("no user data yet: %s", error)
-        except Exception:
-            logger.exception("user data: a defect; listening again")
-        stop.wait(LISTEN_AGAIN_S)
-
-
-def _ring(app: App, event: AccountEvent) -> None:
-    order_id = Order.id_of(event.report.client_order_id)
-    # What is no news would only ring twice.
-    if order_id is None or not event.is_news:
-        return
-    _send(app, SettleOrders(order_id=order_id))
-
-
-def _send(app: App, message: SettleOrders) -> None:
-    try:
-        send(app, message)
-    except (BotswarmError, OSError) as error:
-        # The periodic round comes without being called.
-        logger.warning("not rung: %s", error)

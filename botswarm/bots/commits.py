@@ -82,6 +82,7 @@ class Commits:
         for ticket in tickets:
             mine = {each.bot for each in ticket.decisions}
             orders = {order.id for each in ticket.decisions for order in each.orders}
+            orders |= {each for one in ticket.decisions for each in one.ending}
             ticket.done = Committed(
                 bots=done.bots & mine,
                 doorbells=[bell for bell in done.doorbells if bell.kwargs["order_id"] in orders],

@@ -1,4 +1,4 @@
-"""Which venues there are: the one that orders go to, and all whose markets can be followed."""
+"""Which venues there are whose markets can be followed, and whose money an account is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast, overload
 from urllib.parse import urlsplit
 
-from botswarm.clock import Clock
-from botswarm.config import Secret, Settings
+from botswarm.config import Settings
 from botswarm.errors import NotFound, Refused, Unreachable
+from botswarm.exchanges import allowances
 from botswarm.exchanges.binance.market import BinanceMarketData
-from botswarm.exchanges.binance.trading import BinanceTrading
-from botswarm.exchanges.binance.user_data import UserData
 from botswarm.exchanges.simulated import record
 from botswarm.exchanges.streams import MarketData
 
@@ -50,29 +48,6 @@ def is_live(settings: Settings, venue: str, account: str) -> bool:
     return account_kind(settings, venue, account) is AccountKind.LIVE
 
 
-def trading_venue(settings: Settings, clock: Clock) -> BinanceTrading:
-    """Raises Refused for a venue of real money, Unreachable where no exchange has been started."""
-    if settings.binance_api_key is not None and settings.binance_api_secret is not None:
-        _refuse_real_money(settings.binance_rest_url)
-        return BinanceTrading(
-            name=BINANCE,
-            account=SPOT,
-            url=settings.binance_rest_url,
-            key=settings.binance_api_key,
-            secret=settings.binance_api_secret,
-            clock=clock,
-        )
-    card = _card(settings)
-    return BinanceTrading(
-        name=SIMULATED,
-        account=PAPER,
-        url=card.rest_url,
-        key=Secret(card.api_key),
-        secret=Secret(card.api_secret),
-        clock=clock,
-    )
-
-
 def venue_name(settings: Settings) -> str:
     return SIMULATED if settings.binance_api_key is None else BINANCE
 
@@ -89,7 +64,9 @@ class _Streamed:
     def made(self, name: str, settings: Settings) -> MarketData:
         make = getattr(import_module(self.module), self.kind)
         rest_url, stream_url = self.rest_url(settings), self.stream_url(settings)
-        return cast("MarketData", make(name=name, rest_url=rest_url, stream_url=stream_url))
+        allowance = allowances.shared(settings, name, rest_url)
+        made = make(name=name, rest_url=rest_url, stream_url=stream_url, allowance=allowance)
+        return cast("MarketData", made)
 
 
 _COINBASE = "botswarm.exchanges.coinbase.market"
@@ -149,8 +126,13 @@ def market_data(settings: Settings, venue: str | None = None) -> MarketData:
     """
     name = venue_name(settings) if venue is None else venue
     if name == SIMULATED:
-        card = _card(settings)
-        return BinanceMarketData(name=name, rest_url=card.rest_url, stream_url=card.stream_url)
+        found = card(settings)
+        return BinanceMarketData(
+            name=name,
+            rest_url=found.rest_url,
+            stream_url=found.stream_url,
+            allowance=allowances.shared(settings, name, found.rest_url),
+        )
     if name in STREAMED:
         return STREAMED[name].made(name, settings)
     return _plugged(name)
@@ -196,33 +178,19 @@ def _origin(found: EntryPoint) -> str:
     return f"{package} ({found.value})"
 
 
-def user_data(settings: Settings, clock: Clock) -> UserData:
-    """The stream of the same account's events."""
-    if settings.binance_api_key is not None and settings.binance_api_secret is not None:
-        _refuse_real_money(settings.binance_ws_api_url)
-        return UserData(
-            url=settings.binance_ws_api_url,
-            key=settings.binance_api_key,
-            secret=settings.binance_api_secret,
-            clock=clock,
-        )
-    card = _card(settings)
-    return UserData(
-        url=card.ws_api_url, key=Secret(card.api_key), secret=Secret(card.api_secret), clock=clock
-    )
-
-
-def _card(settings: Settings) -> record.ExchangeRecord:
-    card = record.read(settings.state_dir)
-    if card is None:
+def card(settings: Settings) -> record.ExchangeRecord:
+    """Of the simulated exchange that was started here; raises Unreachable where none was."""
+    found = record.read(settings.state_dir)
+    if found is None:
         raise Unreachable(
             f"no account is configured, and no exchange was started in {settings.state_dir}",
             cure="start one: botswarm run exchange; or set BOTSWARM_BINANCE_API_KEY",
         )
-    return card
+    return found
 
 
-def _refuse_real_money(url: str) -> None:
+def refuse_real_money(url: str) -> None:
+    """Raises Refused for an address that no play money is known to be at."""
     if not _is_play_money(url):
         raise Refused(
             f"{urlsplit(url).hostname} trades real money, and that cannot be armed yet",

@@ -16,7 +16,7 @@ from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.errors import NotFound
-from botswarm.ledger import booking, halts
+from botswarm.ledger import booking, cancels, halts, replacing
 from botswarm.ledger.columns import plain
 from botswarm.ledger.fold import ZERO, Assets
 from botswarm.ledger.models import (
@@ -35,6 +35,7 @@ from botswarm.ledger.session import Database, insert_new, save_latest
 Judge = Callable[[Order, Exposure], Verdict]
 MINUTE = timedelta(minutes=1)
 UNKNOWN_ACCOUNT = ""
+IN_DOUBT = (OrderState.SENDING.value, OrderState.UNKNOWN.value)
 Told = tuple[str, dict[str, Any]]
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class LedgerBooks:
                 return None
             _hold_account(session, place.venue, place.account, now)
             row = _locked(session, order_id)
-            if row.state != OrderState.READY:
+            if row.state != OrderState.READY or replacing.is_waiting(session, row, now):
                 return None
             verdict = _decide(session, row, judge, now)
             touch(session, [row.bot])
@@ -191,8 +192,12 @@ class LedgerBooks:
             if row.state not in before or attempt is None or attempt.fence_at != fence_at:
                 return None
             session.add(move(row, after, now, reason=reason))
+            is_unwanted = after is OrderState.APPROVED and row.is_ending
+            if is_unwanted:
+                words = "nothing was placed, and somebody wanted it cancelled"
+                session.add(move(row, OrderState.REFUSED, now, reason=words))
             touch(session, [row.bot])
-            return order_of(row)
+            return None if is_unwanted else order_of(row)
 
         return self._database.write(work)
 
@@ -263,18 +268,44 @@ class LedgerBooks:
 
     def unsettled(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
         """Orders that may be live, or are filled and lack a fill, with their last fence."""
+        return self._fenced(
+            _open_orders(venue, account).where(OrderRow.state != OrderState.APPROVED.value)
+        )
+
+    def in_doubt(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
+        """Those of the unsettled of which nobody knows whether they are at the venue."""
+        return self._fenced(_open_orders(venue, account).where(OrderRow.state.in_(IN_DOUBT)))
+
+    def unsettled_one(self, order_id: str) -> tuple[Order, datetime | None] | None:
+        """This order, where it is among the unsettled."""
+        question = select(OrderRow).where(
+            OrderRow.id == order_id,
+            OrderRow.is_open,
+            OrderRow.state != OrderState.APPROVED.value,
+        )
+        return next(iter(self._fenced(question)), None)
+
+    def to_cancel(self, venue: str, account: str) -> Sequence[Order]:
+        """Orders that somebody wants ended and that may be at the venue, the oldest wish first."""
+        return self._database.read(lambda session: cancels.to_cancel(session, venue, account))
+
+    def finish_cancels(self, venue: str, account: str, now: datetime) -> None:
+        """Note of wishes whose order is at its end that they are fulfilled."""
+        self._database.write(lambda session: cancels.finish(session, venue, account, now))
+
+    def freed(self, venue: str, account: str) -> Sequence[str]:
+        """Orders that waited for the end of what they replace, and need not wait any more."""
+        return self._database.read(lambda session: replacing.freed(session, venue, account))
+
+    def _fenced(self, question: Select[OrderRow]) -> list[tuple[Order, datetime | None]]:
         fence = (
             select(AttemptRow.fence_at)
             .where(AttemptRow.order_id == OrderRow.id, AttemptRow.number == OrderRow.attempts)
             .scalar_subquery()
         )
-        question = (
-            _open_orders(venue, account)
-            .add_columns(fence)
-            .where(OrderRow.state != OrderState.APPROVED.value)
-        )
+        fenced = question.add_columns(fence)
         return self._database.read(
-            lambda session: [(order_of(row), until) for row, until in session.execute(question)]
+            lambda session: [(order_of(row), until) for row, until in session.execute(fenced)]
         )
 
 
@@ -300,6 +331,9 @@ def _decide(session: Session, row: OrderRow, judge: Judge, now: datetime) -> Ver
         reason = "its signal was too old to be acted on"
         session.add(move(row, OrderState.STALE, now, reason=reason))
         return Refused(order_of(row), reason)
+    if objection := replacing.take_over(session, row):
+        session.add(move(row, OrderState.REFUSED, now, reason=objection))
+        return Refused(order_of(row), objection)
     match judge(order_of(row), _exposure(session, row, now)):
         case Approved():
             row.approved_at = now

@@ -14,18 +14,17 @@ from sqlalchemy.orm import Session
 
 from botswarm.domain.order import Order, OrderState
 from botswarm.errors import NotFound
-from botswarm.ledger import evaluations
+from botswarm.ledger import cancels, evaluations
 from botswarm.ledger.booking import holding_of
 from botswarm.ledger.bot import NEVER, Bot, BotState
 from botswarm.ledger.changes import Changes
 from botswarm.ledger.columns import as_kept
 from botswarm.ledger.fold import Holding
 from botswarm.ledger.models import BotRow, OrderEventRow, OrderRow, OutboxRow, PositionRow
-from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
+from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row, placing
 from botswarm.ledger.revisions import advance
 from botswarm.ledger.rows import order_of, row_of
 from botswarm.ledger.session import Database
-from botswarm.messages import PlaceOrder
 
 __all__ = ["NEVER", "Bot", "BotState", "Bots", "Decided", "Decision", "Stand", "stands_of"]
 
@@ -67,10 +66,19 @@ class Decision:
     """The evaluation is kept for later, not only until the next one."""
     inputs: Mapping[str, Any] | None = None
     """What deciding again takes; kept with an evaluation that is a change."""
+    cancels: Sequence[str] = ()
+    """Ids of its own orders that it wants ended; others are left alone."""
 
     @property
     def is_empty(self) -> bool:
-        return not self.orders and self.memory is None and self.evaluation is None
+        is_silent = self.memory is None and self.evaluation is None
+        return not self.orders and not self.cancels and is_silent
+
+    @property
+    def ending(self) -> set[str]:
+        """Whose end it wishes for, replaced ones with them."""
+        replaced = {order.replaces for order in self.orders if order.replaces is not None}
+        return {*self.cancels, *replaced}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +191,15 @@ class Bots:
             return Decided(bots=empty, doorbells=())
 
         def work(session: Session) -> Decided:
+            # Orders before bots, as everybody locks them who moves an order.
+            held = cancels.hold(session, {each for one in weighty for each in one.ending})
             valid = _still_valid(session, weighty)
             counted = [each for each, _ in valid]
             revisions = advance(session, {market for _, market in valid})
             _save(session, valid, revisions, now)
             evaluations.add(session, counted, now)
-            rows = _add_orders(session, counted, now)
+            rows = _cancel_orders(session, held, counted, now)
+            rows += _add_orders(session, counted, now)
             return Decided(
                 revisions=revisions,
                 bots=empty | {each.bot for each in counted},
@@ -258,6 +269,22 @@ def _update_of(columns: tuple[str, ...]) -> Update:
     return update(BotRow).where(BotRow.name == bindparam("bot")).values(values)
 
 
+def _cancel_orders(
+    session: Session, held: Sequence[OrderRow], decisions: Sequence[Decision], now: datetime
+) -> list[OutboxRow]:
+    by_bot = {each.bot: each for each in decisions}
+    rows: list[OutboxRow] = []
+    for order in held:
+        decision = by_bot.get(order.bot)
+        if decision is None or order.id not in decision.ending:
+            continue
+        new = [each.id for each in decision.orders if each.replaces == order.id]
+        verdict = (decision.evaluation or {}).get("verdict")
+        reason = f"replaced by {new[0]}" if new else str(verdict or "it decided so")
+        rows += cancels.wish(session, [order], now, actor=order.bot, reason=reason)[1]
+    return rows
+
+
 def _add_orders(session: Session, decisions: Sequence[Decision], now: datetime) -> list[OutboxRow]:
     wanted = {order.id: (order, each) for each in decisions for order in each.orders}
     if not wanted:
@@ -266,7 +293,7 @@ def _add_orders(session: Session, decisions: Sequence[Decision], now: datetime) 
     new = [pair for order_id, pair in wanted.items() if order_id not in known]
     session.add_all(row_of(order, each.evaluation, now) for order, each in new)
     session.flush()
-    doorbells = [outbox_row(PlaceOrder(order_id=order.id), order.id, now) for order, _ in new]
+    doorbells = [outbox_row(placing(order), order.id, now) for order, _ in new]
     session.add_all(doorbells)
     session.add_all(
         OrderEventRow(order_id=order.id, before=None, after=order.state.value, at=now)

@@ -9,18 +9,18 @@ from decimal import Decimal
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, or_, select, text
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState, Side
 from botswarm.errors import NotFound
+from botswarm.ledger import cancels
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow, PositionRow
-from botswarm.ledger.outbox import outbox_row
+from botswarm.ledger.outbox import outbox_row, placing
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import fill_of, order_of, row_of
 from botswarm.ledger.session import Database
-from botswarm.messages import PlaceOrder
 
 LIST_MAX = 1_000
 LOOKED_BACK = 60
@@ -103,14 +103,18 @@ class Orders:
         self._database = database
 
     def add(self, order: Order, now: datetime) -> bool:
-        """A READY order without a bot's decision, with its doorbell; False when it is there."""
+        """A READY order without a bot's decision, with its doorbell; False when it is there.
+
+        With it the wish that the order end which it replaces.
+        """
 
         def work(session: Session) -> bool:
             if session.get(OrderRow, order.id) is not None:
                 return False
+            cancels.end_replaced(session, [order], now)
             session.add(row_of(order, None, now))
             session.flush()
-            session.add(outbox_row(PlaceOrder(order_id=order.id), order.id, now))
+            session.add(outbox_row(placing(order), order.id, now))
             session.add(
                 OrderEventRow(order_id=order.id, before=None, after=order.state.value, at=now)
             )
@@ -160,6 +164,23 @@ class Orders:
             question = question.where(OrderRow.state.in_([state.value for state in states]))
         question = question.order_by(OrderRow.created_at.desc(), OrderRow.id)
         return self._orders(question.limit(min(limit, LIST_MAX)))
+
+    def ready(self, venue: str, account: str, before: datetime, limit: int) -> Sequence[str]:
+        """Ids of an account's orders that nobody has judged since before then, oldest first."""
+        question = (
+            select(OrderRow.id)
+            .where(
+                # In these words SQLite sees that the index of waiting orders will do.
+                text("state IN ('ready', 'approved')"),
+                OrderRow.state == OrderState.READY.value,
+                OrderRow.venue == venue,
+                OrderRow.account == account,
+                OrderRow.updated_at < before,
+            )
+            .order_by(OrderRow.created_at, OrderRow.id)
+            .limit(limit)
+        )
+        return self._database.read(lambda session: list(session.scalars(question)))
 
     def working(self, venue: str, symbol: str) -> dict[str, Sequence[Order]]:
         """By bot: its orders in a market that are not at their end, sent or not."""

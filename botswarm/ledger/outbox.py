@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from botswarm.domain.order import OrderState
+from botswarm.domain.order import Order, OrderState
 from botswarm.ledger.models import OrderRow, OutboxRow
 from botswarm.ledger.session import Database
 from botswarm.messages import Message, PlaceOrder
@@ -44,6 +44,11 @@ def outbox_row(message: Message, task_id: str, now: datetime) -> OutboxRow:
         created_at=now,
         attempts=0,
     )
+
+
+def placing(order: Order) -> PlaceOrder:
+    """The doorbell of a new order."""
+    return PlaceOrder(order_id=order.id, venue=order.venue, account=order.account)
 
 
 def doorbell_of(row: OutboxRow) -> Doorbell:

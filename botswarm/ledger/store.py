@@ -6,6 +6,7 @@ from botswarm.config import Secret
 from botswarm.ledger.audit import Audit
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
+from botswarm.ledger.cancels import Cancels
 from botswarm.ledger.candles import Candles
 from botswarm.ledger.changes import Changes
 from botswarm.ledger.evaluations import Evaluations
@@ -29,6 +30,7 @@ class Ledger:
         self.audit = Audit(self.database)
         self.books = LedgerBooks(self.database)
         self.bots = Bots(self.database)
+        self.cancels = Cancels(self.database)
         self.candles = Candles(self.database)
         self.changes = Changes(self.database)
         self.evaluations = Evaluations(self.database)

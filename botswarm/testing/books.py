@@ -17,6 +17,9 @@ from botswarm.errors import NotFound
 from botswarm.exchanges.base import SignedRequest
 
 Judge = Callable[[Order, Exposure], Verdict]
+AT_THE_VENUE = frozenset(
+    {OrderState.SENDING, OrderState.UNKNOWN, OrderState.LIVE, OrderState.PARTIAL}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,17 @@ class FakeBooks:
             order = self.orders.get(order_id)
             if order is None or order.state is not OrderState.READY:
                 return None
+            if self._is_waiting(order, now):
+                return None
             if now >= order.signal_expires_at:
                 reason = "its signal was too old to be acted on"
                 return Refused(self._move(order, OrderState.STALE, reason), reason)
+            if order.replaces is not None:
+                left = order.quantity - self.orders[order.replaces].filled_quantity
+                if left <= 0:
+                    reason = "what it replaces was filled first"
+                    return Refused(self._move(order, OrderState.REFUSED, reason), reason)
+                order = dataclasses.replace(order, quantity=left)
             match judge(order, self._exposure(order, now)):
                 case Approved():
                     self._approved_at[order_id] = now
@@ -112,7 +123,11 @@ class FakeBooks:
             order = self.orders[order_id]
             if order.state is not OrderState.UNKNOWN or self._fence(order_id) != fence_at:
                 return None
-            return self._move(order, OrderState.APPROVED)
+            approved = self._move(order, OrderState.APPROVED)
+            if order.is_ending:
+                self._move(approved, OrderState.REFUSED, "nothing was placed, and it was cancelled")
+                return None
+            return approved
 
     def decline(
         self, order_id: str, fence_at: datetime, now: datetime, *, reason: str
@@ -169,6 +184,50 @@ class FakeBooks:
                 if self._is_open(order) and order.state is not OrderState.APPROVED
             ]
 
+    def in_doubt(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
+        doubtful = (OrderState.SENDING, OrderState.UNKNOWN)
+        return [each for each in self.unsettled(venue, account) if each[0].state in doubtful]
+
+    def unsettled_one(self, order_id: str) -> tuple[Order, datetime | None] | None:
+        with self._lock:
+            order = self.orders.get(order_id)
+            if order is None or order.state is OrderState.APPROVED or not self._is_open(order):
+                return None
+            return order, self._fence(order_id)
+
+    # --- wishes that orders end -------------------------------------------------------------------
+
+    def wish_cancel(self, order_id: str) -> None:
+        """What a person or a bot does; a second time it changes nothing."""
+        with self._lock:
+            order = self.orders[order_id]
+            if order.state in (OrderState.READY, OrderState.APPROVED):
+                self._move(order, OrderState.REFUSED, "cancelled before it was sent")
+            elif order.state in AT_THE_VENUE:
+                self.orders[order_id] = dataclasses.replace(order, is_ending=True)
+
+    def to_cancel(self, venue: str, account: str) -> Sequence[Order]:
+        with self._lock:
+            return [
+                order
+                for order in self.orders.values()
+                if (order.venue, order.account) == (venue, account)
+                if order.is_ending and order.state in AT_THE_VENUE
+            ]
+
+    def finish_cancels(self, venue: str, account: str, now: datetime) -> None:
+        pass
+
+    def freed(self, venue: str, account: str) -> Sequence[str]:
+        with self._lock:
+            return [
+                order.id
+                for order in self.orders.values()
+                if (order.venue, order.account) == (venue, account)
+                if order.state is OrderState.READY and order.replaces is not None
+                if not self._is_under_way(self.orders[order.replaces])
+            ]
+
     # --- within ---------------------------------------------------------------------------------
 
     def _move(self, order: Order, after: OrderState, reason: str | None = None) -> Order:
@@ -182,6 +241,14 @@ class FakeBooks:
     def _fence(self, order_id: str) -> datetime | None:
         attempts = self.attempts.get(order_id)
         return attempts[-1].request.fence_at if attempts else None
+
+    def _is_under_way(self, order: Order) -> bool:
+        return order.state is OrderState.READY or self._is_open(order)
+
+    def _is_waiting(self, order: Order, now: datetime) -> bool:
+        if order.replaces is None or now >= order.signal_expires_at:
+            return False
+        return self._is_under_way(self.orders[order.replaces])
 
     def _is_open(self, order: Order) -> bool:
         if order.state is OrderState.FILLED:

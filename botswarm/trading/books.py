@@ -25,7 +25,8 @@ class Books(Protocol):
 
         Exposure is read and, by the new state, reserved in the same transaction, under a lock
         of the account: workers that race cannot exceed a limit together. None when the order
-        is not READY any more, or not there: an earlier delivery of the message had it.
+        is not READY any more, or not there: an earlier delivery of the message had it; and while
+        an order that it replaces is not at its end.
         """
         ...
 
@@ -53,7 +54,8 @@ class Books(Protocol):
         """UNKNOWN -> APPROVED by proof that the attempt of this fence placed nothing.
 
         By compare-and-set on the last attempt's fence: None, and nothing is changed, when a
-        later attempt exists. A proof is worth nothing for any attempt but its own.
+        later attempt exists. A proof is worth nothing for any attempt but its own. None, too,
+        where somebody wants the order ended: it is REFUSED then, and nothing is to be sent.
         """
         ...
 
@@ -80,6 +82,32 @@ class Books(Protocol):
 
     def unsettled(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
         """Orders that are or may be live, with the fence of their last attempt."""
+        ...
+
+    def in_doubt(self, venue: str, account: str) -> Sequence[tuple[Order, datetime | None]]:
+        """Those of the unsettled that are SENDING or UNKNOWN."""
+        ...
+
+    def unsettled_one(self, order_id: str) -> tuple[Order, datetime | None] | None:
+        """This order and its fence; None where it is not among the unsettled."""
+        ...
+
+    # --- wishes that orders end ------------------------------------------------------------------
+
+    def to_cancel(self, venue: str, account: str) -> Sequence[Order]:
+        """Orders that somebody wants ended and that may be at the venue, the oldest wish first.
+
+        None of them is READY or APPROVED: what was not sent ends with the wish itself, and what
+        is proven not to have been placed ends with the proof.
+        """
+        ...
+
+    def finish_cancels(self, venue: str, account: str, now: datetime) -> None:
+        """Note of wishes whose order is at its end that they are fulfilled."""
+        ...
+
+    def freed(self, venue: str, account: str) -> Sequence[str]:
+        """READY orders whose predecessor, which they replace, has come to its end."""
         ...
 
     def last_trade_id(self, venue: str, account: str, symbol: str) -> int | None: ...

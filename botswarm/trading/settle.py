@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -12,7 +12,7 @@ from botswarm.clock import Clock
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState
 from botswarm.errors import NotFound, Refused, Unreachable
-from botswarm.exchanges.base import Report, TradingVenue
+from botswarm.exchanges.base import Accepted, Declined, Report, TradingVenue, Unclear
 from botswarm.trading import executor
 from botswarm.trading.books import Books
 
@@ -24,13 +24,19 @@ ASK_EVERY_S = 1.0
 ASK_SLOWLY_EVERY_S = 4.0
 ASK_SLOWLY_AFTER_S = 8.0
 """Questions cost the account's budget, and the fence is many seconds away anyway."""
+CANCEL_TOGETHER_MIN = 10
+"""From so many unwanted orders of a market on the venue is asked for the end of all at once."""
+MARKETS_ONE_BY_ONE_MAX = 12
+"""For more than these one question about all markets is the cheaper one."""
 RESTING_EVERY_S = 5.0
 """How often orders that simply rest are looked at when the venue's own stream says nothing."""
-EMPTY_ROUNDS_APART_S = 10.0
-"""Venues answer from stores that follow their engines, seconds late on a bad day."""
+EMPTY_ROUNDS_APART_S = 15.0
+"""Venues answer from stores that follow their engines, on a bad day this much later. The fence is
+when the engine has done with it; what it took last must have come to the store by the second."""
 FAILURES_MAX = 3
 """Questions without an answer, after which the round is given up: each may take many seconds."""
 
+IN_DOUBT = frozenset({OrderState.SENDING, OrderState.UNKNOWN})
 Thing = TypeVar("Thing")
 Key = tuple[str, datetime]
 """An attempt: its order and its fence. What is known of one says nothing of the next."""
@@ -45,12 +51,18 @@ class Watch:
     empty: dict[Key, float] = field(default_factory=dict)
     """When the first full round of questions after the fence came back empty."""
     rested_at: float | None = None
+    unwanted: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By order that shall end: when its end was asked for first, and last."""
 
     def forget_all_but(self, keys: Iterable[Key]) -> None:
         kept = set(keys)
         for memory in (self.seen, self.asked, self.empty):
             for key in memory.keys() - kept:
                 del memory[key]
+
+    def forget_unwanted_but(self, ids: Iterable[str]) -> None:
+        for order_id in self.unwanted.keys() - set(ids):
+            del self.unwanted[order_id]
 
 
 @dataclass(slots=True)
@@ -62,6 +74,10 @@ class Settled:
     sent: int = 0
     moved: int = 0
     not_placed: int = 0
+    cancels: int = 0
+    """Orders whose end was asked for."""
+    freed: Sequence[str] = ()
+    """Orders that need wait no longer for the end of what they replace: place them."""
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -76,25 +92,98 @@ def settle(
 
     Any number of rounds may run at once, here and elsewhere.
     """
-    round_ = _Round(books, venue, clock, watch)
-    unsettled = books.unsettled(venue.name, venue.account)
+    round_ = Round(books, venue, clock, watch)
     if order_id is not None:
-        round_.each(
-            [order for order, _ in unsettled if order.id == order_id], round_.ask_about_known
-        )
-        return round_.done
-    round_.send_the_approved()
-    round_.look_at(unsettled)
-    return round_.done
+        found = books.unsettled_one(order_id)
+        round_.each([found[0]] if found else [], round_.ask_about_known)
+    else:
+        round_.end_the_unwanted()
+        round_.send_the_approved()
+        round_.look_at_the_doubtful()
+        round_.look_at_resting()
+    return round_.ended()
 
 
-class _Round:
+def cancel(order_id: str, books: Books, venue: TradingVenue, clock: Clock, watch: Watch) -> Settled:
+    """Ask for the end of one order that somebody wants ended; rounds go on asking."""
+    round_ = Round(books, venue, clock, watch)
+    unwanted = books.to_cancel(venue.name, venue.account)
+    round_.each([order for order in unwanted if order.id == order_id], round_.cancel)
+    return round_.ended()
+
+
+class Round:
+    """One look at an account: what is asked and found goes into the books as it comes."""
+
     def __init__(self, books: Books, venue: TradingVenue, clock: Clock, watch: Watch) -> None:
         self.books = books
         self.venue = venue
         self.clock = clock
         self.watch = watch
         self.done = Settled()
+
+    def ended(self) -> Settled:
+        """What it did; and what waited for the end of another order and can go now."""
+        venue, account = self.venue.name, self.venue.account
+        if self.done.cancels or self.books.to_cancel(venue, account):
+            self.books.finish_cancels(venue, account, self.clock.now())
+        self.done.freed = self.books.freed(venue, account)
+        return self.done
+
+    # --- unwanted -------------------------------------------------------------------------------
+
+    def end_the_unwanted(self) -> None:
+        """Before anything is sent: whoever wants an order ended is in more of a hurry."""
+        unwanted = self.books.to_cancel(self.venue.name, self.venue.account)
+        self.watch.forget_unwanted_but(order.id for order in unwanted)
+        due = [order for order in unwanted if self._is_unwanted_due(order)]
+        by_market: dict[str, list[Order]] = {}
+        for order in due:
+            by_market.setdefault(order.symbol, []).append(order)
+        self.each(by_market.items(), lambda each: self._end(*each))
+
+    def _is_unwanted_due(self, order: Order) -> bool:
+        now = self.clock.monotonic()
+        first, last = self.watch.unwanted.get(order.id, (now, None))
+        every = ASK_EVERY_S if now - first < ASK_SLOWLY_AFTER_S else ASK_SLOWLY_EVERY_S
+        return last is None or now - last >= every
+
+    def _end(self, symbol: str, orders: list[Order]) -> None:
+        """Together only where nothing else rests there: neither ours nor somebody's by hand."""
+        if len(orders) >= CANCEL_TOGETHER_MIN and self._is_all_unwanted(symbol):
+            self._note_asked(orders)
+            self.venue.cancel_all(symbol)
+            self._compare(orders, self.venue.open_orders(symbol))
+            return
+        self.each(orders, self.cancel)
+
+    def _is_all_unwanted(self, symbol: str) -> bool:
+        known = self.books.unsettled(self.venue.name, self.venue.account)
+        ours = [order for order, _ in known if order.symbol == symbol]
+        unwanted = {order.client_order_id for order in ours if order.is_ending}
+        there = {report.client_order_id for report in self.venue.open_orders(symbol)}
+        approved = self.books.approved(self.venue.name, self.venue.account)
+        is_quiet = not any(order.symbol == symbol for order in approved)
+        return is_quiet and len(unwanted) == len(ours) and there <= unwanted
+
+    def cancel(self, order: Order) -> None:
+        """What the venue answers tells what became of it, or nothing: then it is asked."""
+        self._note_asked([order])
+        match self.venue.cancel(order):
+            case Accepted(report=report):
+                self._take(report, order)
+            case Declined() | Unclear() if order.state in IN_DOUBT:
+                # It may still be on its way there: whoever looks for proof finds out.
+                pass
+            case Declined() | Unclear():
+                self.ask_about_known(order)
+
+    def _note_asked(self, orders: Sequence[Order]) -> None:
+        self.done.cancels += len(orders)
+        now = self.clock.monotonic()
+        for order in orders:
+            first, _ = self.watch.unwanted.get(order.id, (now, now))
+            self.watch.unwanted[order.id] = (first, now)
 
     # --- judged and never sent ------------------------------------------------------------------
 
@@ -109,26 +198,15 @@ class _Round:
 
     # --- sent -------------------------------------------------------------------------------------
 
-    def look_at(self, unsettled: Iterable[tuple[Order, datetime | None]]) -> None:
-        open_ = list(unsettled)
-        in_doubt = [
-            ((order.id, fence), order)
-            for order, fence in open_
-            if order.state in (OrderState.SENDING, OrderState.UNKNOWN) and fence is not None
-        ]
-        self.done.open, self.done.in_doubt = len(open_), len(in_doubt)
+    def look_at_the_doubtful(self) -> None:
+        doubtful = self.books.in_doubt(self.venue.name, self.venue.account)
+        in_doubt = [((order.id, fence), order) for order, fence in doubtful if fence is not None]
+        self.done.open = self.done.in_doubt = len(in_doubt)
         self.watch.forget_all_but(key for key, _ in in_doubt)
         due = [(key, order) for key, order in in_doubt if self._is_due(key, order)]
         # Longest unasked first: a few that fail must not keep the others from being asked about.
         due.sort(key=lambda each: self.watch.asked.get(each[0], 0.0))
         self.each(due, lambda each: self._ask_about(*each))
-        self._look_at_resting(
-            [
-                order
-                for order, fence in open_
-                if order.state not in (OrderState.SENDING, OrderState.UNKNOWN)
-            ]
-        )
 
     def _is_due(self, key: Key, order: Order) -> bool:
         now = self.clock.monotonic()
@@ -198,25 +276,42 @@ class _Round:
 
     # --- resting ----------------------------------------------------------------------------------
 
-    def _look_at_resting(self, orders: list[Order]) -> None:
+    def look_at_resting(self) -> None:
+        """A few questions for thousands of orders; those that nothing happened to cost nothing."""
         now = self.clock.monotonic()
         last = self.watch.rested_at
-        if not orders or (last is not None and now - last < RESTING_EVERY_S):
+        if last is not None and now - last < RESTING_EVERY_S:
             return
-        self.watch.rested_at = now
-        self.each(
-            sorted({order.symbol for order in orders}), lambda s: self._look_at_market(s, orders)
-        )
+        unsettled = self.books.unsettled(self.venue.name, self.venue.account)
+        by_market: dict[str, list[Order]] = {}
+        for order, _ in unsettled:
+            if order.state not in IN_DOUBT:
+                by_market.setdefault(order.symbol, []).append(order)
+        self.done.open = len(unsettled)
+        if by_market:
+            self.watch.rested_at = now
+        if len(by_market) <= MARKETS_ONE_BY_ONE_MAX:
+            self.each(
+                sorted(by_market.items()),
+                lambda each: self._compare(each[1], self.venue.open_orders(each[0])),
+            )
+            return
+        resting = [order for orders in by_market.values() for order in orders]
+        self.each([resting], lambda orders: self._compare(orders, self.venue.open_orders()))
 
-    def _look_at_market(self, symbol: str, orders: list[Order]) -> None:
-        """One question for a whole market; only what changed is asked about by itself."""
-        there = {report.client_order_id: report for report in self.venue.open_orders(symbol)}
+    def _compare(self, orders: Sequence[Order], reports: Sequence[Report]) -> None:
+        """What is still there says itself how it is; only what is gone is asked about."""
+        there = {report.client_order_id: report for report in reports}
         changed = [
-            order
-            for order in orders
-            if order.symbol == symbol and not _is_as_known(order, there.get(order.client_order_id))
+            order for order in orders if not _is_as_known(order, there.get(order.client_order_id))
         ]
-        self.each(changed, self.ask_about_known)
+        self.each(changed, lambda order: self._follow(order, there.get(order.client_order_id)))
+
+    def _follow(self, order: Order, report: Report | None) -> None:
+        if report is None:
+            self.ask_about_known(order)
+        else:
+            self._take(report, order)
 
     # --- what was found -------------------------------------------------------------------------
 

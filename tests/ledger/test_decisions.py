@@ -45,7 +45,11 @@ def test_a_decision_writes_its_bot_its_orders_and_their_doorbells(ledger: Ledger
     assert ledger.orders.story(made.orders[0].id).evaluation == after.last_evaluation
     (doorbell,) = decided.doorbells
     assert ledger.outbox.pending() == [doorbell]
-    assert doorbell.kwargs == {"order_id": made.orders[0].id}
+    assert doorbell.kwargs == {
+        "order_id": made.orders[0].id,
+        "venue": "simulated",
+        "account": "paper",
+    }
     assert (doorbell.task, doorbell.queue) == ("workers.orders.place", "orders")
 
 

@@ -10,9 +10,11 @@ from botswarm.clock import SystemClock
 from botswarm.config import load
 from botswarm.config.settings import Settings
 from botswarm.errors import Refused, Unreachable
-from botswarm.exchanges import registry
+from botswarm.exchanges import accounts
+from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.simulated import record
 
+PAPER, SPOT = Account("simulated", "paper"), Account("binance", "spot")
 KEYS = {"BOTSWARM_BINANCE_API_KEY": "some-key", "BOTSWARM_BINANCE_API_SECRET": "some-secret"}
 
 
@@ -35,14 +37,14 @@ def settings(folder: Path, **environ: str) -> Settings:
 def test_a_venue_of_real_money_is_refused(tmp_path: Path, url: str) -> None:
     given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
     with pytest.raises(Refused, match="cannot be armed yet"):
-        registry.trading_venue(given, SystemClock())
+        accounts.trading_venue(given, SystemClock(), accounts.default_account(given))
 
 
 def test_the_stream_of_real_money_is_refused_too(tmp_path: Path) -> None:
     url = "wss://ws-api.binance.com:443/ws-api/v3"
     given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_WS_API_URL=url)
     with pytest.raises(Refused, match="cannot be armed yet"):
-        registry.user_data(given, SystemClock())
+        accounts.account_stream(given, SystemClock(), SPOT)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +52,13 @@ def test_the_stream_of_real_money_is_refused_too(tmp_path: Path) -> None:
 )
 def test_a_key_chooses_binance_where_money_is_play_money(tmp_path: Path, url: str) -> None:
     given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
-    venue = registry.trading_venue(given, SystemClock())
+    venue = accounts.trading_venue(given, SystemClock(), accounts.default_account(given))
     assert (venue.name, venue.account) == ("binance", "spot")
 
 
 def test_without_a_key_orders_go_to_the_simulated_exchange(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="no exchange was started"):
-        registry.trading_venue(settings(tmp_path), SystemClock())
+        accounts.trading_venue(settings(tmp_path), SystemClock(), PAPER)
     card = record.ExchangeRecord(
         host="127.0.0.1",
         port=9,
@@ -69,5 +71,5 @@ def test_without_a_key_orders_go_to_the_simulated_exchange(tmp_path: Path) -> No
         started_at="2026-01-01T00:00:00+00:00",
     )
     record.write(tmp_path, card)
-    venue = registry.trading_venue(settings(tmp_path), SystemClock())
+    venue = accounts.trading_venue(settings(tmp_path), SystemClock(), PAPER)
     assert (venue.name, venue.account) == ("simulated", "paper")

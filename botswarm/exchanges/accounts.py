@@ -1,0 +1,163 @@
+"""Which accounts are configured, and what trades each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+from botswarm.clock import Clock
+from botswarm.config import Secret, Settings
+from botswarm.errors import NotFound
+from botswarm.exchanges import allowances
+from botswarm.exchanges.base import AccountStream, TradingVenue
+from botswarm.exchanges.registry import BINANCE, PAPER, SIMULATED, SPOT, card, refuse_real_money
+from botswarm.exchanges.simulated import record
+
+Urls = Callable[[Settings], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Account:
+    """One account at one venue, as people write it: ``binance:spot``."""
+
+    venue: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.venue}:{self.name}"
+
+
+class Keys(Protocol):
+    """What opens an account."""
+
+    @property
+    def key(self) -> Secret: ...
+    @property
+    def secret(self) -> Secret: ...
+    @property
+    def passphrase(self) -> Secret | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    key: Secret
+    secret: Secret
+    passphrase: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A class of a venue; its module is imported when it is needed."""
+
+    module: str
+    kind: str
+    urls: Urls
+
+    def made(self, settings: Settings, **given: object) -> object:
+        """Raises Refused where one of its addresses is one of real money."""
+        urls = self.urls(settings)
+        for url in urls.values():
+            refuse_real_money(url)
+        return getattr(import_module(self.module), self.kind)(**given, **urls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Traded:
+    venue: _Part
+    stream: _Part | None = None
+
+
+_BINANCE = "botswarm.exchanges.binance.trading", "BinanceTrading"
+_BINANCE_STREAM = "botswarm.exchanges.binance.user_data", "UserData"
+TRADED: Mapping[str, _Traded] = {
+    SIMULATED: _Traded(
+        venue=_Part(*_BINANCE, lambda settings: {"url": card(settings).rest_url}),
+        stream=_Part(*_BINANCE_STREAM, lambda settings: {"url": card(settings).ws_api_url}),
+    ),
+    BINANCE: _Traded(
+        venue=_Part(*_BINANCE, lambda settings: {"url": settings.binance_rest_url}),
+        stream=_Part(*_BINANCE_STREAM, lambda settings: {"url": settings.binance_ws_api_url}),
+    ),
+}
+"""The venues that take orders from here."""
+
+
+def accounts(settings: Settings, kept: Iterable[Account] = ()) -> Sequence[Account]:
+    """All that are configured; ``kept`` are those whose keys are kept elsewhere.
+
+    The simulated exchange's account is one of them where it runs here, or nothing else is.
+    """
+    named = {*kept}
+    if settings.binance_api_key is not None:
+        named.add(Account(BINANCE, SPOT))
+    if not named or record.read(settings.state_dir) is not None:
+        named.add(Account(SIMULATED, PAPER))
+    return sorted(named)
+
+
+def default_account(settings: Settings) -> Account:
+    """Where orders go that name no account."""
+    if settings.binance_api_key is not None:
+        return Account(BINANCE, SPOT)
+    return Account(SIMULATED, PAPER)
+
+
+def trading_venue(
+    settings: Settings, clock: Clock, account: Account, keys: Keys | None = None
+) -> TradingVenue:
+    """What trades an account.
+
+    Raises Refused for a venue of real money, NotFound for an account without keys or a venue that
+    takes no orders, and Unreachable where no exchange has been started.
+    """
+    opened = _opened(settings, account, keys)
+    part = _traded(account.venue).venue
+    url = next(iter(part.urls(settings).values()))
+    made = part.made(
+        settings,
+        name=account.venue,
+        account=account.name,
+        key=opened.key,
+        secret=opened.secret,
+        clock=clock,
+        allowance=allowances.shared(settings, account.venue, url, account.name),
+    )
+    return cast("TradingVenue", made)
+
+
+def account_stream(
+    settings: Settings, clock: Clock, account: Account, keys: Keys | None = None
+) -> AccountStream | None:
+    """What the venue says of the account by itself; None where it says nothing."""
+    stream = _traded(account.venue).stream
+    if stream is None:
+        return None
+    opened = _opened(settings, account, keys)
+    made = stream.made(settings, key=opened.key, secret=opened.secret, clock=clock)
+    return cast("AccountStream", made)
+
+
+def _traded(venue: str) -> _Traded:
+    if venue not in TRADED:
+        raise NotFound(
+            f"{venue} takes no orders from here", cure=f"venues that do: {', '.join(TRADED)}"
+        )
+    return TRADED[venue]
+
+
+def _opened(settings: Settings, account: Account, keys: Keys | None) -> Keys:
+    _traded(account.venue)
+    if keys is not None:
+        return keys
+    if account == Account(SIMULATED, PAPER):
+        found = card(settings)
+        return _Pair(Secret(found.api_key), Secret(found.api_secret))
+    key, secret = settings.binance_api_key, settings.binance_api_secret
+    if account == Account(BINANCE, SPOT) and key is not None and secret is not None:
+        return _Pair(key, secret)
+    raise NotFound(
+        f"the account {account} has no keys here",
+        cure="see the settings BOTSWARM_BINANCE_API_KEY and BOTSWARM_BINANCE_API_SECRET",
+    )
