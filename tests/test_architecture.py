@@ -44,6 +44,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # are started and found, and nothing of how they work.
     "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
     "supervisor": {"errors", "cards"},
+    # It breaks what runs and judges what came of it, so it knows both sides and runs neither.
+    "chaos": GROUND
+    | {"messages", "domain", "exchanges", "ledger", "queueing", "risk", "trading", "testing"},
     # Its venue speaks like an exchange, and what was published is counted as it is written.
     # A pass of evaluation is measured by itself too, so it is put together here as in a worker.
     "bench": GROUND
@@ -53,9 +56,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {
     "cli": ROOMS,
-    "web": ROOMS - {"testing", "bench"},
+    "web": ROOMS - {"testing", "bench", "chaos"},
     # A worker knows the market from its own book; the feed would lead it to the live prices.
-    "workers": ROOMS - {"testing", "bench", "live", "feed"},
+    "workers": ROOMS - {"testing", "bench", "chaos", "live", "feed"},
     "__main__": {"cli"},
     "__init__": set(),
 }

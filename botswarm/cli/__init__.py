@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": ("botswarm.cli.bench", "Measure how fast this machine runs the engine."),
     "bot": ("botswarm.cli.bot", "Create bots, start and stop them, and ask them why."),
     "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),
+    "chaos": ("botswarm.cli.chaos", "Break things on purpose, and judge what came of it."),
     "completion": ("botswarm.cli.completion", "Print the completion script of a shell."),
     "config": ("botswarm.cli.config", "Show, check and describe the settings."),
     "db": ("botswarm.cli.db", "Create and upgrade the ledger's tables."),

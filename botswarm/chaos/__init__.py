@@ -1,0 +1,1 @@
+"""Breaking things on purpose, and proof that no order was lost or doubled by it."""
