@@ -63,7 +63,7 @@ def proof_not_guess(found: Evidence) -> Iterator[str]:
     """Nothing unknown was taken for "not placed" before the venue's own expiry had passed."""
     for order_id, events in found.events.items():
         reopened = [each for each in events if (each.before, each.after) == ("unknown", "approved")]
-        for event, attempt in zip(reopened, found.attempts[order_id], strict=False):
+        for event, attempt in zip(reopened, found.attempts.get(order_id, ()), strict=False):
             _, at = found.timeline.around(event.id)
             fence = attempt.fence_at.timestamp()
             if all(at + offset < fence for offset in found.offset_at(at)):
@@ -80,7 +80,7 @@ def bytes_were_frozen(found: Evidence) -> Iterator[str]:
                 continue
             frozen = [
                 sent
-                for sent in found.attempts[order.id]
+                for sent in found.attempts.get(order.id, ())
                 if Decimal(sent.said["quantity"]) == Decimal(entry["quantity"])
                 and sent.said["side"].lower() == entry["side"]
                 and -1000 <= entry["at"] - sent.timestamp_ms <= sent.window_ms
@@ -141,7 +141,7 @@ def clocks_move_nothing(found: Evidence) -> Iterator[str]:
     """A process whose clock is wrong signs nothing, and nothing is sent for a stale signal."""
     for order_id, events in found.events.items():
         sending = [each for each in events if each.after == "sending"]
-        for event, attempt in zip(sending, found.attempts[order_id], strict=False):
+        for event, attempt in zip(sending, found.attempts.get(order_id, ()), strict=False):
             since, until = found.timeline.around(event.id)
             signed = attempt.signed_at.timestamp()
             offsets = [*found.offset_at(since), *found.offset_at(until)]
