@@ -201,6 +201,27 @@ class AccountRow(Table):
     """The last one, in short."""
 
 
+class ExchangeKeyRow(Table):
+    """The key of an account, sealed: docs/keys.md says what is bound to what."""
+
+    __tablename__ = "exchange_keys"
+
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    version: Mapped[int]
+    master_id: Mapped[str]
+    wrap_nonce: Mapped[bytes] = mapped_column(LargeBinary)
+    wrapped_key: Mapped[bytes] = mapped_column(LargeBinary)
+    nonce: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    tested_at: Mapped[datetime | None]
+    test: Mapped[dict[str, Any] | None]
+    """What the venue said of it."""
+
+
 class OrderRow(Table):
     """One intent. It names its bot without a foreign key: history outlives what it is about."""
 
