@@ -37,6 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ledger": GROUND | {"messages", "domain"},
     "feed": GROUND | {"messages", "domain", "exchanges", "market", "live"},
     "bots": GROUND | {"domain", "strategies", "ledger"},
+    # Sealed keys stand in the ledger; who signs is handed what opens them, and sees no room.
+    "keys": GROUND | {"domain", "ledger"},
     "trading": GROUND | {"domain", "exchanges", "risk"},
     "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
     "backtest": GROUND | {"domain", "exchanges", "market", "strategies", "risk", "trading"},

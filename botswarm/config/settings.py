@@ -36,6 +36,7 @@ class Settings:
     exchange_scenario: Literal["calm", "trend", "flash-crash", "feed-outage"]
     exchange_seed: int
     exchange_orders_per_10s_max: int
+    master_key: Secret | None
     binance_api_key: Secret | None
     binance_api_secret: Secret | None
     binance_rest_url: str
@@ -106,6 +107,7 @@ class Settings:
             self.broker_management_url,
             self.database_url,
             self.redis_url,
+            self.master_key,
             self.binance_api_key,
             self.binance_api_secret,
         )

@@ -269,6 +269,13 @@ SETTINGS: tuple[Setting, ...] = (
         default=100,
     ),
     Setting(
+        name="master_key",
+        kind=Kind(read=_plain_text, schema={"type": "string"}, words="32 bytes in base64"),
+        help="The key that wraps the exchange keys kept in the ledger; better given as a file.",
+        default_words="the file master.key in the state folder; production has no default",
+        secret=True,
+    ),
+    Setting(
         name="binance_api_key",
         kind=Kind(read=_plain_text, schema={"type": "string"}, words="an API key"),
         help="The key of a Binance account for spot trading; without it orders go to the "

@@ -10,6 +10,7 @@ from botswarm.ledger.cancels import Cancels
 from botswarm.ledger.candles import Candles
 from botswarm.ledger.changes import Changes
 from botswarm.ledger.evaluations import Evaluations
+from botswarm.ledger.exchange_keys import ExchangeKeys
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
@@ -34,6 +35,7 @@ class Ledger:
         self.candles = Candles(self.database)
         self.changes = Changes(self.database)
         self.evaluations = Evaluations(self.database)
+        self.exchange_keys = ExchangeKeys(self.database)
         self.halts = Halts(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
