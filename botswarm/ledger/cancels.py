@@ -78,8 +78,7 @@ class Cancels:
         return done
 
     def of(self, order_id: str) -> Cancel | None:
-        row = self._database.read(lambda session: session.get(CancelRow, order_id))
-        return None if row is None else _cancel(row)
+        return self._database.read(lambda session: of_order(session, order_id))
 
     def pending(self) -> Sequence[tuple[Order, Cancel]]:
         """Every wish that is not fulfilled, the oldest first."""
@@ -94,6 +93,11 @@ class Cancels:
                 (order_of(row), _cancel(wish)) for row, wish in session.execute(question)
             ]
         )
+
+
+def of_order(session: Session, order_id: str) -> Cancel | None:
+    row = session.get(CancelRow, order_id)
+    return None if row is None else _cancel(row)
 
 
 def hold(session: Session, ids: Collection[str]) -> list[OrderRow]:

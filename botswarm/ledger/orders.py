@@ -16,6 +16,7 @@ from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState, Side
 from botswarm.errors import NotFound
 from botswarm.ledger import cancels
+from botswarm.ledger.cancels import Cancel
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow, PositionRow
 from botswarm.ledger.outbox import outbox_row, placing
 from botswarm.ledger.revisions import touch
@@ -67,6 +68,10 @@ class Story:
     events: Sequence[OrderEvent]
     attempts: Sequence[Attempt]
     fills: Sequence[Fill]
+    cancel: Cancel | None = None
+    """Who wants it ended, where somebody does."""
+    replaced_by: Sequence[str] = ()
+    """Orders that were to take its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,10 @@ class Orders:
                 events=[_event(each) for each in session.scalars(events.order_by("id"))],
                 attempts=[_attempt(each) for each in session.scalars(attempts.order_by("number"))],
                 fills=[fill_of(each) for each in session.scalars(fills.order_by("trade_id"))],
+                cancel=cancels.of_order(session, row.id),
+                replaced_by=session.scalars(
+                    select(OrderRow.id).where(OrderRow.replaces == row.id).order_by(OrderRow.id)
+                ).all(),
             )
 
         return self._database.read(work)
@@ -197,6 +206,24 @@ class Orders:
         for order in self._orders(question):
             by_bot[order.bot] = [*by_bot.get(order.bot, ()), order]
         return by_bot
+
+    def under_way(
+        self,
+        *,
+        bot: str | None = None,
+        venue: str | None = None,
+        account: str | None = None,
+        symbol: str | None = None,
+    ) -> Sequence[Order]:
+        """All that fit and are not at their end, sent or not, oldest first."""
+        given = {"bot": bot, "venue": venue, "account": account, "symbol": symbol}
+        question = (
+            select(OrderRow)
+            .where(or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value))
+            .filter_by(**{name: value for name, value in given.items() if value is not None})
+            .order_by(OrderRow.created_at, OrderRow.id)
+        )
+        return self._orders(question)
 
     def positions(
         self, *, venue: str | None = None, symbol: str | None = None, bot: str | None = None

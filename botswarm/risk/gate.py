@@ -128,6 +128,17 @@ def trading_is_allowed(order: Order, exposure: Exposure, limits: Limits, _: date
             return "trading is halted"
 
 
+def it_reduces_if_it_must(
+    order: Order, exposure: Exposure, limits: Limits, _: datetime
+) -> str | None:
+    if not order.is_reduce_only or shrinks(order, exposure):
+        return None
+    return (
+        f"it may only reduce a position, and would not: {exposure.position} is held, and other"
+        " orders may take that"
+    )
+
+
 # --- what holds for orders that may make a position bigger ------------------------------------
 
 
@@ -179,7 +190,12 @@ def _over(what: str, after: Decimal | int, highest: Decimal | int, setting: str)
 
 
 Check = Callable[[Order, Exposure, Limits, datetime], str | None]
-ALWAYS: tuple[Check, ...] = (numbers_make_sense, signal_is_fresh, trading_is_allowed)
+ALWAYS: tuple[Check, ...] = (
+    numbers_make_sense,
+    signal_is_fresh,
+    trading_is_allowed,
+    it_reduces_if_it_must,
+)
 WHEN_GROWING: tuple[Check, ...] = (
     order_is_small_enough,
     account_has_room,

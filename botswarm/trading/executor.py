@@ -18,6 +18,7 @@ from botswarm.exchanges.base import (
     Declined,
     Report,
     SignedRequest,
+    TradingRules,
     TradingVenue,
     Unclear,
 )
@@ -149,6 +150,16 @@ def _judge(venue: TradingVenue, limits: Limits, now: datetime) -> Judge:
                 f"this worker trades {venue.name}/{venue.account}, not "
                 f"{order.venue}/{order.account}",
             )
+        if objection := _not_taken(order, venue.rules):
+            return Refused(order, f"{venue.name} {objection}")
         return gate.judge(order, exposure, limits, now)
 
     return judge
+
+
+def _not_taken(order: Order, rules: TradingRules) -> str | None:
+    if order.kind not in rules.kinds:
+        return f"takes no {order.kind} orders"
+    if order.time_in_force not in rules.times_in_force:
+        return f"takes no {order.time_in_force} orders"
+    return None

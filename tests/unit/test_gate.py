@@ -280,3 +280,16 @@ PLAIN_ORDER = st.builds(
 @given(PLAIN_ORDER, PLAIN_EXPOSURE)
 def test_the_gate_refuses_exactly_what_violates_a_limit(asked: Order, exposed: Exposure) -> None:
     assert (refusal(asked, exposed) is None) == (violated(asked, exposed) is None)
+
+
+@pytest.mark.parametrize(
+    ("side", "position", "is_passed"),
+    [(Side.SELL, "2", True), (Side.SELL, "1.9", False), (Side.BUY, "2", False)],
+)
+def test_an_order_that_may_only_reduce_is_refused_where_it_would_not(
+    side: Side, position: str, is_passed: bool
+) -> None:
+    asked = order(is_reduce_only=True, side=side, quantity=D(2))
+    reason = refusal(asked, exposure(position=D(position)))
+    assert (reason is None) is is_passed
+    assert is_passed or "may only reduce" in (reason or "")
