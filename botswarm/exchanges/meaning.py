@@ -14,6 +14,11 @@ class Meaning(StrEnum):
     NOT_FOUND = "not found"  # inconclusive until the request's time has passed
     ENDED = "ended unfilled"  # it was there, and ended long ago without a fill
 
+    @property
+    def is_definite(self) -> bool:
+        """Nothing was placed, and nothing need be asked."""
+        return self in (Meaning.NOT_PLACED, Meaning.LATER)
+
 
 class VenueSaidNo(Unreachable):
     """A question was answered with an error; ``meaning`` is what the table makes of it."""

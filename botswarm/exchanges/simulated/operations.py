@@ -262,6 +262,23 @@ class Operations:
     def order_counts(self, parameters: Parameters) -> object:
         return self.service.order_limits.described(self.service.now_ms())
 
+    def key_restrictions(self, parameters: Parameters) -> object:
+        """What the account's key may do; spot orders, and nothing that takes money away."""
+        return {
+            "ipRestrict": False,
+            "createTime": self.service.last_step_ms,
+            "enableReading": True,
+            "enableWithdrawals": False,
+            "enableInternalTransfer": False,
+            "enableMargin": False,
+            "enableFutures": False,
+            "permitsUniversalTransfer": False,
+            "enableVanillaOptions": False,
+            "enableFixApiTrade": False,
+            "enableFixReadOnly": False,
+            "enableSpotAndMarginTrading": True,
+        }
+
     def no_margin_pairs(self, parameters: Parameters) -> object:
         """Asked for by client libraries before they trade anything else."""
         return []
@@ -369,6 +386,7 @@ ALL_ORDERS: Final = _signed(Operations.all_orders, _fixed(20))
 MY_TRADES: Final = _signed(Operations.my_trades, lambda values: 5 if "orderId" in values else 20)
 ACCOUNT_STATUS: Final = _signed(Operations.account, _fixed(20))
 ORDER_COUNTS: Final = _signed(Operations.order_counts, _fixed(40))
+KEY_RESTRICTIONS: Final = _signed(Operations.key_restrictions, _fixed(1))
 MARGIN_PAIRS: Final = _public(Operations.no_margin_pairs, _fixed(1))
 
 REST: Final[Mapping[tuple[str, str], Operation]] = {
@@ -394,6 +412,7 @@ REST: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/api/v3/myTrades"): MY_TRADES,
     ("GET", "/api/v3/account"): ACCOUNT_STATUS,
     ("GET", "/api/v3/rateLimit/order"): ORDER_COUNTS,
+    ("GET", "/sapi/v1/account/apiRestrictions"): KEY_RESTRICTIONS,
     ("GET", "/sapi/v1/margin/allPairs"): MARGIN_PAIRS,
     ("GET", "/sapi/v1/margin/isolated/allPairs"): MARGIN_PAIRS,
 }

@@ -25,6 +25,9 @@ class ExchangeRecord:
     started_at: str
     coinbase_rest_url: str = ""
     coinbase_stream_url: str = ""
+    coinbase_trading_url: str = ""
+    coinbase_api_key: str = ""
+    coinbase_api_secret: str = ""
     coinbase_exchange_rest_url: str = ""
     coinbase_exchange_stream_url: str = ""
     kraken_rest_url: str = ""

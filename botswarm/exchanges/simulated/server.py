@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import secrets
 import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from botswarm.clock import SystemClock
-from botswarm.errors import Unreachable
 from botswarm.exchanges.simulated import record
 from botswarm.exchanges.simulated.attempts import Outcome
+from botswarm.exchanges.simulated.coinbase_guard import Guard as CoinbaseGuard
+from botswarm.exchanges.simulated.coinbase_trading import STREAM_PATH as COINBASE_PATH
+from botswarm.exchanges.simulated.coinbase_trading import CoinbaseTeller
 from botswarm.exchanges.simulated.control import announce_shutdown, lines_of, retry_headers
 from botswarm.exchanges.simulated.faults import VENUES
 from botswarm.exchanges.simulated.gateway import Gateway
@@ -34,6 +34,7 @@ from botswarm.exchanges.simulated.journal import FILE, Journal, JournalFailed
 from botswarm.exchanges.simulated.kraken import KrakenFeed
 from botswarm.exchanges.simulated.kraken_trading import STREAM_PATH as KRAKEN_PATH
 from botswarm.exchanges.simulated.kraken_trading import KrakenTeller
+from botswarm.exchanges.simulated.listening import HOST, listen
 from botswarm.exchanges.simulated.market import STEP_MS
 from botswarm.exchanges.simulated.mishaps import Delivery
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
@@ -46,12 +47,7 @@ from botswarm.exchanges.simulated.websocket import Closed, WebSocket, encode_fra
 
 _log = logging.getLogger(__name__)
 
-HOST: Final = "127.0.0.1"
 WS_API_PATH: Final = "/ws-api/v3"
-PORT: Final = 18443
-# Below the range that outgoing connections get their ports from: a client that retries while
-# the exchange is away could be given the exchange's own port.
-PORTS_TRIED: Final = 200
 
 
 class Server:
@@ -61,6 +57,8 @@ class Server:
         service.tellers["kraken"] = KrakenTeller(
             service, credentials.key, credentials.secret, service.options.kraken_tier
         )
+        self.coinbase = CoinbaseTeller(service, credentials.key, credentials.secret)
+        service.tellers["coinbase"] = self.coinbase
         self._connections: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -319,7 +317,7 @@ def serve(options: ExchangeOptions) -> None:
 
 async def _run(options: ExchangeOptions, journal: Journal) -> None:
     previous = record.read(options.state_dir)
-    listener = _listen(options.port, previous)
+    listener = listen(options.port, previous)
     credentials = Credentials(
         previous.api_key if previous else secrets.token_hex(32),
         previous.api_secret if previous else secrets.token_hex(32),
@@ -335,7 +333,7 @@ async def _run(options: ExchangeOptions, journal: Journal) -> None:
         server.on_connection, sock=listener, limit=HEAD_BYTES_MAX
     )
     port = listener.getsockname()[1]
-    record.write(options.state_dir, _card(port, credentials))
+    record.write(options.state_dir, _card(port, credentials, server.coinbase.guard))
     _log.info("simulated exchange: http://%s:%d, scenario %s", HOST, port, options.scenario)
     work = [asyncio.create_task(each) for each in (server.run_market(), server.keep_lines())]
     stopped = asyncio.create_task(stop.wait())
@@ -351,7 +349,7 @@ async def _run(options: ExchangeOptions, journal: Journal) -> None:
     _log.info("simulated exchange: stopped")
 
 
-def _card(port: int, credentials: Credentials) -> ExchangeRecord:
+def _card(port: int, credentials: Credentials, coinbase: CoinbaseGuard) -> ExchangeRecord:
     return ExchangeRecord(
         host=HOST,
         port=port,
@@ -360,6 +358,9 @@ def _card(port: int, credentials: Credentials) -> ExchangeRecord:
         ws_api_url=f"ws://{HOST}:{port}{WS_API_PATH}",
         coinbase_rest_url=f"http://{HOST}:{port}/coinbase",
         coinbase_stream_url=f"ws://{HOST}:{port}/coinbase",
+        coinbase_trading_url=f"ws://{HOST}:{port}/coinbase{COINBASE_PATH}",
+        coinbase_api_key=coinbase.name,
+        coinbase_api_secret=coinbase.pem,
         coinbase_exchange_rest_url=f"http://{HOST}:{port}/coinbase-exchange",
         coinbase_exchange_stream_url=f"ws://{HOST}:{port}/coinbase-exchange",
         kraken_rest_url=f"http://{HOST}:{port}/kraken",
@@ -370,35 +371,3 @@ def _card(port: int, credentials: Credentials) -> ExchangeRecord:
         pid=os.getpid(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _listen(wanted: int | None, previous: ExchangeRecord | None) -> socket.socket:
-    for port in _ports(wanted, previous):
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            listener.close()
-            if wanted is not None or error.errno != errno.EADDRINUSE:
-                raise Unreachable(
-                    f"cannot listen on {HOST}:{port}: {error.strerror}",
-                    cure="stop what listens there, or choose another --port",
-                ) from error
-            continue
-        listener.listen(256)
-        listener.setblocking(False)
-        return listener
-    raise Unreachable(
-        f"no free port from {PORT} to {PORT + PORTS_TRIED - 1}",
-        cure="name a free one with --port",
-    )
-
-
-def _ports(wanted: int | None, previous: ExchangeRecord | None) -> Iterator[int]:
-    if wanted is not None:
-        yield wanted
-        return
-    if previous is not None:
-        yield previous.port
-    yield from range(PORT, PORT + PORTS_TRIED)
