@@ -45,6 +45,12 @@ ENDPOINTS: tuple[Setting, ...] = (
     _streams("binance", "Binance's", "wss://stream.testnet.binance.vision"),
     _rest("coinbase", "Coinbase Advanced Trade's", "https://api.coinbase.com"),
     _streams("coinbase", "Coinbase Advanced Trade's", "wss://advanced-trade-ws.coinbase.com"),
+    Setting(
+        name="coinbase_user_stream_url",
+        kind=_plain_url("wss", "ws"),
+        help="Where Coinbase Advanced Trade speaks of accounts; anything but loopback needs wss.",
+        default="wss://advanced-trade-ws-user.coinbase.com",
+    ),
     _rest("coinbase_exchange", "Coinbase Exchange's", "https://api.exchange.coinbase.com"),
     _streams("coinbase_exchange", "Coinbase Exchange's", "wss://ws-feed.exchange.coinbase.com"),
     _rest("kraken", "Kraken's", "https://api.kraken.com"),

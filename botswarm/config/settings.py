@@ -44,6 +44,7 @@ class Settings:
     binance_stream_url: str
     coinbase_rest_url: str
     coinbase_stream_url: str
+    coinbase_user_stream_url: str
     coinbase_exchange_rest_url: str
     coinbase_exchange_stream_url: str
     kraken_rest_url: str

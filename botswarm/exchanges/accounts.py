@@ -71,6 +71,8 @@ class _Traded:
 
 _BINANCE = "botswarm.exchanges.binance.trading", "BinanceTrading"
 _BINANCE_STREAM = "botswarm.exchanges.binance.user_data", "UserData"
+_COINBASE = "botswarm.exchanges.coinbase.trading", "CoinbaseTrading"
+_COINBASE_STREAM = "botswarm.exchanges.coinbase.user_data", "CoinbaseUserData"
 TRADED: Mapping[str, _Traded] = {
     SIMULATED: _Traded(
         venue=_Part(*_BINANCE, lambda settings: {"url": card(settings).rest_url}),
@@ -79,6 +81,12 @@ TRADED: Mapping[str, _Traded] = {
     BINANCE: _Traded(
         venue=_Part(*_BINANCE, lambda settings: {"url": settings.binance_rest_url}),
         stream=_Part(*_BINANCE_STREAM, lambda settings: {"url": settings.binance_ws_api_url}),
+    ),
+    "coinbase": _Traded(
+        venue=_Part(*_COINBASE, lambda settings: {"url": settings.coinbase_rest_url}),
+        stream=_Part(
+            *_COINBASE_STREAM, lambda settings: {"url": settings.coinbase_user_stream_url}
+        ),
     ),
 }
 """The venues that take orders from here."""
@@ -159,5 +167,5 @@ def _opened(settings: Settings, account: Account, keys: Keys | None) -> Keys:
         return _Pair(key, secret)
     raise NotFound(
         f"the account {account} has no keys here",
-        cure="see the settings BOTSWARM_BINANCE_API_KEY and BOTSWARM_BINANCE_API_SECRET",
+        cure=f"botswarm account add {account}; or set BOTSWARM_BINANCE_API_KEY for binance:spot",
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from botswarm.clock import SystemClock
-from botswarm.config import load
+from botswarm.config import Secret, load
 from botswarm.config.settings import Settings
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges import accounts
@@ -73,3 +74,26 @@ def test_without_a_key_orders_go_to_the_simulated_exchange(tmp_path: Path) -> No
     record.write(tmp_path, card)
     venue = accounts.trading_venue(settings(tmp_path), SystemClock(), PAPER)
     assert (venue.name, venue.account) == ("simulated", "paper")
+
+
+class CoinbaseKeys:
+    key = Secret("organizations/one/apiKeys/two")
+    # A public test key: nobody's money is behind it.
+    secret = Secret(base64.b64encode(bytes(64)).decode())
+    passphrase = None
+
+
+def test_coinbase_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path) -> None:
+    account, clock = Account("coinbase", "main"), SystemClock()
+    with pytest.raises(Refused, match="cannot be armed yet"):
+        accounts.trading_venue(settings(tmp_path), clock, account, CoinbaseKeys())
+    with pytest.raises(Refused, match="cannot be armed yet"):
+        accounts.account_stream(settings(tmp_path), clock, account, CoinbaseKeys())
+    here = {
+        "BOTSWARM_COINBASE_REST_URL": "http://127.0.0.1:9/coinbase",
+        "BOTSWARM_COINBASE_USER_STREAM_URL": "ws://127.0.0.1:9/coinbase/user",
+    }
+    venue = accounts.trading_venue(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    assert (venue.name, venue.account) == ("coinbase", "main")
+    assert accounts.account_stream(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    venue.close()
