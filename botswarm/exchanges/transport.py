@@ -101,7 +101,7 @@ class Transport:
     def _connection(self) -> http.client.HTTPConnection:
         while (kept := self._take()) is not None:
             connection, since = kept
-            if time.monotonic() - since < IDLE_MAX_S and not _has_ended(connection):
+            if time.monotonic() - since < IDLE_MAX_S and not has_something_to_say(connection.sock):
                 return connection
             connection.close()
         connection = (
@@ -161,10 +161,12 @@ class Transport:
             self._allowance.banned(seconds, f"{self._host} answered {status}")
 
 
-def _has_ended(connection: http.client.HTTPConnection) -> bool:
+def has_something_to_say(resting: socket.socket | None) -> bool:
     """A resting connection that can be read from was closed, or says what nobody asked."""
+    if resting is None:
+        return True
     poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
+    poll.register(resting, select.POLLIN)
     return bool(poll.poll(0))
 
 

@@ -307,9 +307,9 @@ def told(sequence: int, kind: str = "update", **row: Any) -> str:
 
 def test_changes_are_told_of_the_order_that_an_earlier_frame_named(tmp_path: Path) -> None:
     stream = a_stream(tmp_path)
-    first = {"order_id": "OA", "cl_ord_id": "abc", "exec_type": "pending_new"}
+    first: dict[str, Any] = {"order_id": "OA", "cl_ord_id": "abc", "exec_type": "pending_new"}
     (placed,) = stream.read(told(1, **first, order_status="pending_new"))
-    trade = {"order_id": "OA", "exec_type": "trade", "cum_qty": 0.5}
+    trade: dict[str, Any] = {"order_id": "OA", "exec_type": "trade", "cum_qty": 0.5}
     (traded,) = stream.read(told(2, **trade, order_status="partially_filled"))
     (ended,) = stream.read(told(3, order_id="OA", exec_type="canceled", order_status="canceled"))
     assert (placed.is_news, traded.is_news, ended.is_news) == (False, True, True)

@@ -67,7 +67,11 @@ class Executions(ReconnectingStream):
         """By the venue's id: the client's, and how much was traded. Changes tell neither."""
 
     def subscribe(self, connection: websocket.WebSocket) -> None:
-        token = self._rest.ask("GetWebSocketsToken", purpose=Purpose.RESOLVE)["token"]
+        try:
+            token = self._rest.ask("GetWebSocketsToken", purpose=Purpose.RESOLVE)["token"]
+        finally:
+            # Asked once for each connection: nothing needs to rest until the next.
+            self._rest.close()
         parameters = {"channel": "executions", "token": token, "snap_trades": False}
         connection.send(json.dumps({"method": "subscribe", "params": parameters, "req_id": 1}))
         for _ in range(FRAMES_BEFORE_ANSWER):

@@ -17,7 +17,13 @@ import websocket
 from botswarm.config import Secret
 from botswarm.errors import Unreachable
 from botswarm.exchanges.reading import shown
-from botswarm.exchanges.transport import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, NoAnswer, NotSent
+from botswarm.exchanges.transport import (
+    ANSWER_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    NoAnswer,
+    NotSent,
+    has_something_to_say,
+)
 
 PROVEN_FOR_S = 10.0
 """A connection that rested for longer is asked whether it still stands before it is used."""
@@ -134,7 +140,8 @@ class TradingSocket:
     def _connection(self) -> websocket.WebSocket:
         while (kept := self._take()) is not None:
             connection, since = kept
-            if time.monotonic() - since < PROVEN_FOR_S or self._stands(connection):
+            is_new = time.monotonic() - since < PROVEN_FOR_S
+            if (is_new and not has_something_to_say(connection.sock)) or self._stands(connection):
                 return connection
             connection.close()
         try:

@@ -1,0 +1,108 @@
+"""The trading adapters that are held to the same promises, each at its door of one exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from botswarm.clock import SystemClock
+from botswarm.config import Secret
+from botswarm.exchanges.base import AccountStream, TradingVenue
+from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.exchanges.binance.user_data import UserData
+from botswarm.exchanges.kraken.executions import Executions
+from botswarm.exchanges.kraken.trading import KrakenTrading
+from botswarm.testing.exchange import SimulatedExchangeServer
+
+Server = SimulatedExchangeServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """A venue as the suite knows it: how to go in, and in what it may differ from the others."""
+
+    name: str
+    """The simulated exchange's own, at which mishaps are aimed."""
+    account: str
+    """The simulated exchange's own, under which its journal writes."""
+    venue: Callable[[Server, Path], TradingVenue]
+    stream: Callable[[Server, Path], AccountStream]
+    window: timedelta
+    """For so long after it was signed a request is taken."""
+    answers_with_fills: bool = False
+    """The answer to a placement tells what was traded at once."""
+    is_late_declined: bool = True
+    """What comes too late is declined; else it counts as unclear, and is asked about."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _binance(server: Server, folder: Path) -> TradingVenue:
+    card = server.card
+    return BinanceTrading(
+        name="binance",
+        account="spot",
+        url=card.rest_url,
+        key=Secret(card.api_key),
+        secret=Secret(card.api_secret),
+        clock=SystemClock(),
+    )
+
+
+def _binance_stream(server: Server, folder: Path) -> AccountStream:
+    card = server.card
+    return UserData(
+        url=card.ws_api_url,
+        key=Secret(card.api_key),
+        secret=Secret(card.api_secret),
+        clock=SystemClock(),
+    )
+
+
+def _kraken(server: Server, folder: Path) -> TradingVenue:
+    card = server.card
+    return KrakenTrading(
+        name="kraken",
+        account="main",
+        url=card.kraken_rest_url,
+        stream_url=card.kraken_trading_url,
+        key=Secret(card.api_key),
+        secret=Secret(card.api_secret),
+        clock=SystemClock(),
+        state_dir=folder,
+    )
+
+
+def _kraken_stream(server: Server, folder: Path) -> AccountStream:
+    card = server.card
+    return Executions(
+        url=card.kraken_rest_url,
+        stream_url=card.kraken_trading_url,
+        key=Secret(card.api_key),
+        secret=Secret(card.api_secret),
+        clock=SystemClock(),
+        state_dir=folder,
+    )
+
+
+DOORS = (
+    Door(
+        name="binance",
+        account="paper",
+        venue=_binance,
+        stream=_binance_stream,
+        window=timedelta(seconds=2),
+        answers_with_fills=True,
+    ),
+    Door(
+        name="kraken",
+        account="kraken",
+        venue=_kraken,
+        stream=_kraken_stream,
+        window=timedelta(seconds=5),
+        is_late_declined=False,
+    ),
+)
