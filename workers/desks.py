@@ -15,6 +15,7 @@ from botswarm.errors import BotswarmError, NotFound, Unreachable
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.base import TradingVenue
+from botswarm.keys.ring import ApiKeys, KeyRing
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import current_settings
 from botswarm.risk.limits import Limits
@@ -72,6 +73,7 @@ class Desks:
     def __init__(self, settings: Settings, ledger: Ledger, clock: Clock) -> None:
         self.settings = settings
         self.ledger = ledger
+        self.ring = KeyRing(settings, ledger.exchange_keys)
         self.clock = clock
         self._made: dict[Account, Desk] = {}
         self._outages: dict[Account, Outage] = {}
@@ -80,7 +82,7 @@ class Desks:
 
     def accounts(self) -> Sequence[Account]:
         """All that are configured, whether they can be used or not."""
-        return accounts.accounts(self.settings)
+        return configured(self.settings, self.ring)
 
     def of(self, account: Account) -> Desk:
         """Raises NotFound and Refused for accounts that are not ours to trade, Unreachable where
@@ -116,10 +118,24 @@ class Desks:
             raise
 
     def _make(self, account: Account) -> Desk:
-        venue = accounts.trading_venue(self.settings, self.clock, account)
+        keys = opened(self.ring, account)
+        venue = accounts.trading_venue(self.settings, self.clock, account, keys)
         self.ledger.books.save_instruments(venue.instruments())
         limits = limits_of(self.settings)
         return Desk(self.ledger, venue, limits, self.clock, self.outage(account))
+
+
+def configured(settings: Settings, ring: KeyRing) -> Sequence[Account]:
+    """Those of the settings, and those whose keys are kept in the ledger."""
+    return accounts.accounts(settings, [Account(each.venue, each.account) for each in ring.kept()])
+
+
+def opened(ring: KeyRing, account: Account) -> ApiKeys | None:
+    """Its kept keys; None where only the settings may know some."""
+    try:
+        return ring.open(account.venue, account.name)
+    except NotFound:
+        return None
 
 
 def desks() -> Desks:

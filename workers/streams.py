@@ -11,13 +11,17 @@ from typing import Any
 from celery import signals
 
 from botswarm.clock import SystemClock
+from botswarm.config import Settings
 from botswarm.domain.order import Order
 from botswarm.errors import BotswarmError
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.base import AccountEvent, AccountStream
+from botswarm.keys.ring import KeyRing
+from botswarm.ledger.store import Ledger
 from botswarm.messages import SettleOrders, send
 from botswarm.queueing import App
+from workers.desks import configured, opened
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +45,29 @@ def _listen(sender: Any, **_: Any) -> None:
 def listen(app: App, stop: threading.Event) -> None:
     """For ever, also to accounts that are configured later."""
     heard: set[Account] = set()
+    # Of the parent process alone, and used by no child: connections are made when first used.
+    ring = KeyRing(app.settings, Ledger(app.settings.database_url).exchange_keys)
     while not stop.is_set():
-        for account in set(accounts.accounts(app.settings)) - heard:
+        for account in _configured(app.settings, ring) - heard:
             heard.add(account)
-            connect = functools.partial(
-                accounts.account_stream, app.settings, SystemClock(), account
-            )
+            connect = functools.partial(_connected, app.settings, ring, account)
             threading.Thread(
                 target=hear, args=(app, account, connect, stop), name=str(account), daemon=True
             ).start()
         stop.wait(LOOK_FOR_ACCOUNTS_S)
+
+
+def _configured(settings: Settings, ring: KeyRing) -> set[Account]:
+    try:
+        return set(configured(settings, ring))
+    except BotswarmError as error:
+        logger.warning("kept accounts are not heard yet: %s", error)
+        return set(accounts.accounts(settings))
+
+
+def _connected(settings: Settings, ring: KeyRing, account: Account) -> AccountStream | None:
+    """With the keys as they are kept now: they may have been changed since the last time."""
+    return accounts.account_stream(settings, SystemClock(), account, opened(ring, account))
 
 
 def hear(app: App, account: Account, connect: Connect, stop: threading.Event) -> None:

@@ -79,10 +79,11 @@ class SharedAllowance:
         self._asked.at = None
         with self._board.held() as is_held:
             if is_held:
-                for name, amount in used.items():
+                since = None if asked_at is None else asked_at - GRACE_S
+                for full_name, amount in used.items():
+                    name, _, market = full_name.partition(":")
                     if (limit := self._names.get(name)) is not None:
-                        since = None if asked_at is None else asked_at - GRACE_S
-                        self._board.count(self._named(limit), limit).hear(amount, since)
+                        self._board.count(self._named(limit, market), limit).hear(amount, since)
 
     def learn(self, limits: Sequence[Limit]) -> None:
         known = {limit.name: limit for limit in self._names.values()}

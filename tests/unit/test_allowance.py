@@ -200,6 +200,8 @@ def test_each_market_has_a_counter_of_its_own_where_the_venue_has() -> None:
     assert desk.granted(kraken.placing("BTC-USD")) == 48
     assert desk.granted(kraken.placing("ETH-USD")) == 48
     assert desk.granted(kraken.cancelling("BTC-USD"), Purpose.CANCEL) == 1
+    desk.made.heard({"TRADING:SOL-USD": 60})
+    assert desk.granted(kraken.cancelling("SOL-USD"), Purpose.CANCEL) == 0
 
 
 def test_what_is_less_urgent_leaves_a_reserve_and_cancels_use_all_of_it() -> None:
