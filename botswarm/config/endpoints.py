@@ -55,4 +55,10 @@ ENDPOINTS: tuple[Setting, ...] = (
     _streams("coinbase_exchange", "Coinbase Exchange's", "wss://ws-feed.exchange.coinbase.com"),
     _rest("kraken", "Kraken's", "https://api.kraken.com"),
     _streams("kraken", "Kraken's", "wss://ws.kraken.com/v2"),
+    Setting(
+        name="kraken_trading_url",
+        kind=_plain_url("wss", "ws"),
+        help="Where Kraken takes orders and speaks of accounts; anything but loopback needs wss.",
+        default="wss://ws-auth.kraken.com/v2",
+    ),
 )

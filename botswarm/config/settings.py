@@ -49,6 +49,7 @@ class Settings:
     coinbase_exchange_stream_url: str
     kraken_rest_url: str
     kraken_stream_url: str
+    kraken_trading_url: str
     feed_markets: tuple[str, ...]
     feed_venues: tuple[str, ...]
     feed_connect_timeout_s: int

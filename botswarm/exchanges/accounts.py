@@ -54,12 +54,16 @@ class _Part:
     module: str
     kind: str
     urls: Urls
+    keeps_state: bool = False
+    """It shares more with the other processes of this machine than allowances."""
 
     def made(self, settings: Settings, **given: object) -> object:
         """Raises Refused where one of its addresses is one of real money."""
         urls = self.urls(settings)
         for url in urls.values():
             refuse_real_money(url)
+        if self.keeps_state:
+            given["state_dir"] = settings.state_dir
         return getattr(import_module(self.module), self.kind)(**given, **urls)
 
 
@@ -73,6 +77,14 @@ _BINANCE = "botswarm.exchanges.binance.trading", "BinanceTrading"
 _BINANCE_STREAM = "botswarm.exchanges.binance.user_data", "UserData"
 _COINBASE = "botswarm.exchanges.coinbase.trading", "CoinbaseTrading"
 _COINBASE_STREAM = "botswarm.exchanges.coinbase.user_data", "CoinbaseUserData"
+_KRAKEN = "botswarm.exchanges.kraken.trading", "KrakenTrading"
+_KRAKEN_STREAM = "botswarm.exchanges.kraken.executions", "Executions"
+
+
+def _kraken_urls(settings: Settings) -> Mapping[str, str]:
+    return {"url": settings.kraken_rest_url, "stream_url": settings.kraken_trading_url}
+
+
 TRADED: Mapping[str, _Traded] = {
     SIMULATED: _Traded(
         venue=_Part(*_BINANCE, lambda settings: {"url": card(settings).rest_url}),
@@ -87,6 +99,10 @@ TRADED: Mapping[str, _Traded] = {
         stream=_Part(
             *_COINBASE_STREAM, lambda settings: {"url": settings.coinbase_user_stream_url}
         ),
+    ),
+    "kraken": _Traded(
+        venue=_Part(*_KRAKEN, _kraken_urls, keeps_state=True),
+        stream=_Part(*_KRAKEN_STREAM, _kraken_urls, keeps_state=True),
     ),
 }
 """The venues that take orders from here."""

@@ -97,3 +97,20 @@ def test_coinbase_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Pa
     assert (venue.name, venue.account) == ("coinbase", "main")
     assert accounts.account_stream(settings(tmp_path, **here), clock, account, CoinbaseKeys())
     venue.close()
+
+
+def test_kraken_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path) -> None:
+    account, clock = Account("kraken", "main"), SystemClock()
+    for real in ({}, {"BOTSWARM_KRAKEN_REST_URL": "http://127.0.0.1:9/kraken"}):
+        with pytest.raises(Refused, match="cannot be armed yet"):
+            accounts.trading_venue(settings(tmp_path, **real), clock, account, CoinbaseKeys())
+        with pytest.raises(Refused, match="cannot be armed yet"):
+            accounts.account_stream(settings(tmp_path, **real), clock, account, CoinbaseKeys())
+    here = {
+        "BOTSWARM_KRAKEN_REST_URL": "http://127.0.0.1:9/kraken",
+        "BOTSWARM_KRAKEN_TRADING_URL": "ws://127.0.0.1:9/kraken/auth/v2",
+    }
+    venue = accounts.trading_venue(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    assert (venue.name, venue.account) == ("kraken", "main")
+    assert accounts.account_stream(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    venue.close()
