@@ -16,7 +16,8 @@ from botswarm.ledger.session import Database
 from botswarm.messages import Message, PlaceOrder
 
 BATCH = 200
-AGAIN_MAX = timedelta(minutes=10)
+AGAIN_MAX = timedelta(seconds=20)
+"""After an outage, however long it was, everything that waits is rung for within this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
