@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from botswarm.cli.chaos_simulate import simulate
 from botswarm.cli.command import Group
 from botswarm.cli.session import Answer, Session
 from botswarm.errors import BotswarmError
@@ -30,6 +31,9 @@ def chaos() -> None:
     """Break things on purpose and see whether an order is lost or doubled by it."""
 
 
+chaos.add_command(simulate)
+
+
 @chaos.command("run")
 @click.option(
     "--faults", default="all", show_default=True, metavar="CODES", help="Such as F2,F12,F18."
@@ -49,7 +53,7 @@ def chaos() -> None:
 )
 @click.option("--seed", type=click.IntRange(0), help="Replays a schedule.  [default: a new one]")
 @click.option(
-    "--orders-per-s", "per_s", type=click.FloatRange(0.1, 50), default=8, show_default=True
+    "--orders-per-s", "per_s", type=click.FloatRange(0.1, 50), default=6, show_default=True
 )
 @click.option(
     "--report",

@@ -80,6 +80,8 @@ class Accepting:
     quantity: Decimal
     price: Decimal
     at: datetime
+    lag: timedelta = timedelta(0)
+    """For how long questions do not find it."""
     state: OrderState = OrderState.LIVE
     fills: list[Fill] = field(default_factory=list)
 
@@ -238,6 +240,11 @@ class FakeVenue:
     def is_late(self, request: SignedRequest) -> bool:
         return self._clock.now() - request.signed_at > self.semantics.window
 
+    def has_open(self, request: SignedRequest) -> bool:
+        """Whether the order it asked for is in the book."""
+        client_order_id = json.loads(request.payload)["id"]
+        return any(not each.state.is_final for each in self._of(client_order_id))
+
     def _accept(self, request: SignedRequest) -> Answer:
         if self.is_late(request):
             self.refused_late += 1
@@ -262,6 +269,7 @@ class FakeVenue:
             quantity=Decimal(said["quantity"]),
             price=Decimal(said["price"]),
             at=now,
+            lag=self.query_lag,
         )
         self.orders.append(taken)
         match self.fate:
@@ -294,7 +302,7 @@ class FakeVenue:
         return (each for each in self.orders if each.client_order_id == client_order_id)
 
     def _is_seen(self, order: Accepting) -> bool:
-        return self._clock.now() - order.at >= self.query_lag
+        return self._clock.now() - order.at >= order.lag
 
 
 def _report(order: Accepting, *, carries_fills: bool = False) -> Report:

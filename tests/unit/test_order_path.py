@@ -117,7 +117,7 @@ class World:
     def settle(self, watch: Watch) -> None:
         settle.settle(self.books, self.venue, self.clock, watch)
 
-    def run(self, deaths: list[int | None], rounds: int = 60) -> Life:
+    def run(self, deaths: list[int | None], rounds: int = 90) -> Life:
         """A life for each death and a last one, the message delivered to each."""
         for dies_at in [*deaths, None]:
             life = Life(dies_at)
