@@ -13,11 +13,13 @@ from typing import Protocol
 from botswarm.domain.market import Tick
 from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.asker import Asker
+from botswarm.feed.basket import Basket
 from botswarm.feed.breaker import PROBE_TIMEOUT_S, Breaker, BreakerState, probe_pause_s
 from botswarm.feed.budget import RESERVE, Budget
 from botswarm.feed.connection import Connection
 from botswarm.feed.dialogue import Ears, Happened
 from botswarm.feed.line import Line
+from botswarm.feed.listener import Listener
 from botswarm.feed.liveness import Pulse
 from botswarm.feed.pace import Pace
 from botswarm.feed.rules import PoolRules
@@ -33,7 +35,7 @@ WAIT_SAID_S = 5.0
 
 
 class Sink(Protocol):
-    """Where ticks go; called from the connections' threads."""
+    """Where ticks go; called from the thread that listens, and from others."""
 
     def put(self, ticks: Sequence[Tick], at: float | None = None) -> None: ...
 
@@ -92,9 +94,11 @@ class Caller:
         self.budget = Budget(rules.connects_max, rules.connects_period_s, file=venue.attempts_file)
         self._venue = venue
         self._tell = tell
+        self._basket = Basket(venue.sink.put)
+        self._listener = Listener(venue.name, after_round=self._basket.empty)
         self._failed_at = self._attempted_at = float("-inf")
         self._rhythms: dict[tuple[str, str], Pulse] = {}
-        """Of streams on other connections; their threads read it."""
+        """Of streams on other connections; the thread that listens reads it."""
 
     def remember(self, connection: Connection) -> None:
         """How often its streams spoke: the next connection knows at once what is strange."""
@@ -164,13 +168,13 @@ class Caller:
             line.streams,
             rules=venue.rules,
             ears=Ears(
-                ticks=venue.sink.put,
-                last_trade=venue.sink.announce,
-                skipped=venue.sink.suspect,
+                ticks=self._basket.put,
+                last_trade=self._announce,
+                skipped=self._suspect,
                 wants_book=lambda stream: self.asker.want_book(
                     name, stream.symbol, connection.whole
                 ),
-                event=lambda event: self._tell(connection, event),
+                event=lambda event: self._hear(connection, event),
                 tap=None if tap is None else lambda ms, data: tap(name, ms, data),
             ),
             security=venue.security,
@@ -180,9 +184,22 @@ class Caller:
             tls=venue.tls,
             pace=venue.pace,
             rhythms=self._rhythms,
+            listener=self._listener,
         )
         connection.start()
         return connection
+
+    def _announce(self, symbol: str, last_trade_id: int) -> None:
+        self._basket.empty()
+        self._venue.sink.announce(symbol, last_trade_id)
+
+    def _suspect(self, symbols: Collection[str]) -> None:
+        self._basket.empty()
+        self._venue.sink.suspect(symbols)
+
+    def _hear(self, connection: Connection, event: Happened) -> None:
+        self._basket.empty()
+        self._tell(connection, event)
 
     def is_late(self, connection: Connection) -> bool:
         """A name that is looked up for ever has no time limit of its own."""

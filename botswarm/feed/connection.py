@@ -1,11 +1,8 @@
-"""One WebSocket to a venue in a thread of its own, from the call to its end."""
+"""One WebSocket to a venue, from the call to its end."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import select
 import ssl
 import threading
 import time
@@ -19,6 +16,7 @@ from botswarm.exchanges.streams import MarketData, Stream
 from botswarm.feed.dial import Failed, Opened, Wire, dial
 from botswarm.feed.dialogue import Began, Dialogue, Ears, Ended
 from botswarm.feed.frames import BINARY, CLOSE, PING, PONG, TEXT, Broke, Frame, FrameReader
+from botswarm.feed.listener import Listener
 from botswarm.feed.liveness import Pulse
 from botswarm.feed.pace import Pace
 from botswarm.feed.pinging import Pinger
@@ -34,7 +32,10 @@ PROOF_S = 2.0
 
 
 class Connection:
-    """It is made for some streams; more may be added and any taken away while it lives."""
+    """It is made for some streams; more may be added and any taken away while it lives.
+
+    It calls from a thread of its own; once it is open, the listener attends to it with others.
+    """
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Connection:
         tls: ssl.SSLContext | None = None,
         pace: Pace | None = None,
         rhythms: Mapping[tuple[str, str], Pulse] | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.name = name
         self.born = time.monotonic()
@@ -73,11 +75,13 @@ class Connection:
         self._beats = 0
         self._pong: bytes | None = None
         self._paces = [Pace(data.rules.sends_per_s), *([] if pace is None else [pace])]
-        self._send_next = self._look_next = 0.0
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._wake_lock = threading.Lock()
+        self._send_next = self._look_next = self._prove_at = 0.0
+        self._listener = listener or Listener(name)
+        self._wire: Wire | None = None
+        self._reader = FrameReader(rules.frame_bytes(data.rules))
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"stream {name}", daemon=True)
+        self._gone = threading.Event()
+        self._thread = threading.Thread(target=self._call, name=f"stream {name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -85,12 +89,11 @@ class Connection:
     def stop(self) -> None:
         """Soon; nobody waits for it."""
         self._stop.set()
-        self._wake_up()
+        self._listener.nudge(self)
 
     def join(self, timeout_s: float) -> bool:
-        """Whether its thread has ended by then."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """Whether it has ended by then."""
+        return self._gone.wait(timeout_s)
 
     @property
     def is_up(self) -> bool:
@@ -113,48 +116,100 @@ class Connection:
 
     def _ask(self, ask: Callable[[], None]) -> None:
         self._asks.append(ask)
-        self._wake_up()
-
-    def _wake_up(self) -> None:
-        with self._wake_lock:
-            if self._wake >= 0:
-                os.eventfd_write(self._wake, 1)
+        self._listener.nudge(self)
 
     # --- its life -----------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        reason = "stopped"
-        wire: Wire | None = None
+    def _call(self) -> None:
+        if end := self._guarded(self._dial):
+            self._end(end)
+
+    def _dial(self) -> str:
+        url = self.talk.url(self._streams)
+        self._wire = dial(url, timeout_s=self.timeout_s, tls=self._tls)
+        self._listener.add(self)
+        return ""
+
+    def _guarded(self, live: Callable[..., str], *moments: float | None) -> str:
+        """Why it is over, or nothing."""
         try:
-            url = self.talk.url(self._streams)
-            wire = dial(url, timeout_s=self.timeout_s, tls=self._tls)
-            self._begin(wire)
-            reason = self._converse(wire)
+            return live(*moments)
         except (Failed, Broke) as error:
-            reason = str(error)
             if error.kind:
                 self._security.note(self._venue, error.kind, f"{self.name}: {error}")
+            return str(error)
         except (OSError, websocket.WebSocketException) as error:
-            reason = str(error) or type(error).__name__
+            return str(error) or type(error).__name__
         except Exception as error:
             # The loop of this connection: whatever failed, the next one begins anew.
             logger.exception("connection %s failed", self.name)
-            reason = f"{type(error).__name__}: {error}"
-        finally:
-            if wire is not None:
-                wire.close()
-            self.ended = "stopped" if self._stop.is_set() else reason
-            self._ears.event(Ended(self.ended))
-            # Under the lock: the number of what is closed here may be another socket's at once.
-            with self._wake_lock:
-                wake, self._wake = self._wake, -1
-            os.close(wake)
+            return f"{type(error).__name__}: {error}"
 
-    def _begin(self, wire: Wire) -> None:
-        now = time.monotonic()
+    def _end(self, reason: str) -> None:
+        if self._wire is not None:
+            self._wire.close()
+        self.ended = "stopped" if self._stop.is_set() else reason
+        self._ears.event(Ended(self.ended))
+        self._gone.set()
+
+    # --- on the listener's thread -------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._open_wire.fileno()
+
+    @property
+    def has_more(self) -> bool:
+        return self._open_wire.has_more
+
+    @property
+    def is_held_up(self) -> bool:
+        return self._open_wire.is_held_up
+
+    @property
+    def _open_wire(self) -> Wire:
+        assert self._wire is not None, "nobody attends to it before it is open"
+        return self._wire
+
+    def attend(self, now: float, came: float | None) -> float | None:
+        if end := self._guarded(self._attend, now, came):
+            self._end(end)
+            return None
+        return self._due_at()
+
+    def _attend(self, now: float, came: float | None) -> str:
+        """Why it is over, or nothing."""
+        wire = self._open_wire
+        if self._stop.is_set():
+            return "stopped"
+        if self.opened is None:
+            self._begin(wire, now)
+        # First what the venue said: a pong that has come is not missed, however long we slept.
+        if came is not None and (end := self._hear(wire, came)):
+            return end
+        while self._asks:
+            self._asks.popleft()()
+        if wire.is_held_up:
+            wire.flush()
+        elif self._has_to_send:
+            self._send_due(wire, now)
+        if now >= self._look_next and not wire.has_more:
+            self._look_next = now + TURN_MAX_S
+            return self._look(wire, now)
+        return ""
+
+    def _hear(self, wire: Wire, came: float) -> str:
+        data = wire.read()
+        if data is None:
+            return ""
+        if not data:
+            return "the venue hung up"
+        return self._take(self._reader.feed(data), len(data), came)
+
+    def _begin(self, wire: Wire, now: float) -> None:
         self.pulse.last = now
         self.pinger.begin(now)
         self.opened = wire.opened
+        self._prove_at = now + PROOF_S
         days = wire.opened.certificate_days
         if days is not None and days < self._rules.certificate_days_min:
             cause = f"{self.name}: the certificate ends in {days:.1f} days"
@@ -162,42 +217,16 @@ class Connection:
         self.talk.subscribe(self._streams, now)
         self._ears.event(Began())
 
-    def _converse(self, wire: Wire) -> str:
-        reader = FrameReader(self._rules.frame_bytes(self._venue_rules))
-        waits = select.poll()
-        waits.register(wire.fileno(), select.POLLIN)
-        waits.register(self._wake, select.POLLIN)
-        began = time.monotonic()
-        while not self._stop.is_set():
-            while self._asks:
-                self._asks.popleft()()
-            now = time.monotonic()
-            self._send_due(wire, now)
-            if now >= self._look_next:
-                self._look_next = now + TURN_MAX_S
-                if end := self._look(wire, now):
-                    return end
-                if now - began > PROOF_S:
-                    self.talk.prove()
-            for descriptor, _ in waits.poll(self._turn_ms(now)):
-                if descriptor == self._wake:
-                    with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(self._wake)
-                    continue
-                data = wire.read()
-                if data == b"":
-                    return "the venue hung up"
-                if data and (end := self._take(reader.feed(data), len(data))):
-                    return end
-        return "stopped"
+    def _due_at(self) -> float:
+        if not self._has_to_send or self.is_held_up:
+            return self._look_next
+        return min(self._look_next, self._send_next)
 
-    def _turn_ms(self, now: float) -> float:
-        due = self._look_next
-        if self.talk.outbox or self._pong is not None:
-            due = min(due, self._send_next)
-        return max(1.0, (due - now) * 1000)
+    @property
+    def _has_to_send(self) -> bool:
+        return self._pong is not None or bool(self.talk.outbox)
 
-    def _take(self, frames: Sequence[Frame], size: int) -> str:
+    def _take(self, frames: Sequence[Frame], size: int, came: float) -> str:
         """Why it is over, or nothing."""
         now = time.monotonic()
         self.pulse.beat(now)
@@ -214,7 +243,7 @@ class Connection:
             elif code == CLOSE:
                 end = _said_at_the_end(data)
                 break
-        self.talk.read(texts, self._wall_ms(), now)
+        self.talk.read(texts, self._wall_ms(), came)
         if self.talk.beats != self._beats:
             self._beats = self.talk.beats
             self.pinger.answered(now)
@@ -222,7 +251,7 @@ class Connection:
 
     def _send_due(self, wire: Wire, now: float) -> None:
         """A pong first, and only the latest: a flood of pings earns no flood of ours."""
-        if (self._pong is None and not self.talk.outbox) or not self._may_send(now):
+        if not self._may_send(now):
             return
         if self._pong is not None:
             payload, self._pong = self._pong, None
@@ -249,7 +278,7 @@ class Connection:
         if self.pinger.look(now):
             return f"{self.pinger.missed} pings in a row without an answer"
         is_due = self.pinger.is_due(now, is_suspicious=self.pulse.is_quiet(now))
-        if is_due and self._may_send(now):
+        if is_due and not wire.is_held_up and self._may_send(now):
             self.pinger.send(now)
             words = self.talk.ping()
             if words is None:
@@ -257,6 +286,8 @@ class Connection:
             else:
                 self._send(wire, words.encode())
         self.talk.ask_again(now)
+        if now > self._prove_at:
+            self.talk.prove()
         return ""
 
 

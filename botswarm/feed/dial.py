@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import time
+from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,7 +18,8 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 HEADERS_BYTES_MAX = 16_384
 SEND_TIMEOUT_S = 5.0
 READ_BYTES = 65_536
-READ_AT_ONCE_MAX = 16
+READ_AT_ONCE_BYTES = 262_144
+"""Then it is the turn of the venue's other connections."""
 DAY_S = 86_400.0
 
 
@@ -51,20 +52,25 @@ def context() -> ssl.SSLContext:
 
 
 class Wire:
-    """An open WebSocket. One thread reads and writes; ``close`` may come from any."""
+    """An open WebSocket. One thread reads and writes, and waits for neither."""
 
     def __init__(self, sock: socket.socket, opened: Opened) -> None:
         self._socket = sock
         self.opened = opened
+        self.has_more = False
+        """The last read left something that the socket alone may not show."""
+        self._out: deque[memoryview] = deque()
+        self._out_deadline = 0.0
         sock.setblocking(False)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def read(self) -> bytes | None:
-        """What has come; None where nothing has, b"" where nothing ever will."""
+        """What has come, up to a limit; None where nothing has, b"" where nothing ever will."""
         parts: list[bytes] = []
-        for _ in range(READ_AT_ONCE_MAX):
+        size, self.has_more = 0, False
+        while size < READ_AT_ONCE_BYTES:
             try:
                 data = self._socket.recv(READ_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -74,23 +80,39 @@ class Wire:
             if not data:
                 return b"".join(parts) if parts else b""
             parts.append(data)
+            size += len(data)
             if len(data) < READ_BYTES and not isinstance(self._socket, ssl.SSLSocket):
                 break
+        else:
+            self.has_more = True
         return b"".join(parts) if parts else None
 
     def send(self, data: bytes, code: int = websocket.ABNF.OPCODE_TEXT) -> None:
+        """Now, or with the next ``flush`` that the socket takes it of."""
+        if not self._out:
+            self._out_deadline = time.monotonic() + SEND_TIMEOUT_S
+        self._out.append(memoryview(websocket.ABNF.create_frame(data, code).format()))
+        self.flush()
+
+    @property
+    def is_held_up(self) -> bool:
+        return bool(self._out)
+
+    def flush(self) -> None:
         """Raises OSError where the venue takes nothing for so long."""
-        rest = memoryview(websocket.ABNF.create_frame(data, code).format())
-        deadline = time.monotonic() + SEND_TIMEOUT_S
-        while rest:
+        while self._out:
             try:
-                rest = rest[self._socket.send(rest) :]
+                sent = self._socket.send(self._out[0])
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError) as error:
-                if (left_s := deadline - time.monotonic()) <= 0:
+                if time.monotonic() > self._out_deadline:
                     raise TimeoutError("the venue takes nothing from us") from error
-                waits = select.poll()
-                waits.register(self._socket, select.POLLOUT)
-                waits.poll(left_s * 1000)
+                return
+            self._out_deadline = time.monotonic() + SEND_TIMEOUT_S
+            rest = self._out[0][sent:]
+            if rest:
+                self._out[0] = rest
+            else:
+                self._out.popleft()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -49,7 +49,7 @@ RECENT_FRAMES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ears:
-    """Who hears what a connection brings; all of it is called on the connection's thread."""
+    """Who hears what a connection brings; all of it is called on the thread that listens."""
 
     ticks: Callable[[Sequence[Tick], float], None]
     """With the moment they came, by the monotonic clock."""
@@ -82,7 +82,7 @@ Happened = Began | Proved | Ended | GoingAway | Declined
 
 
 class Dialogue:
-    """Used by the connection's thread; what it counts may be looked at by any."""
+    """Used by the thread that listens; what it counts may be looked at by any."""
 
     def __init__(
         self,

@@ -24,8 +24,7 @@ from botswarm.market.wire import Batch, Digest, as_repeat, digest_key, encode, e
 logger = logging.getLogger(__name__)
 
 DIGEST_SPACING_S = 0.02
-GATHER_S = 0.005
-"""Ticks that come this close together leave together: fewer turns, a twentieth of a blink."""
+CONFIRMS_WAIT_S = 0.006
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 5000, 3000
 """A busier feed gathers for longer, and says more in each message."""
 MARKETS_AT_ONCE = 250
@@ -73,8 +72,6 @@ class Publisher:
         self._ear.setblocking(False)
         tracker.awaken = self._awake
         self._outlet: Outlet | None = None
-        self._is_busy = False
-        """The last turn had ticks: the next ones are gathered without being rung for."""
         self._next_digest = 0.0
         self._beaten_at = 0.0
         self._allowed, self._allowed_at = float(MESSAGES_AT_ONCE), 0.0
@@ -214,7 +211,6 @@ class Publisher:
             self._beaten_at = now
             connection.heartbeat_tick()
         self.tracker.advance()
-        self._is_busy = False
         # A broker that is short of memory says so; what is sent now would only fill the socket.
         if self.is_blocked or outlet.is_full:
             outlet.read(TURN_S)
@@ -236,7 +232,10 @@ class Publisher:
             return
         until = time.monotonic() + TURN_S
         ear, broker = self._ear.fileno(), outlet.fileno()
-        while not self._is_busy and self.tracker.rest() and not self._stop.is_set():
+        if outlet.unconfirmed and self.tracker.rest():
+            # Where ticks flow, confirms are read on the way: they need no waking-up of their own.
+            select.select((ear,), (), (), CONFIRMS_WAIT_S)
+        while self.tracker.rest() and not self._stop.is_set():
             due_at = self.tracker.next_digest_at()
             if due_at is not None:
                 until = min(until, max(due_at, self._next_digest))
@@ -246,23 +245,15 @@ class Publisher:
                 outlet.read()
             if ear in ready:
                 self._ear.recv(4096)
-                break
+                return
             if timeout_s <= 0 or self.is_blocked:
                 return
-        self._gather(outlet)
-
-    def _gather(self, outlet: Outlet) -> None:
-        until = time.monotonic() + GATHER_S
-        if outlet.unconfirmed and select.select((outlet,), (), (), GATHER_S)[0]:
-            outlet.read()
-        time.sleep(max(0.0, until - time.monotonic()))
 
     def _batches(self, outlet: Outlet, markets_max: int | None) -> None:
         news = self.tracker.take_news(markets_max)
         for since, batch in news:
             outlet.put(_key(batch), encode(batch), since)
         self._allowed -= len(news)
-        self._is_busy = bool(news)
 
     def _digest(self, outlet: Outlet, now: float) -> None:
         digest = self.tracker.take_digest()

@@ -20,7 +20,7 @@ def ticks_path(path: Path) -> Path:
 
 
 class Recorder:
-    """The connections' threads call ``tap`` and ``put``; both only remember, another writes.
+    """The thread that listens calls ``tap`` and ``put``; both only remember, another writes.
 
     Can stand where the pool's ticks go: then nobody else gets them.
     """

@@ -133,7 +133,7 @@ class Tracker:
             return False
         if isinstance(tick, Status):
             return market.put_status(tick)
-        self._close(market, market.put_candle(tick))
+        self._close(market, market.put_candle(tick), now)
         return False
 
     def _put_trade(self, market: FollowedMarket, trade: Trade, now: float) -> bool:
@@ -141,7 +141,7 @@ class Tracker:
         closed = market.put_trade(trade, now)
         self._lag.note(trade)
         if closed:
-            self._close(market, closed)
+            self._close(market, closed, now)
         if market.order.due_at is not None:
             self._overdue[market.symbol] = market
         more = market.waiting_trades - waiting
@@ -176,10 +176,10 @@ class Tracker:
             self._is_resting = False
             self.awaken()
 
-    def _close(self, market: FollowedMarket, candles: Sequence[Candle]) -> None:
+    def _close(self, market: FollowedMarket, candles: Sequence[Candle], now: float) -> None:
         if not candles:
             return
-        self._note(market, self._monotonic())
+        self._note(market, now)
         self.counts.candles += len(candles)
         self._unsaved.extend(candles)
         room = CANDLES_KEPT_MAX - self._waiting_candles
@@ -236,7 +236,7 @@ class Tracker:
 
     def _go_on(self, market: FollowedMarket, now: float) -> None:
         waiting = len(market.trades)
-        self._close(market, market.go_on(now))
+        self._close(market, market.go_on(now), self._monotonic())
         if len(market.trades) > waiting or market.order.lost:
             self._waiting_trades += len(market.trades) - waiting
             self._note(market, self._monotonic())
@@ -266,7 +266,7 @@ class Tracker:
             for _ in range(min(len(self._to_close), max(CLOSED_AT_ONCE, at_once))):
                 market = self._to_close.popleft()
                 if market.is_followed and not market.order.is_waiting:
-                    self._close(market, market.builder.advance(venue_now_ms))
+                    self._close(market, market.builder.advance(venue_now_ms), now)
 
     def wanted_candles(self) -> list[tuple[str, str, int]]:
         """(symbol, timeframe, how many of the latest) that only the venue can tell us."""
@@ -274,17 +274,17 @@ class Tracker:
         with self._lock:
             venue_now_ms = self._wall_ms() - (self._lag.least_ms or 0)
             for market in self._markets.values():
-                for timeframe, holes in market.builder.holes.items():
+                for timeframe, first_ms in market.builder.oldest_holes():
                     length_ms = TIMEFRAMES_S[timeframe] * 1000
-                    if venue_now_ms >= holes[0].first_ms + length_ms + GRACE_MS:
-                        count = (venue_now_ms - holes[0].first_ms) // length_ms + 1
+                    if venue_now_ms >= first_ms + length_ms + GRACE_MS:
+                        count = (venue_now_ms - first_ms) // length_ms + 1
                         wanted.append((market.symbol, timeframe, count))
         return wanted
 
     def fill(self, symbol: str, timeframe: str, candles: Sequence[Candle]) -> None:
         with self._lock:
             if (market := self._markets.get(symbol)) is not None:
-                self._close(market, market.builder.fill(timeframe, candles))
+                self._close(market, market.builder.fill(timeframe, candles), self._monotonic())
                 self._tell()
 
     def keep(self, candles: Sequence[Candle]) -> None:

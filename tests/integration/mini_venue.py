@@ -287,8 +287,13 @@ class Heap:
         self.interrupted_symbols: list[str] = []
         self.suspected: list[str] = []
         self.announced: list[tuple[str, int]] = []
+        self.stall_s = 0.0
+        """Once, with the next ticks: as a machine does that has other things to do."""
 
     def put(self, ticks: Sequence[Tick], at: float | None = None) -> None:
+        if self.stall_s:
+            stall_s, self.stall_s = self.stall_s, 0.0
+            time.sleep(stall_s)
         for tick in ticks:
             if isinstance(tick, Trade):
                 self.ids.setdefault(tick.symbol, []).append(tick.trade_id)

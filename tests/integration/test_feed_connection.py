@@ -247,6 +247,30 @@ def test_a_venue_that_says_nothing_at_all_is_left_by_its_own_rule(
     assert line.reason.startswith("not a byte for")
 
 
+def test_a_machine_that_stalls_ends_no_connection_on_which_all_was_said(
+    venue: MiniVenue, make: Make
+) -> None:
+    line = make(rules=PoolRules(ping_every_s=0.3, pong_timeout_s=0.3), silence_s=1.5)
+    client_of(venue)
+    line.heap.stall_s = 2.5
+    for _ in range(30):
+        venue.trade("A-B")
+        time.sleep(0.1)
+    wait_until(lambda: len(line.heap.ids["A-B"]) == 30, "all that was said meanwhile", 5)
+    assert not line.connection.has_ended
+
+
+def test_a_flood_is_read_to_its_end_and_in_its_order(venue: MiniVenue, make: Make) -> None:
+    line = make(rules=PoolRules())
+    client = client_of(venue)
+    count = 20_000
+    client.send_raw(
+        b"".join(frame(TEXT, b'{"trade":"A-B","id":%d}' % number) for number in range(count))
+    )
+    wait_until(lambda: len(line.heap.ids.get("A-B", ())) == count, "all of them", 20)
+    assert line.heap.ids["A-B"] == list(range(count))
+
+
 def test_what_is_not_acknowledged_is_asked_for_again_and_then_given_up(
     venue: MiniVenue, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ CANDLES_PER_REQUEST_MAX = 1000
 TRADES_PER_REQUEST_MAX = 1000
 WEIGHT_PER_S, WEIGHT_BURST = 80.0, 1200
 """Of the 6000 a minute that an address has: orders and other processes need the rest."""
+TIME_HOLDS_S = 10.0
+"""The venue is asked what time it is that often at most."""
 
 
 class BinanceMarketData:
@@ -64,6 +66,8 @@ class BinanceMarketData:
         self._stream_url = stream_url.rstrip("/")
         self._book_levels = book_levels
         self._clock = SystemClock() if clock is None else clock
+        self._told_time = 0, float("-inf")
+        """The venue's, and when it was told by our monotonic clock."""
         self._instruments: Sequence[Instrument] = ()
         self._symbols: dict[str, str] = {}
         if instruments is not None:
@@ -121,10 +125,10 @@ class BinanceMarketData:
         # One more, because the last one is still open.
         count = min(limit, CANDLES_PER_REQUEST_MAX - 1) + 1
         query = {"symbol": symbols.to_venue(symbol), "interval": timeframe, "limit": count}
+        # Asked before: what has ended by then is whole in the rows that come after.
+        now_ms = self._venue_now_ms()
         rows = self._rest.ask(f"/api/v3/klines?{urlencode(query)}", weight=2)
-        told = self._rest.ask("/api/v3/time")
         with self._rest.reading("candles"):
-            now_ms = whole(told["serverTime"])
             found = [_candle_of_row(self.name, symbol, timeframe, row) for row in _list(rows)]
         # A garbled time long ago would be followed by flat candles without end.
         first_ms = now_ms - (CANDLES_PER_REQUEST_MAX + limit) * length_ms
@@ -186,6 +190,18 @@ class BinanceMarketData:
     def _take(self, instruments: Sequence[Instrument]) -> None:
         self._symbols = {symbols.to_venue(each.symbol): each.symbol for each in instruments}
         self._instruments = instruments
+
+    def _venue_now_ms(self) -> int:
+        """By the venue's clock, or a little less: it was so late when its answer began its way."""
+        told_ms, at = self._told_time
+        passed_s = self._clock.monotonic() - at
+        if passed_s > TIME_HOLDS_S:
+            told = self._rest.ask("/api/v3/time")
+            at, passed_s = self._clock.monotonic(), 0.0
+            with self._rest.reading("time"):
+                told_ms = whole(told["serverTime"])
+            self._told_time = told_ms, at
+        return told_ms + int(passed_s * 1000)
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
