@@ -39,6 +39,19 @@ def commands(ctx: click.Context) -> Answer:
     return Answer(data={"text": page}, text=page.rstrip("\n"))
 
 
+@help.command("venue-errors")
+def venue_errors() -> Answer:
+    """Print what each error of each venue says about an order (docs/venue-errors.md)."""
+    from botswarm.exchanges import error_tables
+
+    data = [
+        {"venue": table.venue, "table": table.title, "code": code, "name": name, "class": meaning}
+        for table in error_tables.TABLES
+        for code, name, meaning in table.rows()
+    ]
+    return Answer(data=data, text=error_tables.markdown().rstrip("\n"))
+
+
 _INTRODUCTION = """\
 # Commands
 
