@@ -262,9 +262,9 @@ class Desk:
 def _consolidated(rows: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """A taker's trades of one order as one, which is what the venue does unless told not to."""
     made: dict[str, dict[str, Any]] = {}
-    names: dict[tuple[str, str], str] = {}
+    names: dict[tuple[str, bytes], str] = {}
     for each, row in rows.items():
-        key = row["ordertxid"], str(row["time"])
+        key = row["ordertxid"], bytes(row["time"])
         if row["maker"] or key not in names:
             made[each] = dict(row)
             if not row["maker"]:
