@@ -109,7 +109,7 @@ class Probe(Message):
 
 
 ALL: tuple[type[Message], ...] = (
-    *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders),
+    *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount),
     *(SweepOutbox, PruneEvaluations, Probe),
 )
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from botswarm.messages import Message, Probe, PruneEvaluations, SettleOrders, SweepOutbox
+from botswarm.messages import (
+    Message,
+    Probe,
+    PruneEvaluations,
+    ReconcileAccount,
+    SettleOrders,
+    SweepOutbox,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,7 @@ class Entry:
 
 SCHEDULE: tuple[Entry, ...] = (
     Entry("settle-orders", SettleOrders(), every_s=1),
+    Entry("reconcile-accounts", ReconcileAccount(), every_s=60),
     Entry("sweep-outbox", SweepOutbox(), every_s=5),
     Entry("prune-evaluations", PruneEvaluations(), every_s=300),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.

@@ -14,11 +14,11 @@ from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import Refused as No
 from botswarm.errors import BotswarmError, NotFound, Refused
 from botswarm.exchanges.accounts import Account
-from botswarm.messages import CancelOrder, PlaceOrder, SettleOrders, send
+from botswarm.messages import CancelOrder, PlaceOrder, ReconcileAccount, SettleOrders, send
 from botswarm.queueing import task
 from botswarm.trading import executor
 from botswarm.trading.settle import Settled, cancel, settle
-from workers import streams
+from workers import reconciling, streams
 from workers.desks import Desk, desk_for, desks
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 UNHEARD_AFTER = timedelta(seconds=3)
 UNHEARD_MAX = 20
 """In one round, which has other things to do as well."""
+WAITING_MAX = 100
+"""Orders that one reconciliation sets free; rounds find the others."""
 
 streams.listen_in_workers()
+reconciling.begin_in_workers()
 
 
 @task(PlaceOrder)
@@ -82,12 +85,29 @@ def settle_orders(
         return None
 
 
+@task(ReconcileAccount)
+def reconcile_account(
+    venue: str | None = None, account: str | None = None
+) -> dict[str, Any] | None:
+    """Harmless at any time, and in any number at once: what it books is booked once."""
+    try:
+        if venue is not None and account is not None:
+            return _reconciled(desks().of(Account(venue, account)))
+        return _reconciled_all(desks().accounts())
+    except BotswarmError as error:
+        logger.error("nothing was reconciled: %s; %s", error, error.cure)
+        return None
+
+
 # --- placing --------------------------------------------------------------------------------------
 
 
 def _placed(order_id: str, at: Desk) -> str | None:
     began = at.clock.monotonic()
     order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
+    if order is None and reconciling.is_awaited(at):
+        _reconciled(at)
+        return None
     if order is not None and order.state is OrderState.APPROVED:
         at.outage.began(at.clock.monotonic() - began)
     return None if order is None else order.state.value
@@ -106,6 +126,30 @@ def _refuse(order_id: str, error: BotswarmError) -> str | None:
         return None
     logger.warning("refused %s: %s", order_id, reason, extra={"order_id": order_id})
     return verdict.order.state.value
+
+
+# --- reconciliation -------------------------------------------------------------------------------
+
+
+def _reconciled(at: Desk) -> dict[str, Any] | None:
+    if at.outage.is_resting:
+        return None
+    done = reconciling.reconciled(at)
+    if done is None:
+        return None
+    if done.agrees:
+        # Those that waited for it.
+        now = at.clock.now()
+        _place_all(at.ledger.orders.ready(*done.place, now, WAITING_MAX), at)
+    return {"agrees": done.agrees, **done.counts}
+
+
+def _reconciled_all(accounts: Sequence[Account]) -> dict[str, Any] | None:
+    if len(accounts) == 1:
+        return _reconciled(desks().of(accounts[0]))
+    for account in accounts:
+        send(current_app, ReconcileAccount(venue=account.venue, account=account.name))
+    return {"accounts": len(accounts)}
 
 
 # --- rounds ---------------------------------------------------------------------------------------

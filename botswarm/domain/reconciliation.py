@@ -93,6 +93,10 @@ class Reconciliation:
     """By market: up to which trade both agree, where they do."""
 
     @property
+    def place(self) -> tuple[str, str]:
+        return self.venue, self.account
+
+    @property
     def raised(self) -> tuple[Difference, ...]:
         return tuple(each for each in self.differences if each.fate is Fate.RAISED)
 

@@ -30,7 +30,8 @@ from botswarm.ledger.models import (
 )
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import INSTRUMENT_FIELDS, instrument_of, move, order_of
-from botswarm.ledger.session import Database, insert_new, save_latest
+from botswarm.ledger.session import Database, save_latest
+from botswarm.ledger.standing import hold_account, is_awaited, objection_of
 
 Judge = Callable[[Order, Exposure], Verdict]
 MINUTE = timedelta(minutes=1)
@@ -98,11 +99,11 @@ class LedgerBooks:
             ).one_or_none()
             if place is None:
                 return None
-            _hold_account(session, place.venue, place.account, now)
+            account = hold_account(session, place.venue, place.account, now)
             row = _locked(session, order_id)
             if row.state != OrderState.READY or replacing.is_waiting(session, row, now):
                 return None
-            verdict = _decide(session, row, judge, now)
+            verdict = _decide(session, row, account, judge, now)
             touch(session, [row.bot])
             return verdict
 
@@ -219,7 +220,7 @@ class LedgerBooks:
             if not new:
                 return 0
             for venue, name in sorted({(row.venue, row.account) for row in new}):
-                _hold_account(session, venue, name, now)
+                hold_account(session, venue, name, now)
             # Asked again now that nobody else books for these accounts.
             new = booking.unbooked(session, rows)
             if new:
@@ -326,15 +327,26 @@ def _told(session: Session, rows: Sequence[FillRow]) -> list[Told]:
     return told
 
 
-def _decide(session: Session, row: OrderRow, judge: Judge, now: datetime) -> Verdict:
+def _decide(
+    session: Session, row: OrderRow, account: AccountRow, judge: Judge, now: datetime
+) -> Verdict | None:
+    is_waiting = is_awaited(account, now)
     if now >= row.signal_expires_at:
         reason = "its signal was too old to be acted on"
+        if is_waiting:
+            reason += ": it waited for the account to be compared with its venue"
         session.add(move(row, OrderState.STALE, now, reason=reason))
         return Refused(order_of(row), reason)
-    if objection := replacing.take_over(session, row):
+    if not is_waiting and (objection := replacing.take_over(session, row)):
         session.add(move(row, OrderState.REFUSED, now, reason=objection))
         return Refused(order_of(row), objection)
     match judge(order_of(row), _exposure(session, row, now)):
+        case Approved() if is_waiting:
+            # It waits as it is: its doorbell rings again until the account was looked at.
+            return None
+        case Approved() if objection := objection_of(account):
+            session.add(move(row, OrderState.REFUSED, now, reason=objection))
+            return Refused(order_of(row), objection)
         case Approved():
             row.approved_at = now
             session.add(move(row, OrderState.APPROVED, now))
@@ -390,19 +402,6 @@ def _locked(session: Session, order_id: str) -> OrderRow:
     if row is None:
         raise NotFound(f"the ledger has no order {order_id}", cure="see: botswarm order list")
     return row
-
-
-def _hold_account(session: Session, venue: str, account: str, now: datetime) -> None:
-    """Lock the account until the transaction ends, opening it where it is new."""
-    question = (
-        select(AccountRow)
-        .where(AccountRow.venue == venue, AccountRow.account == account)
-        .with_for_update()
-    )
-    if session.scalars(question).one_or_none() is None:
-        values = {"venue": venue, "account": account, "created_at": now}
-        insert_new(session, AccountRow, [values])
-        session.scalars(question).one()
 
 
 def _last_known(session: Session, venue: str, account: str, symbol: str) -> int | None:

@@ -38,7 +38,7 @@ from botswarm.ledger.models import (
 )
 from botswarm.ledger.rows import fill_of, order_of
 from botswarm.ledger.session import Database, save_latest
-from botswarm.ledger.standing import hold_account, standing_of
+from botswarm.ledger.standing import hold_account, is_awaited, standing_of
 
 KEPT_FOR = timedelta(days=7)
 
@@ -77,6 +77,11 @@ class Reconciliations:
         row = self._database.read(lambda session: session.get(AccountRow, (venue, account)))
         return Standing() if row is None else standing_of(row)
 
+    def is_awaited(self, venue: str, account: str, now: datetime) -> bool:
+        """Whether orders wait until somebody compares the account with its venue."""
+        row = self._database.read(lambda session: session.get(AccountRow, (venue, account)))
+        return row is None or is_awaited(row, now)
+
     def stands(self) -> Sequence[AccountStand]:
         """Of every account that the ledger knows."""
 
@@ -104,8 +109,10 @@ class Reconciliations:
         def work(session: Session) -> list[str]:
             found: set[str] = set()
             for table in (OrderRow, BotRow, AccountMarketRow):
-                question = select(table.symbol).distinct().where(
-                    table.venue == venue, table.account == account
+                question = (
+                    select(table.symbol)
+                    .distinct()
+                    .where(table.venue == venue, table.account == account)
                 )
                 found.update(session.scalars(question))
             return sorted(found)
@@ -133,8 +140,14 @@ class Reconciliations:
             here = (OrderRow.venue == venue, OrderRow.account == account)
             symbols = session.scalars(select(OrderRow.symbol).distinct().where(*here))
             pairs = [Assets.of(symbol) for symbol in symbols]
-            paid_in = select(FillRow.commission_asset).distinct().where(
-                FillRow.venue == venue, FillRow.account == account, FillRow.order_id.is_not(None)
+            paid_in = (
+                select(FillRow.commission_asset)
+                .distinct()
+                .where(
+                    FillRow.venue == venue,
+                    FillRow.account == account,
+                    FillRow.order_id.is_not(None),
+                )
             )
             moved = {asset for pair in pairs for asset in (pair.base, pair.quote)}
             return moved | set(session.scalars(paid_in))

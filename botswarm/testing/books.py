@@ -33,6 +33,10 @@ class FakeBooks:
 
     def __init__(self, instruments: Sequence[Instrument] = ()) -> None:
         self.trading_state = TradingState.ACTIVE
+        self.is_awaited = False
+        """Nobody has held the account against its venue lately."""
+        self.difference: str | None = None
+        """What the two do not agree on."""
         self.orders: dict[str, Order] = {}
         self.attempts: dict[str, list[Attempt]] = {}
         self.fills: dict[tuple[str, str, int], Fill] = {}
@@ -78,6 +82,11 @@ class FakeBooks:
                     return Refused(self._move(order, OrderState.REFUSED, reason), reason)
                 order = dataclasses.replace(order, quantity=left)
             match judge(order, self._exposure(order, now)):
+                case Approved() if self.is_awaited:
+                    return None
+                case Approved() if self.difference is not None:
+                    reason = f"the account is not reconciled: {self.difference}"
+                    return Refused(self._move(order, OrderState.REFUSED, reason), reason)
                 case Approved():
                     self._approved_at[order_id] = now
                     return Approved(self._move(order, OrderState.APPROVED))

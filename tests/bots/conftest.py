@@ -11,7 +11,8 @@ import pytest
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import PostgreSQLServer
-from tests.strategies.values import BTC
+from tests.standing import reconciled
+from tests.strategies.values import BTC, NOW
 
 _numbers = itertools.count(1)
 
@@ -37,5 +38,6 @@ def ledger(database_url: str) -> Iterator[Ledger]:
     made = Ledger(database_url.replace("postgresql://", "postgresql+psycopg2://"))
     migrate.migrate(made.database)
     made.books.save_instruments([BTC])
+    reconciled(made, NOW)
     yield made
     made.close()

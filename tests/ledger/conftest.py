@@ -24,6 +24,7 @@ from botswarm.ledger.models import Table
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import PostgreSQLServer
+from tests.standing import reconciled
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 VENUE, ACCOUNT, SYMBOL = "simulated", "paper", "BTC-USDT"
@@ -83,7 +84,7 @@ class Migrated:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """As the migrations leave it."""
+    """As the migrations leave it, and its account was held against its venue."""
     if request.param == "sqlite":
         ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
         migrate.migrate(ledger.database)
@@ -91,6 +92,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         migrated: Migrated = request.getfixturevalue("migrated")
         migrated.empty()
         ledger = Ledger(migrated.url)
+    reconciled(ledger, NOW, venue=VENUE, account=ACCOUNT)
     yield ledger
     ledger.close()
 

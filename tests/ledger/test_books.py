@@ -29,6 +29,7 @@ from tests.ledger.conftest import (
     let_pass,
     sent,
 )
+from tests.standing import reconciled
 
 S = OrderState
 T = TypeVar("T")
@@ -143,6 +144,7 @@ def test_exposure_counts_everything_that_may_be_live(ledger: Ledger) -> None:
     unknown = sent(ledger, side=Side.SELL, limit_price=Decimal("90"))
     ledger.books.record(unknown.id, S.UNKNOWN, NOW)
     sent(ledger, bot="beta", quantity=Decimal("5"))
+    reconciled(ledger, NOW, account="other")
     sent(ledger, account="other", quantity=Decimal("7"))
     sent(ledger, symbol="ETH-BTC", quantity=Decimal("11"))
     canceled = sent(ledger, quantity=Decimal("13"))

@@ -21,6 +21,7 @@ from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import PostgreSQLServer, wait_until
 from tests.ledger.conftest import NOW, a_bot, an_order, driver_url, sent
+from tests.standing import reconciled
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,6 +174,7 @@ def test_a_server_that_was_killed_is_used_again_when_it_is_back(
 ) -> None:
     ledger = Ledger(driver_url(own_server, "postgres"))
     migrate.migrate(ledger.database)
+    reconciled(ledger, NOW)
     order = sent(ledger)
     own_server.kill()
     with pytest.raises(Unreachable, match="cannot be used"):

@@ -20,6 +20,7 @@ from botswarm.ledger.store import Ledger
 from botswarm.risk.limits import Limits
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import PostgreSQLServer
+from tests.standing import reconciled
 
 MUCH = Decimal(10**9)
 NO_LIMITS = Limits(
@@ -81,6 +82,7 @@ def exchange() -> Iterator[SimulatedExchangeServer]:
 def sqlite_ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     migrate.migrate(ledger.database)
+    reconciled(ledger, datetime.now(UTC))
     yield ledger
     ledger.close()
 
@@ -91,5 +93,6 @@ def postgresql_ledger() -> Iterator[Ledger]:
         url = server.url().replace("postgresql://", "postgresql+psycopg2://")
         ledger = Ledger(url)
         migrate.migrate(ledger.database)
+        reconciled(ledger, datetime.now(UTC))
         yield ledger
         ledger.close()

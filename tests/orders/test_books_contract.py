@@ -11,6 +11,7 @@ import pytest
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import IllegalTransition, Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
+from botswarm.domain.reconciliation import Difference, Fate, Kind
 from botswarm.errors import NotFound
 from botswarm.exchanges.base import SignedRequest
 from botswarm.ledger.halts import SWARM
@@ -19,10 +20,14 @@ from botswarm.testing.books import FakeBooks
 from botswarm.trading.books import Books
 from tests.orders.conftest import an_order
 from tests.orders.test_venue_contract import BTC
+from tests.standing import reconciled
 
 S = OrderState
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FENCE = NOW + timedelta(seconds=14)
+DIFFERENCE = Difference(
+    kind=Kind.CORRECTION, subject="balance of BTC", words="is another", fate=Fate.RAISED
+)
 
 
 class Shelf:
@@ -33,23 +38,38 @@ class Shelf:
         books: Books,
         add: Callable[[Order], object],
         halt: Callable[[TradingState], object],
+        differ: Callable[[], object],
+        forget: Callable[[], object],
     ) -> None:
         self.books = books
         self.add = add
         self.halt = halt
+        self.differ = differ
+        """Let the venue say something else than the ledger."""
+        self.forget = forget
+        """Let it be long ago that the two were compared."""
 
 
 @pytest.fixture(params=["fake", "ledger"])
 def shelf(request: pytest.FixtureRequest) -> Iterator[Shelf]:
     if request.param == "fake":
         fake = FakeBooks()
-        yield Shelf(fake, fake.add, lambda state: setattr(fake, "trading_state", state))
+        yield Shelf(
+            fake,
+            fake.add,
+            lambda state: setattr(fake, "trading_state", state),
+            lambda: setattr(fake, "difference", DIFFERENCE.subject),
+            lambda: setattr(fake, "is_awaited", True),
+        )
         return
     ledger: Ledger = request.getfixturevalue("sqlite_ledger")
+    reconciled(ledger, NOW)
     yield Shelf(
         ledger.books,
         lambda order: ledger.orders.add(order, NOW),
         lambda state: ledger.halts.set(SWARM, state, reason="test", actor="test", now=NOW),
+        lambda: reconciled(ledger, NOW, differences=(DIFFERENCE,)),
+        lambda: reconciled(ledger, NOW - timedelta(minutes=11)),
     )
 
 
@@ -100,6 +120,28 @@ def test_an_order_is_judged_once(shelf: Shelf) -> None:
     assert shelf.books.judge("nobody", let_pass, NOW) is None
     assert [each.id for each in shelf.books.approved("simulated", "paper")] == [order.id]
     assert shelf.books.unsettled("simulated", "paper") == []
+
+
+def test_an_order_waits_until_its_account_was_held_against_its_venue(shelf: Shelf) -> None:
+    order = order_of(shelf)
+    shelf.forget()
+    assert shelf.books.judge(order.id, let_pass, NOW) is None
+    assert shelf.books.approved("simulated", "paper") == []
+    refused = shelf.books.judge(order.id, lambda each, _: Refused(each, "no"), NOW)
+    assert isinstance(refused, Refused), "what would be refused anyway need not wait"
+    other = order_of(shelf)
+    stale = shelf.books.judge(other.id, let_pass, other.signal_expires_at)
+    assert isinstance(stale, Refused)
+    assert stale.order.state is S.STALE
+
+
+def test_nothing_passes_while_ledger_and_venue_do_not_agree(shelf: Shelf) -> None:
+    order = order_of(shelf)
+    shelf.differ()
+    verdict = shelf.books.judge(order.id, let_pass, NOW)
+    assert isinstance(verdict, Refused)
+    assert verdict.order.state is S.REFUSED
+    assert verdict.reason.startswith("the account is not reconciled: balance of BTC")
 
 
 def test_a_refusal_keeps_its_reason(shelf: Shelf) -> None:

@@ -18,6 +18,7 @@ from botswarm.messages import CancelOrder
 from botswarm.testing.servers import PostgreSQLServer
 from tests.orders.conftest import an_order
 from tests.orders.test_venue_contract import BTC
+from tests.standing import reconciled
 
 S = OrderState
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -34,13 +35,16 @@ def server() -> Iterator[PostgreSQLServer]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
     if request.param == "sqlite":
-        yield request.getfixturevalue("sqlite_ledger")
+        made: Ledger = request.getfixturevalue("sqlite_ledger")
+        reconciled(made, NOW)
+        yield made
         return
     server: PostgreSQLServer = request.getfixturevalue("server")
     name = f"cancels_{abs(hash(request.node.name))}"
     server.create_database(name)
     made = Ledger(server.url(name).replace("postgresql://", "postgresql+psycopg2://"))
     migrate.migrate(made.database)
+    reconciled(made, NOW)
     yield made
     made.close()
 

@@ -28,6 +28,7 @@ from botswarm.trading.reconcile import LOOKS_APART_S, reconcile
 from tests.orders.account_venue import AccountVenue
 from tests.orders.conftest import NO_LIMITS, a_market_order, an_order
 from tests.orders.test_venue_contract import BTC
+from tests.standing import reconciled
 
 D = Decimal
 S = OrderState
@@ -151,6 +152,7 @@ def test_an_account_is_not_taken_over_while_it_moves(room: Room) -> None:
 
 
 def test_an_account_is_not_taken_over_with_an_order_in_doubt(room: Room) -> None:
+    reconciled(room.ledger, START)
     room.venue.faults.append(Fault.LOSE_REPLY)
     doubtful = room.place()
     assert room.state(doubtful) is S.UNKNOWN
@@ -207,6 +209,7 @@ def test_what_no_order_of_ours_ever_moved_is_somebody_elses(room: Room) -> None:
 
 
 def test_a_strangers_fill_is_booked_as_external_and_is_nobodys_position(room: Room) -> None:
+    reconciled(room.ledger, START)
     room.place()
     room.reconcile()
     stranger = room.venue.strangers_order("web_1")
@@ -220,6 +223,7 @@ def test_a_strangers_fill_is_booked_as_external_and_is_nobodys_position(room: Ro
 
 
 def test_a_stranger_is_found_in_a_market_where_we_never_trade(room: Room) -> None:
+    reconciled(room.ledger, START)
     room.place()
     room.reconcile()
     stranger = room.venue.strangers_order("web_1", "ETH-USDT")
@@ -230,6 +234,7 @@ def test_a_stranger_is_found_in_a_market_where_we_never_trade(room: Room) -> Non
 
 
 def test_what_strangers_did_before_is_part_of_the_opening(room: Room) -> None:
+    reconciled(room.ledger, START)
     stranger = room.venue.strangers_order("web_1")
     room.venue.fill(stranger, D("0.5"))
     room.clock.advance(1)
