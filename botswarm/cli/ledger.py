@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from botswarm.cli.command import Group
+from botswarm.cli.exporting import export, export_options
 from botswarm.cli.failures import BooksWrong
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from botswarm.ledger.verify import Verification
 
 FINDINGS_SHOWN = 50
+ENTRY_COLUMNS = ("sequence", "fill", "adjustment", "postings", "previous_hash", "hash")
 
 
 @click.group(cls=Group)
 def ledger() -> None:
-    """Check the ledger."""
+    """Check the ledger, and export it."""
 
 
 @ledger.command("verify")
@@ -59,6 +61,24 @@ def verify_ledger(session: Session, journal: Path | None) -> Answer:
             cure="halt trading, keep a copy of the database, and compare with a backup",
         )
     return Answer(data=data, text=_in_words(done), failure=failure)
+
+
+@ledger.command("export")
+@click.option(
+    "--after", type=click.IntRange(0), default=0, metavar="ENTRY", help="Only later entries."
+)
+@export_options
+@click.pass_obj
+def export_ledger(session: Session, after: int, form: str, out: Path | None) -> Answer | None:
+    """Write the journal: each entry with its legs, word for word, and the hash of it.
+
+    Anybody can check it: a hash is SHA-256 over the one before and the entry's own words, as
+    docs/ledger.md says.
+    """
+    from botswarm.ledger.store import Ledger
+
+    entries = Ledger(session.settings().database_url).trades.entries(after)
+    return export(entries, ENTRY_COLUMNS, form, out)
 
 
 def _in_words(done: Verification) -> str:

@@ -83,14 +83,15 @@ def digest(previous: str, sequence: int, event: Event, postings: Sequence[Postin
     """SHA-256 over the hash before and everything the entry says, in one spelling."""
     row = {
         "sequence": sequence,
-        **_said(event),
+        **said(event),
         "postings": [[each.ledger_account, each.asset, plain(each.amount)] for each in postings],
     }
     spelled = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(previous.encode() + spelled.encode()).hexdigest()
 
 
-def _said(event: Event) -> dict[str, Any]:
+def said(event: Event) -> dict[str, Any]:
+    """What an entry is about, word for word as it is hashed."""
     if isinstance(event, AdjustmentRow):
         words = ("id", "venue", "account", "kind", "asset", "reason", "actor", "reference")
         said = {name: getattr(event, name) for name in words}

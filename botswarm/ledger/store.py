@@ -18,6 +18,7 @@ from botswarm.ledger.reconciling import Reconciliations
 from botswarm.ledger.roster import Roster
 from botswarm.ledger.session import Database
 from botswarm.ledger.stands import Stands
+from botswarm.ledger.trades import Trades
 
 
 class Ledger:
@@ -42,6 +43,7 @@ class Ledger:
         self.reconciliations = Reconciliations(self.database)
         self.roster = Roster(self.database)
         self.stands = Stands(self.database)
+        self.trades = Trades(self.database)
 
     def dispose_after_fork(self) -> None:
         self.database.dispose_after_fork()

@@ -13,6 +13,7 @@ from botswarm.domain.order import Order, OrderState
 from botswarm.exchanges.base import Answer, Unclear
 from botswarm.testing.venue import Fate, Fault
 from botswarm.trading import executor, settle
+from botswarm.trading.resolve import Step, resolve
 from botswarm.trading.settle import Watch
 from tests.unit.test_order_path import (
     LIMITS,
@@ -285,3 +286,46 @@ def test_a_life_that_dies_is_a_life_that_died() -> None:
     """Else the tests above would show nothing."""
     with pytest.raises(Died), Life(3):
         wished(world(Fault.NONE, Fate.RESTS))
+
+
+# --- the resolver's own words ---------------------------------------------------------------------
+
+
+def resolved(made: World, wait_s: float = 60) -> list[str]:
+    steps: list[Step] = []
+    resolve(
+        *(ORDER.id, made.books, made.venue, made.clock, steps.append),
+        wait_s=wait_s,
+        pause=lambda seconds: made.clock.advance(seconds),
+    )
+    return [f"{step.question}: {step.answer}" for step in steps]
+
+
+def test_a_proof_of_absence_is_told_question_by_question() -> None:
+    made = world(Fault.LOSE_REQUEST, Fate.RESTS, PATIENT)
+    made.place()
+    told = resolved(made)
+    assert any(words.startswith("waiting: the venue itself refuses") for words in told)
+    after_the_fence = told[-6:]
+    assert sum("not found" in words for words in after_the_fence) == 2
+    assert any("it is none of them" in words for words in after_the_fence)
+    assert any(words.startswith("the fills of BTC-USDT") for words in after_the_fence)
+    # Proven, and left to a worker: nothing is sent by whoever looks.
+    assert made.state() is S.APPROVED
+    assert made.venue.orders == []
+
+
+def test_who_asks_about_an_order_that_is_there_is_told_so_once() -> None:
+    made = world(Fault.LOSE_REPLY, Fate.RESTS)
+    made.place()
+    assert resolved(made) == [f"the order {ORDER.client_order_id}: live, 0 filled"]
+    assert made.state() is S.LIVE
+
+
+def test_a_venue_that_does_not_answer_is_told_and_proves_nothing() -> None:
+    made = world(Fault.LOSE_REQUEST, Fate.RESTS)
+    made.place()
+    made.venue.is_reachable = False
+    told = resolved(made, wait_s=5)
+    assert all("no answer" in words or words.startswith("waiting") for words in told)
+    assert made.state() is S.UNKNOWN

@@ -1,0 +1,36 @@
+"""The accounts a command may trade: those of the settings, and those whose keys are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from botswarm.errors import NotFound
+
+if TYPE_CHECKING:
+    from botswarm.config import Settings
+    from botswarm.exchanges.accounts import Account
+    from botswarm.keys.ring import ApiKeys, KeyRing
+    from botswarm.ledger.store import Ledger
+
+
+def configured(settings: Settings, ledger: Ledger) -> Sequence[Account]:
+    from botswarm.exchanges import accounts
+    from botswarm.exchanges.accounts import Account
+
+    kept = _ring(settings, ledger).kept()
+    return accounts.accounts(settings, [Account(each.venue, each.account) for each in kept])
+
+
+def opened(settings: Settings, ledger: Ledger, account: Account) -> ApiKeys | None:
+    """Its kept keys; None where only the settings may know some."""
+    try:
+        return _ring(settings, ledger).open(account.venue, account.name)
+    except NotFound:
+        return None
+
+
+def _ring(settings: Settings, ledger: Ledger) -> KeyRing:
+    from botswarm.keys.ring import KeyRing
+
+    return KeyRing(settings, ledger.exchange_keys)

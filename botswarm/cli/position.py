@@ -1,0 +1,296 @@
+"""Positions: what each bot holds, and the orders that close it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from botswarm.cli.bot_choice import actor, ledger_of, now
+from botswarm.cli.command import Group
+from botswarm.cli.order_cancel import confirm
+from botswarm.cli.order_place import last_price
+from botswarm.cli.order_wait import is_known, is_over, late, refusal, wait_for, wait_option
+from botswarm.cli.order_words import account_of, in_a_line, market_of, order_data
+from botswarm.cli.ringing import ring
+from botswarm.cli.session import Answer, Session
+from botswarm.cli.table import in_columns
+
+if TYPE_CHECKING:
+    from botswarm.config import Settings
+    from botswarm.domain.order import Order
+    from botswarm.ledger.orders import Held
+    from botswarm.ledger.store import Ledger
+
+CANCEL_WAIT_S = 30.0
+
+
+@click.group(cls=Group)
+def position() -> None:
+    """List what the bots hold, and close it."""
+
+
+def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--account", metavar="VENUE:ACCOUNT", help="Only of this account."),
+        click.option("--market", metavar="VENUE:SYMBOL", help="Only in this market."),
+        click.option("--bot", metavar="NAME", help="Only of this bot."),
+    ):
+        function = option(function)
+    return function
+
+
+@position.command("list")
+@_choosing
+@click.option("--flat", "is_flat", is_flag=True, help="Those that hold nothing, too.")
+@click.pass_obj
+def list_positions(session: Session, /, is_flat: bool, **options: Any) -> Answer:
+    """List what each bot holds, what it paid on average, and what it has earned so far.
+
+    A position is the fold of all fills of a bot in a market, commissions taken off.
+    """
+    found = _held(ledger_of(session), is_flat=is_flat, **options)
+    rows = [
+        (
+            each.bot,
+            f"{each.venue}:{each.account}",
+            each.symbol,
+            f"{each.quantity.normalize():f}",
+            _average(each),
+            f"{each.realised.normalize():f}",
+            f"{each.updated_at:%Y-%m-%d %H:%M:%S}",
+        )
+        for each in found
+    ]
+    heads = ["BOT", "ACCOUNT", "MARKET", "QUANTITY", "AVERAGE PRICE", "REALISED", "CHANGED"]
+    text = in_columns(heads, rows) if rows else "No positions."
+    return Answer(data=[_data(each) for each in found], text=text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    held: Held
+    quantity: Decimal
+    """As the market takes it; nothing where it is dust, or on its way out already."""
+    why_not: str | None
+
+
+@position.command("close")
+@_choosing
+@click.option("--all", "is_all", is_flag=True, help="All positions there are.")
+@click.option(
+    "--cancel",
+    "is_cancelling",
+    is_flag=True,
+    help="First end the bots' open orders there, which may hold what is to be sold.",
+)
+@click.option("--dry-run", "--preview", "is_preview", is_flag=True, help="Only say which.")
+@wait_option("Wait until it is known what became of the orders")
+@click.pass_obj
+def close_positions(
+    session: Session,
+    /,
+    is_all: bool,
+    is_cancelling: bool,
+    is_preview: bool,
+    wait_s: float | None,
+    **options: Any,
+) -> Answer:
+    """Close positions by market orders that may only reduce them, for the bots that hold them.
+
+    Shows what that would be, and asks. A bot that runs may buy again: stop it first.
+    """
+    if not is_all and not any(options.values()):
+        raise click.UsageError("nothing is named: give --bot, --market, --account or --all")
+    settings, ledger = session.settings(), ledger_of(session)
+    held = _held(ledger, is_flat=False, **options)
+    closing = [_closing(ledger, each, is_cancelling) for each in held]
+    selling = [each for each in closing if each.quantity]
+    if is_preview:
+        return Answer(
+            data={"would_close": [_closing_data(each) for each in closing]}, text=_table(closing)
+        )
+    if selling:
+        confirm(session, f"close {_number(selling)}", _table(closing))
+    warnings: list[str] = _running(ledger, selling)
+    if is_cancelling and selling:
+        warnings += _cancel_first(session, ledger, selling)
+        closing = [_closing(ledger, each.held, is_cancelling=False) for each in closing]
+        selling = [each for each in closing if each.quantity]
+    orders = [_order(settings, each) for each in selling]
+    for order in orders:
+        ledger.orders.add(order, now())
+    warnings += ring(session, ledger, [each.id for each in orders])
+    known = wait_for(ledger, [each.id for each in orders], is_known, wait_s or 0)
+    return Answer(
+        data={
+            "orders": [order_data(each) for each in known],
+            "left": [_closing_data(each) for each in closing if not each.quantity],
+        },
+        text=_text(known, closing),
+        warnings=warnings,
+        next=["botswarm position list"],
+        failure=None if wait_s is None else _failure(known, wait_s),
+    )
+
+
+# --- which, and how much --------------------------------------------------------------------------
+
+
+def _held(
+    ledger: Ledger,
+    *,
+    is_flat: bool,
+    bot: str | None,
+    market: str | None,
+    account: str | None,
+) -> list[Held]:
+    venue, symbol = market_of(market)
+    other, name = account_of(account)
+    found = ledger.orders.positions(venue=venue or other, symbol=symbol, bot=bot)
+    return [each for each in found if (is_flat or each.quantity) and name in (None, each.account)]
+
+
+def _closing(ledger: Ledger, held: Held, is_cancelling: bool) -> _Closing:
+    instrument = ledger.books.instrument(held.venue, held.symbol)
+    under_way = ledger.orders.under_way(
+        bot=held.bot, venue=held.venue, account=held.account, symbol=held.symbol
+    )
+    sign = 1 if held.quantity > 0 else -1
+    taken = sum((each.open_quantity for each in under_way if each.side.sign == -sign), Decimal(0))
+    free = abs(held.quantity) - (Decimal(0) if is_cancelling else taken)
+    quantity = instrument.round_quantity(max(Decimal(0), free))
+    if quantity >= instrument.quantity_min and quantity > 0:
+        return _Closing(held, quantity, None)
+    if taken and not is_cancelling:
+        return _Closing(held, Decimal(0), "open orders take it already: --cancel ends them first")
+    return _Closing(held, Decimal(0), "dust: less than the market takes")
+
+
+def _order(settings: Settings, closing: _Closing) -> Order:
+    from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
+
+    held, began = closing.held, now()
+    return Order(
+        id=str(uuid.uuid4()),
+        bot=held.bot,
+        venue=held.venue,
+        account=held.account,
+        symbol=held.symbol,
+        side=Side.SELL if held.quantity > 0 else Side.BUY,
+        kind=OrderKind.MARKET,
+        quantity=closing.quantity,
+        limit_price=None,
+        time_in_force=TimeInForce.GTC,
+        reference_price=last_price(settings, held.venue, held.symbol),
+        state=OrderState.READY,
+        created_at=began,
+        signal_expires_at=began + timedelta(seconds=settings.limit_signal_age_max_s),
+        is_reduce_only=True,
+    )
+
+
+def _cancel_first(session: Session, ledger: Ledger, selling: Sequence[_Closing]) -> list[str]:
+    ids = [
+        order.id
+        for each in selling
+        for order in ledger.orders.under_way(
+            bot=each.held.bot,
+            venue=each.held.venue,
+            account=each.held.account,
+            symbol=each.held.symbol,
+        )
+    ]
+    wished = ledger.cancels.wish(ids, now(), actor=actor(), reason="its position is to be closed")
+    warnings = ring(session, ledger, wished.asked)
+    left = late(wait_for(ledger, ids, is_over, CANCEL_WAIT_S), is_over, CANCEL_WAIT_S)
+    return warnings if left is None else [*warnings, left.cause]
+
+
+def _running(ledger: Ledger, selling: Sequence[_Closing]) -> list[str]:
+    from botswarm.errors import NotFound
+
+    warnings = []
+    for name in sorted({each.held.bot for each in selling}):
+        try:
+            if ledger.bots.get(name).state.value == "running":
+                warnings.append(f"{name} is running and may buy again: botswarm bot stop {name}")
+        except NotFound:
+            continue  # deleted, or a person's own
+    return warnings
+
+
+def _failure(known: Sequence[Order], wait_s: float) -> Any:
+    refused = [said for each in known if (said := refusal(each)) is not None]
+    return late(known, is_known, wait_s) or next(iter(refused), None)
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _average(each: Held) -> str | None:
+    return f"{each.cost / each.quantity:.8g}" if each.quantity else None
+
+
+def _data(each: Held) -> dict[str, object]:
+    return {
+        "bot": each.bot,
+        "venue": each.venue,
+        "account": each.account,
+        "symbol": each.symbol,
+        "quantity": f"{each.quantity:f}",
+        "cost": f"{each.cost:f}",
+        "average_price": f"{each.cost / each.quantity:f}" if each.quantity else None,
+        "cash": f"{each.cash:f}",
+        "realised": f"{each.realised:f}",
+        "updated_at": each.updated_at.isoformat(),
+    }
+
+
+def _closing_data(each: _Closing) -> dict[str, object]:
+    return {
+        "bot": each.held.bot,
+        "venue": each.held.venue,
+        "account": each.held.account,
+        "symbol": each.held.symbol,
+        "holds": f"{each.held.quantity:f}",
+        "quantity": f"{each.quantity:f}",
+        "why_not": each.why_not,
+    }
+
+
+def _table(closing: Sequence[_Closing]) -> str:
+    if not closing:
+        return "No positions."
+    rows = [
+        (
+            each.held.bot,
+            f"{each.held.venue}:{each.held.account}",
+            each.held.symbol,
+            f"{each.held.quantity.normalize():f}",
+            f"{each.quantity.normalize():f}" if each.quantity else "-",
+            each.why_not or "at market",
+        )
+        for each in closing
+    ]
+    return in_columns(["BOT", "ACCOUNT", "MARKET", "HOLDS", "WOULD CLOSE", "HOW"], rows)
+
+
+def _number(closing: Sequence[object]) -> str:
+    return "1 position" if len(closing) == 1 else f"{len(closing)} positions"
+
+
+def _text(known: Sequence[Order], closing: Sequence[_Closing]) -> str:
+    lines = [f"{in_a_line(each)}: {each.state}, {each.id}" for each in known]
+    lines += [
+        f"{each.held.bot} keeps {each.held.quantity.normalize():f} of {each.held.symbol}: "
+        f"{each.why_not}"
+        for each in closing
+        if not each.quantity
+    ]
+    return "\n".join(lines) or "No positions."

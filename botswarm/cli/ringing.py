@@ -1,0 +1,61 @@
+"""Ring the workers for what a command has committed; what is not heard now is rung again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from botswarm.errors import BotswarmError
+
+if TYPE_CHECKING:
+    from botswarm.cli.session import Session
+    from botswarm.ledger.outbox import Doorbell
+    from botswarm.ledger.store import Ledger
+
+PENDING_MAX = 2000
+
+
+def ring(session: Session, ledger: Ledger, order_ids: Collection[str]) -> list[str]:
+    """The doorbells of these orders; warnings where nobody could be rung for."""
+    wanted = set(order_ids)
+    bells = [
+        bell for bell in ledger.outbox.pending(PENDING_MAX) if bell.kwargs.get("order_id") in wanted
+    ]
+    if not bells:
+        return []
+    try:
+        _publish(session, ledger, bells)
+    except (BotswarmError, OSError) as error:
+        return [
+            f"the order workers were not rung ({error}); they are within seconds of running again"
+        ]
+    return []
+
+
+def _publish(session: Session, ledger: Ledger, bells: Collection[Doorbell]) -> None:
+    from botswarm.cli.amqp import broker_of, channel
+    from botswarm.clock import SystemClock
+    from botswarm.queueing import make_app
+
+    settings = session.settings()
+    url, _, hint = broker_of(session)
+    # Celery would go on trying where nobody answers.
+    with channel(url, start_hint=hint):
+        pass
+    app = make_app(settings, set_as_current=False)
+
+    def publish(bell: Doorbell) -> None:
+        app.send_task(
+            bell.task,
+            kwargs=dict(bell.kwargs),
+            queue=bell.queue,
+            task_id=bell.task_id,
+            ignore_result=True,
+        )
+
+    try:
+        ledger.outbox.ring(list(bells), publish, SystemClock().now())
+    finally:
+        with contextlib.suppress(Exception):
+            app.close()
