@@ -16,6 +16,7 @@ from botswarm.errors import BotswarmError
 
 # The short help stands here so that the list of commands imports none of them.
 COMMANDS = {
+    "account": ("botswarm.cli.account", "Keep exchange keys, test them, and see balances."),
     "bench": ("botswarm.cli.bench", "Measure how fast this machine runs the engine."),
     "bot": ("botswarm.cli.bot", "Create bots, start and stop them, and ask them why."),
     "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),
@@ -33,6 +34,7 @@ COMMANDS = {
     "position": ("botswarm.cli.position", "List what the bots hold, and close it."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
+    "secrets": ("botswarm.cli.secrets", "Make and change the master key of exchange keys."),
     "strategy": ("botswarm.cli.strategy", "List strategies, write and check your own."),
     "status": ("botswarm.cli.status", "Say on one screen how the swarm is."),
     "trade": ("botswarm.cli.trade", "List trades, and export them."),

@@ -1,0 +1,302 @@
+"""Accounts at venues: their keys go in and never come out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from botswarm.cli import account_keys
+from botswarm.cli.command import Group
+from botswarm.cli.failures import NotConfirmed
+from botswarm.cli.session import Answer, Session
+from botswarm.cli.table import in_columns
+from botswarm.errors import NotFound
+
+if TYPE_CHECKING:
+    from botswarm.cli.account_test import Tested
+    from botswarm.config import Settings
+    from botswarm.exchanges.accounts import Account
+    from botswarm.exchanges.base import TradingVenue
+    from botswarm.keys.ring import ApiKeys, KeyRing
+    from botswarm.ledger.exchange_keys import KeptKey
+    from botswarm.ledger.store import Ledger
+
+KINDS = ("paper", "testnet", "live")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
+
+named = click.argument("account", metavar="VENUE:NAME")
+from_file = click.option(
+    "--from-file",
+    type=click.Path(path_type=Path),
+    help=f"Where the key is, as {account_keys.SHAPE} or as Coinbase gives it out; - is a pipe.",
+)
+passphrase = click.option(
+    "--passphrase", "with_passphrase", is_flag=True, help="Ask for a passphrase, too."
+)
+no_test = click.option("--no-test", is_flag=True, help="Do not ask the venue about it.")
+
+
+@click.group(cls=Group)
+def account() -> None:
+    """Keep the keys of exchange accounts, test them, and look at what is there."""
+
+
+@account.command("add")
+@named
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="Whose money it is.")
+@from_file
+@passphrase
+@no_test
+@click.pass_obj
+def add(
+    session: Session,
+    account: str,
+    kind: str,
+    from_file: Path | None,
+    with_passphrase: bool,
+    no_test: bool,
+) -> Answer:
+    """Keep the key of an account, sealed; asked for without echo, from a file or from a pipe.
+
+    The venue is asked first what the key may do: one that may withdraw is refused.
+    """
+    place = _place(account)
+    keys = account_keys.read(session, from_file, with_passphrase=with_passphrase)
+    with _opened(session) as (settings, ledger, ring):
+        tested = None if no_test else _test(settings, place, keys)
+        if tested is not None and tested.objection is not None:
+            raise tested.objection
+        now = datetime.now(UTC)
+        kept = ring.add(place.venue, place.name, kind, keys, now=now, actor=_person())
+        _note(ledger, place, tested, now)
+    return Answer(data=_described(kept, tested), text=f"The key of {place} is kept.")
+
+
+@account.command("rotate")
+@named
+@from_file
+@passphrase
+@no_test
+@click.pass_obj
+def rotate(
+    session: Session,
+    account: str,
+    from_file: Path | None,
+    with_passphrase: bool,
+    no_test: bool,
+) -> Answer:
+    """Put another key in the place of an account's, and test it before.
+
+    Order workers that run take it when they start the next time; revoke the old one after that.
+    """
+    place = _place(account)
+    keys = account_keys.read(session, from_file, with_passphrase=with_passphrase)
+    with _opened(session) as (settings, ledger, ring):
+        ledger.exchange_keys.get(place.venue, place.name)
+        tested = None if no_test else _test(settings, place, keys)
+        if tested is not None and tested.objection is not None:
+            raise tested.objection
+        now = datetime.now(UTC)
+        kept = ring.rotate(place.venue, place.name, keys, now=now, actor=_person())
+        _note(ledger, place, tested, now)
+    text = f"The key of {place} is now number {kept.version}."
+    following = ["restart the order workers, then revoke the old key at the venue"]
+    return Answer(data=_described(kept, tested), text=text, next=following)
+
+
+@account.command("list")
+@click.pass_obj
+def list_accounts(session: Session) -> Answer:
+    """List the accounts: where their keys come from, and what their last test said."""
+    from botswarm.exchanges.accounts import Account, accounts
+
+    with _opened(session) as (settings, _, ring):
+        kept = {Account(each.venue, each.account): each for each in ring.kept()}
+        found = accounts(settings, kept)
+    rows = [_row(each, kept.get(each)) for each in found]
+    return Answer(
+        data=[_listed(each, kept.get(each)) for each in found],
+        text=in_columns(["ACCOUNT", "KIND", "KEY", "SINCE", "LAST TEST"], rows),
+    )
+
+
+@account.command("test")
+@named
+@click.pass_obj
+def test_account(session: Session, account: str) -> Answer:
+    """Ask the venue what an account's key may do, what time it is, and what is there.
+
+    Exit 6 for a key that may withdraw or may not trade, 3 where the clocks are too far apart.
+    """
+    place = _place(account)
+    with _opened(session) as (settings, ledger, ring):
+        tested = _test(settings, place, _keys(ring, place))
+        _note(ledger, place, tested, datetime.now(UTC))
+    return Answer(
+        data=tested.data(), text=in_columns(["", ""], tested.words()), failure=tested.objection
+    )
+
+
+@account.command("balance")
+@named
+@click.pass_obj
+def balance(session: Session, account: str) -> Answer:
+    """Show what an account has by the venue's word, and what by the ledger."""
+    place = _place(account)
+    with _opened(session) as (settings, ledger, ring):
+        with _venue(settings, place, _keys(ring, place)) as venue:
+            theirs = venue.balances()
+        reckoned = ledger.reconciliations.reckon(place.venue, place.name, datetime.now(UTC))
+        ours = reckoned.balances
+    assets = sorted({*theirs, *ours})
+    data = [
+        {
+            "asset": asset,
+            "venue": f"{theirs[asset]:f}" if asset in theirs else None,
+            "ledger": f"{ours[asset]:f}" if asset in ours else None,
+        }
+        for asset in assets
+    ]
+    rows = [
+        (
+            asset,
+            f"{theirs[asset].normalize():f}" if asset in theirs else "-",
+            f"{ours[asset].normalize():f}" if asset in ours else "-",
+        )
+        for asset in assets
+    ]
+    heads = ["ASSET", "AT THE VENUE", "BY THE LEDGER"]
+    return Answer(data=data, text=in_columns(heads, rows) if rows else "Nothing is there.")
+
+
+@account.command("remove")
+@named
+@click.option("--reason", default="removed from the command line", help="Kept in the audit log.")
+@click.pass_obj
+def remove(session: Session, account: str, reason: str) -> Answer:
+    """Forget the key of an account. Its orders and fills stay in the ledger.
+
+    Refused while an order of it is open. Revoke the key at the venue, too.
+    """
+    place = _place(account)
+    with _opened(session) as (_, ledger, _):
+        ledger.exchange_keys.get(place.venue, place.name)
+        if not session.yes:
+            raise NotConfirmed(
+                f"this would forget the key of {place}, and nobody confirmed it",
+                cure="if that is meant, add --yes",
+            )
+        now = datetime.now(UTC)
+        ledger.exchange_keys.remove(
+            place.venue, place.name, now=now, actor=_person(), reason=reason
+        )
+    return Answer(data={"account": str(place)}, text=f"The key of {place} is forgotten.")
+
+
+# --- what they have in common ---------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(session: Session) -> Iterator[tuple[Settings, Ledger, KeyRing]]:
+    from botswarm.keys.ring import KeyRing
+    from botswarm.ledger.store import Ledger
+
+    settings = session.settings()
+    ledger = Ledger(settings.database_url)
+    try:
+        yield settings, ledger, KeyRing(settings, ledger.exchange_keys)
+    finally:
+        ledger.close()
+
+
+def _place(text: str) -> Account:
+    from botswarm.exchanges.accounts import TRADED, Account
+
+    venue, colon, name = text.partition(":")
+    if not (colon and NAME.fullmatch(name)):
+        raise click.UsageError(f"{text!r} is no account; write it as binance:spot")
+    if venue not in TRADED:
+        known = ", ".join(TRADED)
+        raise NotFound(f"{venue} takes no orders from here", cure=f"venues that do: {known}")
+    return Account(venue, name)
+
+
+def _keys(ring: KeyRing, place: Account) -> ApiKeys | None:
+    """None where only the settings may know some."""
+    try:
+        return ring.open(place.venue, place.name)
+    except NotFound:
+        return None
+
+
+@contextmanager
+def _venue(settings: Settings, place: Account, keys: ApiKeys | None) -> Iterator[TradingVenue]:
+    from botswarm.clock import SystemClock
+    from botswarm.exchanges.accounts import trading_venue
+
+    venue = trading_venue(settings, SystemClock(), place, keys)
+    try:
+        yield venue
+    finally:
+        venue.close()
+
+
+def _test(settings: Settings, place: Account, keys: ApiKeys | None) -> Tested:
+    from botswarm.cli.account_test import ask
+    from botswarm.clock import SystemClock
+
+    with _venue(settings, place, keys) as venue:
+        return ask(venue, SystemClock())
+
+
+def _note(ledger: Ledger, place: Account, tested: Tested | None, now: datetime) -> None:
+    if tested is None:
+        return
+    said = tested.summary() | {"objection": tested.objection and tested.objection.cause}
+    # One of the settings has no row to write it into.
+    with contextlib.suppress(NotFound):
+        ledger.exchange_keys.note_test(place.venue, place.name, said, now)
+
+
+def _described(kept: KeptKey, tested: Tested | None) -> dict[str, object]:
+    said = {"account": f"{kept.venue}:{kept.account}", "kind": kept.kind, "version": kept.version}
+    return {**said, "test": None if tested is None else tested.data()}
+
+
+def _listed(place: Account, kept: KeptKey | None) -> dict[str, object]:
+    if kept is None:
+        return {"account": str(place), "from": "settings"}
+    return {
+        "account": str(place),
+        "from": "ledger",
+        "kind": kept.kind,
+        "version": kept.version,
+        "created_at": kept.created_at.isoformat(),
+        "changed_at": kept.changed_at.isoformat(),
+        "tested_at": kept.tested_at and kept.tested_at.isoformat(),
+        "test": kept.test,
+        "master_id": kept.envelope.master_id,
+    }
+
+
+def _row(place: Account, kept: KeptKey | None) -> tuple[str, ...]:
+    if kept is None:
+        return str(place), "-", "of the settings", "-", "-"
+    test = "never"
+    if kept.tested_at is not None:
+        objection = (kept.test or {}).get("objection")
+        test = f"{kept.tested_at:%Y-%m-%d %H:%M}: {objection or 'well'}"
+    return str(place), kept.kind, f"no. {kept.version}", f"{kept.changed_at:%Y-%m-%d}", test
+
+
+def _person() -> str:
+    from botswarm.cli.trading import person
+
+    return person()
