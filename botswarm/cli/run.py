@@ -53,6 +53,13 @@ def _exchange_flags(command: Callback) -> Callback:
     show_default=True,
     help="How much Kraken's private side lets the key ask for.",
 )
+@click.option(
+    "--coinbase-per-s",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Requests a second that Coinbase's private side takes of a key.",
+)
 @standby.if_needed
 @click.pass_obj
 def exchange(
@@ -61,6 +68,7 @@ def exchange(
     if_needed: bool,
     writes_streams: bool,
     kraken_tier: str,
+    coinbase_per_s: int,
     **given: str | None,
 ) -> None:
     """Run the simulated exchange: a market of its own, over Binance's spot protocols.
@@ -93,6 +101,7 @@ def exchange(
             seed=settings.exchange_seed,
             writes_streams=writes_streams,
             kraken_tier=kraken_tier,
+            coinbase_per_s=coinbase_per_s,
             limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
         )
     )

@@ -48,8 +48,17 @@ class Response:
 class Transport:
     """Connections of one process to one host; threads share it, forked children start anew."""
 
-    def __init__(self, base_url: str, allowance: Allowance | None = None) -> None:
-        """``allowance`` is told of bans, and nothing is sent within one."""
+    def __init__(
+        self,
+        base_url: str,
+        allowance: Allowance | None = None,
+        *,
+        ban_default_s: float = BAN_DEFAULT_S,
+    ) -> None:
+        """``allowance`` is told of bans, and nothing is sent within one.
+
+        ``ban_default_s`` is for venues that refuse whoever is too fast and do not say how long.
+        """
         parts = urlsplit(base_url)
         self.url = base_url
         self._host = parts.hostname or ""
@@ -60,6 +69,7 @@ class Transport:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._allowance = allowance
+        self._ban_default_s = ban_default_s
 
     def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
@@ -157,7 +167,7 @@ class Transport:
     def _note_ban(self, status: int, retry_after: str | None) -> None:
         if self._allowance is not None:
             is_number = retry_after is not None and retry_after.isdecimal()
-            seconds = float(retry_after or 0) if is_number else BAN_DEFAULT_S
+            seconds = float(retry_after or 0) if is_number else self._ban_default_s
             self._allowance.banned(seconds, f"{self._host} answered {status}")
 
 

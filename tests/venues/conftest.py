@@ -37,6 +37,7 @@ SOON_S = 30.0
 def server() -> Iterator[SimulatedExchangeServer]:
     """Without limits of pace: those are held elsewhere."""
     options = ["--kraken-tier", "unlimited", "--orders-per-10s-max", "10000"]
+    options += ["--coinbase-per-s", "10000"]
     with SimulatedExchangeServer(options=options) as running:
         yield running
 

@@ -12,6 +12,8 @@ from botswarm.config import Secret
 from botswarm.exchanges.base import AccountStream, TradingVenue
 from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.exchanges.binance.user_data import UserData
+from botswarm.exchanges.coinbase.trading import CoinbaseTrading
+from botswarm.exchanges.coinbase.user_data import CoinbaseUserData
 from botswarm.exchanges.kraken.executions import Executions
 from botswarm.exchanges.kraken.trading import KrakenTrading
 from botswarm.testing.exchange import SimulatedExchangeServer
@@ -88,6 +90,28 @@ def _kraken_stream(server: Server, folder: Path) -> AccountStream:
     )
 
 
+def _coinbase(server: Server, folder: Path) -> TradingVenue:
+    card = server.card
+    return CoinbaseTrading(
+        name="coinbase",
+        account="main",
+        url=card.coinbase_rest_url,
+        key=Secret(card.coinbase_api_key),
+        secret=Secret(card.coinbase_api_secret),
+        clock=SystemClock(),
+    )
+
+
+def _coinbase_stream(server: Server, folder: Path) -> AccountStream:
+    card = server.card
+    return CoinbaseUserData(
+        url=card.coinbase_trading_url,
+        key=Secret(card.coinbase_api_key),
+        secret=Secret(card.coinbase_api_secret),
+        clock=SystemClock(),
+    )
+
+
 DOORS = (
     Door(
         name="binance",
@@ -104,5 +128,13 @@ DOORS = (
         stream=_kraken_stream,
         window=timedelta(seconds=5),
         is_late_declined=False,
+    ),
+    Door(
+        name="coinbase",
+        account="coinbase",
+        venue=_coinbase,
+        stream=_coinbase_stream,
+        # Ten seconds of the token, and five for which the exchange is lenient.
+        window=timedelta(seconds=15),
     ),
 )

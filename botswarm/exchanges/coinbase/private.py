@@ -23,6 +23,8 @@ from botswarm.exchanges.transport import Response, Transport
 ROOT = "/api/v3/brokerage"
 TOKEN_S = 10
 """For how long a request is good: the venue refuses its token from then on."""
+BUCKET_FILLS_S = 1.0
+"""A 429 says that the bucket of the second is empty, and nothing else."""
 PAGE = 250
 PAGES_MAX = 400
 WORDS_MAX = 200
@@ -42,7 +44,7 @@ class Private:
         self.offset = OffsetTracker(clock, self.server_time)
         self._clock = clock
         self._signer = Signer(key, secret)
-        self._transport = Transport(url, self.allowance)
+        self._transport = Transport(url, self.allowance, ban_default_s=BUCKET_FILLS_S)
         parts = urlsplit(url)
         self._host = parts.netloc + parts.path.rstrip("/")
 

@@ -109,7 +109,8 @@ class CoinbaseTrading:
         self._rest.warm()
         self._rest.offset.check()
         self._rest.allowance.spend(limits.ASKING, Purpose.PLACE)
-        at_s = int(self._rest.offset.to_venue(now).timestamp())
+        signed_at = self._rest.offset.to_venue(now)
+        at_s = int(signed_at.timestamp())
         wish = {
             "client_order_id": order.client_order_id,
             "product_id": instrument.symbol,
@@ -118,11 +119,11 @@ class CoinbaseTrading:
         }
         body = json.dumps(wish, separators=(",", ":"))
         token = self._rest.token("POST", ORDERS, at_s)
-        signed_at = datetime.fromtimestamp(at_s, UTC)
+        ends_at = datetime.fromtimestamp(at_s + TOKEN_S, UTC)
         return SignedRequest(
             payload=f"{token}\n{body}".encode("ascii"),
             signed_at=signed_at,
-            fence_at=signed_at + timedelta(seconds=TOKEN_S) + FENCE_AFTER_TOKEN,
+            fence_at=ends_at + FENCE_AFTER_TOKEN,
         )
 
     def send(self, request: SignedRequest) -> Answer:

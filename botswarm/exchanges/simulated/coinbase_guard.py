@@ -19,7 +19,6 @@ LIFETIME_MAX_S: Final = 120
 LEEWAY_S: Final = 5
 """So much later a token is still taken, and so much earlier."""
 ISSUERS: Final = ("cdp", "coinbase-cloud")
-PER_SECOND: Final = 30
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of the curve: private keys are below it."""
 
@@ -27,7 +26,8 @@ _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC6325
 class Guard:
     """The account's key pair follows from the exchange's secret: it is the same after a restart."""
 
-    def __init__(self, key: str, secret: str) -> None:
+    def __init__(self, key: str, secret: str, per_s: int) -> None:
+        self.per_s = per_s
         self.name = f"organizations/simulated/apiKeys/{key[:36]}"
         number = int.from_bytes(sha256(f"coinbase {secret}".encode()).digest(), "big")
         self._private = ec.derive_private_key(number % (_ORDER - 1) + 1, ec.SECP256R1())
@@ -60,7 +60,7 @@ class Guard:
                 raise Wrong("Unauthorized", 401)
 
     def count(self, now_ms: int) -> None:
-        if not bucket(self._spent, self.name, now_ms / 1000, rate=PER_SECOND, burst=PER_SECOND):
+        if not bucket(self._spent, self.name, now_ms / 1000, rate=self.per_s, burst=self.per_s):
             raise Wrong("rate_limit_exceeded", 429)
 
     def _claims(self, token: str) -> dict[str, Any]:

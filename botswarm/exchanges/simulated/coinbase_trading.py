@@ -24,7 +24,7 @@ class CoinbaseTeller:
     def __init__(self, service: Service, key: str, secret: str) -> None:
         service.open_account(ACCOUNT)
         self.service = service
-        self.guard = Guard(key, secret)
+        self.guard = Guard(key, secret, service.options.coinbase_per_s)
         boards = by_name(service.publisher.boards.values(), "-")
         symbols = {name: board.market.rules.symbol for name, board in boards.items()}
         words = Words(service.exchange, {symbol: name for name, symbol in symbols.items()})

@@ -246,6 +246,7 @@ def bucket(
 ) -> bool:
     """Whether one more request of this address fits into a bucket that fills with ``rate``."""
     level, since = counts.get(peer, (float(burst), now_s))
-    level = min(float(burst), level + (now_s - since) * rate)
+    # The exchange's clock may have been told to go back.
+    level = min(float(burst), level + max(0.0, now_s - since) * rate)
     counts[peer] = (level - 1 if level >= 1 else level), now_s
     return level >= 1

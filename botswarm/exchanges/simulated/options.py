@@ -35,6 +35,8 @@ class ExchangeOptions:
     """Write down every trade told on every connection, for campaigns that compare."""
     kraken_tier: str = "pro"
     """How much Kraken's private side lets a key ask for: the account's level of verification."""
+    coinbase_per_s: int = 30
+    """Requests that Coinbase's private side takes of a key."""
     limits: RateLimits = field(default_factory=RateLimits)
     balances: Mapping[str, Decimal] = field(default_factory=lambda: dict(FIRST_BALANCES))
     """Of the account, where the journal does not know it yet."""
