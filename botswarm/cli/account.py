@@ -45,7 +45,7 @@ no_test = click.option("--no-test", is_flag=True, help="Do not ask the venue abo
 
 @click.group(cls=Group)
 def account() -> None:
-    """Keep the keys of exchange accounts, test them, and look at what is there."""
+    """Keep exchange keys, test them, and see balances."""
 
 
 @account.command("add")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def secrets() -> None:
-    """Make and change the master key that exchange keys are kept with."""
+    """Make and change the master key of exchange keys."""
 
 
 @secrets.command("init")
