@@ -251,7 +251,8 @@ def failure(why: Refusal, body: Mapping[str, Any]) -> Row:
         unknown = {"error": "UNKNOWN_FAILURE_REASON"}
         error |= unknown | {"preview_failure_reason": reason}
     else:
-        error |= {"new_order_failure_reason": reason}
+        preview = {"preview_failure_reason": f"PREVIEW_{reason}"}
+        error |= preview | {"new_order_failure_reason": reason}
     return {
         "success": False,
         "failure_reason": "UNKNOWN_FAILURE_REASON",
