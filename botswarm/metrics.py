@@ -23,6 +23,11 @@ SLOT_WAIT_SECONDS = Histogram(
     ("queue",),
     buckets=(0.001, 0.01, 0.1, 1, 10, 30),
 )
+RECONCILIATIONS = Counter(
+    "botswarm_reconciliations_total",
+    "Comparisons of an account with its venue, by outcome: agrees, differs, moving or unreachable.",
+    ("venue", "account", "outcome"),
+)
 BEAT_SENT = Counter("botswarm_beat_sent_total", "Periodic tasks this beat sent.", ("entry",))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import current_app, signals
 
+from botswarm import metrics
 from botswarm.domain.reconciliation import Reconciliation
 from botswarm.errors import BotswarmError, Unreachable
 from botswarm.messages import ReconcileAccount, send
@@ -29,15 +30,25 @@ def reconciled(at: Desk) -> Reconciliation | None:
     if slot is None:
         return None
     began = at.clock.monotonic()
+    outcome = "unreachable"
     try:
-        return reconcile(
+        done = reconcile(
             at.ledger.books, at.ledger.reconciliations, at.venue, at.clock, wait=time.sleep
         )
+        outcome = _outcome(done)
+        return done
     except Unreachable:
         at.outage.began(at.clock.monotonic() - began)
         raise
     finally:
         slots.give_back(slot)
+        metrics.RECONCILIATIONS.labels(at.account.venue, at.account.name, outcome).inc()
+
+
+def _outcome(done: Reconciliation) -> str:
+    if done.raised:
+        return "differs"
+    return "moving" if done.undecided else "agrees"
 
 
 def is_awaited(at: Desk) -> bool:

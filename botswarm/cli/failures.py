@@ -25,6 +25,7 @@ ERROR_CODES = {
     "BSW-3001": "the configuration is valid, but there are warnings and --strict was given",
     "BSW-3002": "the books do not balance, or something in them was changed",
     "BSW-3003": "a part of the swarm is missing",
+    "BSW-3004": "an account does not agree with its venue, or nobody has compared the two",
     "BSW-4000": "what was named does not exist",
     "BSW-4001": "the broker has no queue of that name",
     "BSW-5000": "a server, port or file that is needed cannot be used",
@@ -62,6 +63,10 @@ class BooksWrong(CheckFailed):
 
 class PartsMissing(CheckFailed):
     code = "BSW-3003"
+
+
+class NotReconciled(CheckFailed):
+    code = "BSW-3004"
 
 
 class QueueNotFound(NotFound):

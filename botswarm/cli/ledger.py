@@ -1,4 +1,4 @@
-"""Check the ledger."""
+"""Check the ledger, hold it against the venues, and export it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from botswarm.cli.command import Group
 from botswarm.cli.exporting import export, export_options
 from botswarm.cli.failures import BooksWrong
+from botswarm.cli.ledger_reconcile import reconcile
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 
@@ -23,7 +24,10 @@ ENTRY_COLUMNS = ("sequence", "fill", "adjustment", "postings", "previous_hash", 
 
 @click.group(cls=Group)
 def ledger() -> None:
-    """Check the ledger, and export it."""
+    """Check the ledger, hold it against the venues, and export it."""
+
+
+ledger.add_command(reconcile)
 
 
 @ledger.command("verify")

@@ -30,6 +30,8 @@ DIGEST_S = 0.35
 # What feed and beat lead by. Written out because to import their rooms would take longer than all
 # the rest of this command; a test asks real ones.
 BEAT_LEADER = "botswarm.beat.leader"
+RECONCILED_FOR_S = 600
+"""As in botswarm/ledger/standing.py, which would take long to import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,17 +266,36 @@ def _ledger(configuration: Configuration, view: View) -> None:
     words += "".join(f"; {scope} {said}" for scope, said in others.items())
     is_free = state == "active" and not others
     view.add("trading", "ok" if is_free else "warn", words, swarm=state, others=others)
+    _accounts(found, now, view)
     words = _counted(found.bots) or "none; create one: botswarm bot create"
     view.add("bots", "ok" if found.bots.get("running") else "idle", words, by_state=found.bots)
     _orders(found, now, view)
+
+
+def _accounts(found: Any, now: datetime, view: View) -> None:
+    """Whether each agrees with its venue: where one does not, none of its orders pass."""
+    told, differing = [], []
+    for name, (is_clean, at) in sorted(found.accounts.items()):
+        age = "never compared" if at is None else f"compared {_age_s(now, at)} s ago"
+        told.append(f"{name} {'agrees' if is_clean else 'does not agree'}, {age}")
+        if not is_clean or _age_s(now, at) > RECONCILED_FOR_S:
+            differing.append(name)
+    words = "; ".join(told) or "none was compared with its venue yet"
+    if differing:
+        words += "; botswarm ledger reconcile"
+    state = "warn" if differing else "ok" if told else "idle"
+    view.add("accounts", state, words, by_account={n: c for n, (c, _) in found.accounts.items()})
+
+
+def _age_s(now: datetime, at: datetime) -> int:
+    return max(0, round((now.astimezone(UTC) - at).total_seconds()))
 
 
 def _orders(found: Any, now: datetime, view: View) -> None:
     words = f"last hour: {_counted(found.orders_recent) or 'none'}"
     words += f"; open: {_counted(found.orders_open) or 'none'}"
     if found.last_fill_at is not None:
-        age_s = max(0, round((now.astimezone(UTC) - found.last_fill_at).total_seconds()))
-        words += f"; last fill {age_s} s ago"
+        words += f"; last fill {_age_s(now, found.last_fill_at)} s ago"
     if found.doorbells_waiting:
         words += f"; {found.doorbells_waiting} doorbells not rung"
     doubt = found.orders_open.get("unknown", 0)

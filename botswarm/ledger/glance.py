@@ -34,6 +34,8 @@ class Glance:
     """Committed work that nobody has told the broker of."""
     trading: dict[str, tuple[str, str]]
     """State and reason, by scope; a swarm that is not in it is halted."""
+    accounts: dict[str, tuple[bool, datetime | None]]
+    """Whether each agrees with its venue, and when they were compared last."""
 
 
 def look(url: Secret, now: datetime) -> Glance:
@@ -60,6 +62,12 @@ def look(url: Secret, now: datetime) -> Glance:
                 scope: (state, reason)
                 for scope, state, reason in _rows(
                     cursor, "SELECT scope, state, reason FROM trading_states"
+                )
+            },
+            accounts={
+                f"{venue}:{account}": (bool(is_clean), None if at is None else _moment(at))
+                for venue, account, is_clean, at in _rows(
+                    cursor, "SELECT venue, account, is_clean, reconciled_at FROM accounts"
                 )
             },
         )

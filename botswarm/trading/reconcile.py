@@ -16,12 +16,12 @@ from botswarm.trading import executor
 from botswarm.trading.accounts import Accounts
 from botswarm.trading.books import Books
 from botswarm.trading.look import Look, Seen, fills_after
+from botswarm.trading.settle import EMPTY_ROUNDS_APART_S
 
 logger = logging.getLogger(__name__)
 
 LOOKS_MAX = 3
-LOOKS_APART_S = 10.0
-"""Venues answer from stores that follow their engines, seconds late on a bad day."""
+LOOKS_APART_S = EMPTY_ROUNDS_APART_S
 DIFFERENCES_KEPT = 50
 EVIDENCE_FILLS = 500
 """So many of a market's latest fills are held against the venue's to say what it changed."""
