@@ -31,6 +31,7 @@ MAGIC = b"BSWALW01"
 HELD_MAX_S = 0.05
 """Held for longer than this by a process that has been stopped: an order does not wait for it."""
 HELD_AGAIN_S = 0.0005
+SAME_BAN_S = 1.0
 
 
 class Board:
@@ -80,15 +81,16 @@ class Board:
         return words.rstrip(b"\0").decode(errors="replace")
 
     def ban(self, seconds: float, reason: str) -> bool:
-        """Whether it is longer than the one that was known."""
+        """Whether it is news: those who were on their way together are all told of one."""
         with self.held():
             # Also where the lock is not to be had: of two bans one is right, none would be wrong.
-            if seconds <= self.ban_left_s():
+            left_s = self.ban_left_s()
+            if seconds <= left_s:
                 return False
             words = reason.encode()[:128]
             until, until_wall = self._clock() + seconds, self._wall() + seconds
             BAN.pack_into(self._memory, BAN_AT, self._boot, until, until_wall, words)
-            return True
+            return not left_s or seconds - left_s > SAME_BAN_S
 
     # --- counts -----------------------------------------------------------------------------------
 
