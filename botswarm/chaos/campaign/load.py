@@ -89,14 +89,14 @@ def wish(seed: int, number: int, prices: Mapping[str, Decimal], now: datetime) -
 
 def _mishap(dice: random.Random) -> Mapping[str, object] | None:
     chance = dice.random()
-    if chance < 0.40:
+    if chance < 0.37:
         return {"kind": dice.choice(LOST_REPLIES)}
-    if chance < 0.43:
+    if chance < 0.39:
         return {"kind": dice.choice(NOT_DONE)}
-    if chance < 0.435:
-        # Held for longer than its time window: what comes late is refused.
-        return {"kind": "hold", "seconds": dice.randint(3, 30)}
-    if chance < 0.46:
+    if chance < 0.395:
+        # Within its time window it is done, and late; after that it is refused.
+        return {"kind": "hold", "seconds": dice.choice((1.2, 1.5, 1.8, 3, 8, 30))}
+    if chance < 0.43:
         return {"kind": dice.choice(ODD_EVENTS), "seconds": dice.randint(1, 12)}
     return None
 

@@ -17,9 +17,9 @@ from botswarm.chaos.campaign.outside import OUTSIDE_FAULTS
 from botswarm.chaos.campaign.plan import Fault, counted, plan, rounds_within
 from botswarm.chaos.campaign.processes import PROCESS_FAULTS, dead_letters
 from botswarm.chaos.campaign.report import Report, counts_of, machine, now_words, struck
-from botswarm.chaos.campaign.runner import Runner, Watcher, drain
+from botswarm.chaos.campaign.runner import DRAIN_MAX_S, Runner, Watcher, drain
 from botswarm.chaos.campaign.servers import SERVER_FAULTS
-from botswarm.chaos.campaign.stage import FAKETIME, Stage, stage
+from botswarm.chaos.campaign.stage import Stage, stage
 from botswarm.errors import NotFound
 from botswarm.testing.servers import wait_until
 
@@ -27,7 +27,7 @@ FAULTS: Sequence[Fault] = sorted(
     (*PROCESS_FAULTS, *SERVER_FAULTS, *OUTSIDE_FAULTS), key=lambda fault: int(fault.code[1:])
 )
 FIRST_FILL_S = 90.0
-ORDERS_PER_S = 8.0
+ORDERS_PER_S = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class Options:
     folder: Path | None = None
     """Kept afterwards, with every log."""
     plugin: str | None = None
+    """A module that the workers load besides their own."""
+    drain_max_s: float = DRAIN_MAX_S
 
 
 def chosen(codes: Sequence[str]) -> list[Fault]:
@@ -56,10 +58,7 @@ def chosen(codes: Sequence[str]) -> list[Fault]:
 def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> Report:
     faults = chosen(options.faults)
     began, began_at = time.monotonic(), now_words()
-    has_clocks = any(fault.needs == "faketime" for fault in faults)
-    with stage(
-        folder=options.folder, plugin=options.plugin, has_faketime=has_clocks, progress=progress
-    ) as made:
+    with stage(folder=options.folder, plugin=options.plugin, progress=progress) as made:
         impossible = _impossible(faults, made)
         faults = [fault for fault in faults if fault.code not in impossible]
         rounds = options.rounds or rounds_within(faults, options.seconds, options.seed)
@@ -72,7 +71,7 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
             runner = Runner(made, strikes, options.seed, progress)
             first = time.time()
             runner.run()
-            drained_s, left = drain(made, load, progress)
+            drained_s, left = drain(made, load, progress, options.drain_max_s)
             watcher.look()
         dead = 0
         with contextlib.suppress(Exception):
@@ -111,8 +110,6 @@ def _impossible(faults: Sequence[Fault], made: Stage) -> dict[str, str]:
     why = {}
     if not all(room.can_fill for room in made.rooms.values()):
         why["mount"] = "a disk that is full takes the right to mount one"
-    if not FAKETIME.exists():
-        why["faketime"] = "libfaketime is not installed (Debian package faketime)"
     return {fault.code: why[fault.needs] for fault in faults if fault.needs in why}
 
 

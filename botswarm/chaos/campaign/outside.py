@@ -82,11 +82,12 @@ def _lag(stage: Stage, dice: random.Random) -> str:
 
 
 def _hold(stage: Stage, dice: random.Random) -> str:
-    """Longer than any time window: what comes late must be refused, and so must its copy."""
+    """Longer than any time window: what comes late is refused, and so is its copy."""
     seconds = dice.uniform(2.5, 8)
-    if dice.random() < 0.3:
-        _armed(stage.arm("hold", on="place", times=3, seconds=dice.randint(3, 60)))
-        return "three requests held by the venue"
+    if dice.random() < 0.4:
+        held_s = dice.choice((1.5, 1.8, 3, 10, 60))
+        _armed(stage.arm("hold", on="place", times=6, seconds=held_s))
+        return f"six requests held by the venue for {held_s:g} s"
     link = stage.links["venue"]
     link.hold()
     try:

@@ -28,8 +28,10 @@ class Fault:
     about_s: float
     holds: tuple[str, ...]
     """What no other fault may touch meanwhile."""
+    lasts: Callable[[random.Random], float] | None = None
+    """Where that differs much from strike to strike: from the dice that it will be given."""
     needs: str = ""
-    """What the machine must have for it: ``mount`` or ``faketime``."""
+    """What the machine must let us do for it: ``mount``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +39,16 @@ class Strike:
     fault: Fault
     round: int
     at_s: float
+    lasts_s: float
 
     def dice(self, seed: int) -> random.Random:
-        return random.Random(f"{seed}/{self.fault.code}/{self.round}")  # noqa: S311 - replayable
+        return _dice(seed, self.fault, self.round)
 
 
 def plan(faults: Sequence[Fault], *, rounds: int, seconds: float, seed: int) -> list[Strike]:
     """In the order of their times; spread over ``seconds`` where they need less."""
     tight = _tight(faults, rounds, seed)
-    last = max((each.at_s + each.fault.about_s for each in tight), default=0.0)
+    last = max((each.at_s + each.lasts_s for each in tight), default=0.0)
     stretch = max(1.0, (seconds - WARM_UP_S) / last) if last else 1.0
     return [replace(each, at_s=round(WARM_UP_S + each.at_s * stretch, 1)) for each in tight]
 
@@ -55,7 +58,7 @@ def rounds_within(faults: Sequence[Fault], seconds: float, seed: int) -> int:
     many = 1
     while many < ROUNDS_MAX:
         tight = _tight(faults, many + 1, seed)
-        if max(each.at_s + each.fault.about_s for each in tight) > seconds - WARM_UP_S:
+        if max(each.at_s + each.lasts_s for each in tight) > seconds - WARM_UP_S:
             break
         many += 1
     return many
@@ -75,12 +78,19 @@ def _tight(faults: Sequence[Fault], rounds: int, seed: int) -> list[Strike]:
     lanes = [0.0] * LANES
     found = []
     for fault, number in shuffled:
+        lasts_s = fault.about_s
+        if fault.lasts is not None:
+            lasts_s = fault.lasts(_dice(seed, fault, number))
         at = max([min(lanes), *(free.get(name, 0.0) for name in fault.holds)])
-        lanes[lanes.index(min(lanes))] = at + fault.about_s
+        lanes[lanes.index(min(lanes))] = at + lasts_s
         for name in fault.holds:
-            free[name] = at + fault.about_s + REST_S
-        found.append(Strike(fault=fault, round=number, at_s=at))
+            free[name] = at + lasts_s + REST_S
+        found.append(Strike(fault=fault, round=number, at_s=at, lasts_s=lasts_s))
     return sorted(found, key=lambda each: each.at_s)
+
+
+def _dice(seed: int, fault: Fault, number: int) -> random.Random:
+    return random.Random(f"{seed}/{fault.code}/{number}")  # noqa: S311 - replayable
 
 
 def counted(strikes: Sequence[Strike]) -> Mapping[str, int]:

@@ -6,15 +6,15 @@ import contextlib
 import random
 import resource
 import time
-from pathlib import Path
 
 import psutil
 from sqlalchemy import select
 
+from botswarm.chaos.campaign import clocks
 from botswarm.chaos.campaign.plan import Fault
 from botswarm.chaos.campaign.poison import TASK
 from botswarm.chaos.campaign.roles import Role, kill, thaw
-from botswarm.chaos.campaign.stage import FAKED, Stage, clock_file
+from botswarm.chaos.campaign.stage import CLOCKED, Stage, clock_file
 from botswarm.chaos.campaign.waiting import until
 from botswarm.errors import BotswarmError, TimedOut
 from botswarm.ledger.models import OrderRow
@@ -116,8 +116,12 @@ def _kill_between(stage: Stage, dice: random.Random) -> str:
     return "between send and reply"
 
 
+def _frozen_s(dice: random.Random) -> float:
+    return dice.choice((5, 5, 8, 8, 12, 20, 60))
+
+
 def _freeze(stage: Stage, dice: random.Random) -> str:
-    seconds = dice.choice((5, 5, 8, 8, 12, 20, 60))
+    seconds = _frozen_s(dice)
     if dice.random() < 0.65:
         role = dice.choice(stage.workers)
         frozen = _caught_before_send(stage, role)
@@ -183,21 +187,17 @@ def _dead(app: App) -> int:
 
 
 def _jump(stage: Stage, dice: random.Random) -> str:
-    name = dice.choice(FAKED)
+    name = dice.choice(CLOCKED)
     by = dice.choice((-86_400, -3_600, -10, -1, 1, 10, 3_600, 86_400))
     path = clock_file(stage.folder, name)
     seconds = dice.uniform(3, 6)
-    _tell(path, by)
+    clocks.tell(path, by)
     try:
         time.sleep(seconds)
     finally:
-        _tell(path, 0)
+        clocks.tell(path, 0)
     time.sleep(1.5)
     return f"{name} by {by:+d} s for {seconds:.0f} s"
-
-
-def _tell(path: Path, by: int) -> None:
-    path.write_text(f"{by:+d}\n")
 
 
 def _roll(stage: Stage, _: random.Random) -> str:
@@ -234,15 +234,16 @@ PROCESS_FAULTS = (
     Fault(code="F3", words="kill -9 between commit and send, between send and reply",
           strike=_kill_between, about_s=8, holds=("orders", "exchange")),
     Fault(code="F4", words="frozen and continued: late senders, half-dead processes",
-          strike=_freeze, about_s=20, holds=("orders", "feed", "beat")),
+          strike=_freeze, about_s=20, holds=("orders", "feed", "beat"),
+          lasts=lambda dice: _frozen_s(dice) + 4),
     _kill_and_double("beat"),
     _kill_and_double("feed"),
-    Fault(code="F11", words="a task that kills its worker", strike=_poison, about_s=8,
+    Fault(code="F11", words="a task that kills its worker", strike=_poison, about_s=10,
           holds=("orders", "broker")),
     Fault(code="F23", words="clock jumps of one process", strike=_jump, about_s=7,
-          holds=("beat", "orders"), needs="faketime"),
+          holds=("beat", "orders")),
     Fault(code="F27", words="rolling restart of everything, migration under load",
-          strike=_roll, about_s=20, holds=("orders", "feed", "beat")),
+          strike=_roll, about_s=28, holds=("orders", "feed", "beat")),
     Fault(code="F29", words="memory limit on a worker's child", strike=_starve, about_s=5,
           holds=("orders",)),
 )  # fmt: skip

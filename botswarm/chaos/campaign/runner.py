@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
+from botswarm.chaos.campaign import clocks
 from botswarm.chaos.campaign.load import IN_FLIGHT, Load
 from botswarm.chaos.campaign.plan import Strike
 from botswarm.chaos.campaign.roles import thaw
-from botswarm.chaos.campaign.stage import Stage, clock_file
+from botswarm.chaos.campaign.stage import CLOCKED, Stage, clock_file
 from botswarm.errors import BotswarmError
 from botswarm.ledger.models import OrderEventRow, OrderRow
 
 LOOK_EVERY_S = 0.25
 DRAIN_MAX_S = 180.0
-AT_ONCE = 6
+AT_ONCE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class Runner:
         self._strikes = strikes
         self._seed = seed
         self._progress = progress
-        self._held: set[str] = set()
-        self._freed = threading.Condition()
+        self._unfinished: list[Strike] = []
+        """Those whose time has come, in the plan's order."""
+        self._changed = threading.Condition()
         self.notes: list[Note] = []
 
     def run(self) -> None:
@@ -100,7 +102,8 @@ class Runner:
             running: list[Future[None]] = []
             for strike in self._strikes:
                 time.sleep(max(0.0, began + strike.at_s - time.monotonic()))
-                self._take(strike)
+                with self._changed:
+                    self._unfinished.append(strike)
                 running.append(pool.submit(self._strike, strike, began))
             for future in running:
                 future.result()
@@ -117,22 +120,23 @@ class Runner:
         for room in stage.rooms.values():
             if room.can_fill:
                 room.empty()
-        for name in stage.roles:
-            if (path := clock_file(stage.folder, name)).exists():
-                path.write_text("+0\n")
+        for name in CLOCKED:
+            clocks.tell(clock_file(stage.folder, name), 0)
         for server in (stage.postgresql, stage.rabbitmq, stage.redis, stage.exchange):
             server.start()
         stage.exchange.misbehaviour("DELETE")
         stage.arm("clock_offset", seconds=0)
         stage.tell_offset(0)
 
-    def _take(self, strike: Strike) -> None:
+    def _is_free(self, strike: Strike) -> bool:
+        """Nobody before it still touches what it will touch, or waits to."""
         wanted = set(strike.fault.holds)
-        with self._freed:
-            self._freed.wait_for(lambda: not self._held & wanted)
-            self._held |= wanted
+        before = self._unfinished[: self._unfinished.index(strike)]
+        return not any(wanted & set(each.fault.holds) for each in before)
 
     def _strike(self, strike: Strike, began: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_free(strike))
         fault, at = strike.fault, time.monotonic()
         did = failed = ""
         try:
@@ -141,9 +145,9 @@ class Runner:
             # A defect of the fault itself must not end the campaign; it is said in the report.
             failed = f"{type(error).__name__}: {error}"[:300]
         finally:
-            with self._freed:
-                self._held -= set(fault.holds)
-                self._freed.notify_all()
+            with self._changed:
+                self._unfinished.remove(strike)
+                self._changed.notify_all()
         took = time.monotonic() - at
         self.notes.append(
             Note(fault.code, strike.round, round(at - began, 1), round(took, 1), did, failed)
@@ -151,7 +155,9 @@ class Runner:
         self._progress(f"{at - began:6.1f} s {fault.code} {failed or did} ({took:.1f} s)")
 
 
-def drain(stage: Stage, load: Load, progress: Callable[[str], None]) -> tuple[float, Counter[str]]:
+def drain(
+    stage: Stage, load: Load, progress: Callable[[str], None], max_s: float
+) -> tuple[float, Counter[str]]:
     """Seconds until nothing is on its way or in doubt, and what was left when that took too long.
 
     What rests is ended last: until then the swarm itself brings everything to where it rests.
@@ -159,7 +165,7 @@ def drain(stage: Stage, load: Load, progress: Callable[[str], None]) -> tuple[fl
     load.stop()
     began = time.monotonic()
     ended_at: float | None = None
-    while time.monotonic() - began < DRAIN_MAX_S:
+    while time.monotonic() - began < max_s:
         open_ = _open(stage)
         on_its_way = sum(open_[state] for state in IN_FLIGHT)
         if on_its_way == 0:
@@ -170,7 +176,7 @@ def drain(stage: Stage, load: Load, progress: Callable[[str], None]) -> tuple[fl
                 return ended_at, open_
             load.cancel_resting()
         time.sleep(0.5)
-    return (DRAIN_MAX_S if ended_at is None else ended_at), _open(stage)
+    return (max_s if ended_at is None else ended_at), _open(stage)
 
 
 def _open(stage: Stage) -> Counter[str]:

@@ -244,8 +244,8 @@ def _say(stage: Stage, line: str) -> str:
 
 SERVER_FAULTS = (
     Fault(code="F7", words="RabbitMQ stopped and started by its operator", strike=_stop_app,
-          about_s=9, holds=("broker",)),
-    Fault(code="F8", words="RabbitMQ killed", strike=_kill_broker, about_s=10,
+          about_s=12, holds=("broker",)),
+    Fault(code="F8", words="RabbitMQ killed", strike=_kill_broker, about_s=12,
           holds=("broker",)),
     Fault(code="F9", words="RabbitMQ's whole state lost", strike=_lose_broker, about_s=10,
           holds=("broker",)),

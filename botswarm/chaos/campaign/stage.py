@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from botswarm.chaos.campaign import clocks
 from botswarm.chaos.campaign.roles import Keeper, Role, worker
 from botswarm.chaos.campaign.room import Room
 from botswarm.config import Settings, load
@@ -27,7 +28,6 @@ from botswarm.testing.servers import PostgreSQLServer, RabbitMQServer, RedisServ
 
 DATABASE = "swarm"
 SOURCE = Path(__file__).parents[3]
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 POISON = "botswarm.chaos.campaign.poison"
 LIMITS: Mapping[str, str] = {
     "BOTSWARM_LIMIT_OPEN_NOTIONAL_MAX": "1000000",
@@ -104,7 +104,6 @@ def stage(
     *,
     folder: Path | None = None,
     plugin: str | None = None,
-    has_faketime: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Stage]:
     """``plugin`` is a module that workers load besides theirs: a planted bug."""
@@ -127,7 +126,7 @@ def stage(
         direct = {**base, **_direct(rabbitmq, postgresql)}
         settings = load(environ=direct, folder=folder).settings
         _migrate(folder, direct)
-        roles = _roles(folder, base, links, postgresql, plugin, has_faketime=has_faketime)
+        roles = _roles(folder, base, links, postgresql, plugin)
         ledger = Ledger(settings.database_url)
         stack.callback(ledger.close)
         for role in roles.values():
@@ -228,43 +227,36 @@ def _roles(
     links: Mapping[str, FaultProxy],
     postgresql: PostgreSQLServer,
     plugin: str | None,
-    *,
-    has_faketime: bool,
 ) -> dict[str, Role]:
     include = ["-I", ",".join(filter(None, (POISON, plugin)))]
     roles = {}
     for name in ("orders-1", "orders-2"):
         url = _through(postgresql.url(DATABASE), links[f"ledger-{name}"])
         environment = {**base, "BOTSWARM_DATABASE_URL": url, "BOTSWARM_INSTANCE_ID": name}
-        words = [*worker("orders", name), *include]
+        words = [*clocked(folder, name), *worker("orders", name), *include]
         roles[name] = Role(name, words, environment, folder)
     words = worker("risk,ops,backtest", "ops")
     roles["ops"] = Role("ops", words, base, folder)
     roles["strategy"] = Role("strategy", worker("strategy", "strategy"), base, folder)
     roles["feed"] = Role("feed", ["botswarm", "run", "feed"], base, folder)
-    roles["beat"] = Role("beat", ["botswarm", "run", "beat"], base, folder)
-    if has_faketime and FAKETIME.exists():
-        for name in FAKED:
-            roles[name].environment |= _faked(folder, name)
+    roles["beat"] = Role(
+        "beat", [*clocked(folder, "beat"), "botswarm", "run", "beat"], base, folder
+    )
     return roles
 
 
 # --- clocks that can be wrong ---------------------------------------------------------------------
 
-FAKED = ("orders-2", "beat")
+CLOCKED = ("orders-2", "beat")
 
 
 def clock_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.clock"
 
 
-def _faked(folder: Path, name: str) -> dict[str, str]:
-    clock_file(folder, name).write_text("+0\n")
-    return {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock_file(folder, name)),
-        "FAKETIME_CACHE_DURATION": "1",
-        # Durations are taken from a clock that no jump touches; only the wall clock is wrong.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+def clocked(folder: Path, name: str) -> list[str]:
+    """The words before a module's own that give it a clock of its own, where it is to have one."""
+    if name not in CLOCKED:
+        return []
+    clocks.tell(clock_file(folder, name), 0)
+    return ["botswarm.chaos.campaign.clocks", str(clock_file(folder, name))]

@@ -1,0 +1,1 @@
+"""Bugs that a campaign must catch; workers load one of these modules besides their own."""
