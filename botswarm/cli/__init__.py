@@ -28,7 +28,7 @@ COMMANDS = {
     "down": ("botswarm.cli.up", "Stop the swarm that runs on this machine."),
     "feed": ("botswarm.cli.prices", "Look at the feed and what it says, and at frames in files."),
     "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
-    "ledger": ("botswarm.cli.ledger", "Check the ledger, hold it against the venues, and export it."),
+    "ledger": ("botswarm.cli.ledger", "Check the ledger, hold it against venues, and export it."),
     "ps": ("botswarm.cli.up", "List the swarm's processes on this machine."),
     "order": ("botswarm.cli.order", "Place, cancel and list orders, and ask them why."),
     "position": ("botswarm.cli.position", "List what the bots hold, and close it."),

@@ -1,4 +1,4 @@
-"""Check the ledger, hold it against the venues, and export it."""
+"""Check the ledger, hold it against venues, and export it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENTRY_COLUMNS = ("sequence", "fill", "adjustment", "postings", "previous_hash", 
 
 @click.group(cls=Group)
 def ledger() -> None:
-    """Check the ledger, hold it against the venues, and export it."""
+    """Check the ledger, hold it against venues, and export it."""
 
 
 ledger.add_command(reconcile)

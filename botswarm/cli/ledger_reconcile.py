@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -180,7 +181,7 @@ def _stand(stand: AccountStand) -> dict[str, object]:
 
 
 def _raised(each: Raised) -> dict[str, object]:
-    return asdict(each)
+    return asdict(each) | {"amount": _plain(each.amount)}
 
 
 def _found(done: Reconciliation) -> dict[str, object]:
@@ -195,4 +196,8 @@ def _found(done: Reconciliation) -> dict[str, object]:
 
 
 def _difference(each: Difference) -> dict[str, object]:
-    return asdict(each)
+    return asdict(each) | {"amount": _plain(each.amount)}
+
+
+def _plain(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount:f}"
