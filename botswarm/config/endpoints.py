@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from botswarm.config import urls
-from botswarm.config.kinds import Kind, Setting
+from botswarm.config.kinds import Kind, Setting, choice
 
 
 def _plain_url(encrypted: str, plain: str) -> Kind:
@@ -41,6 +41,13 @@ ENDPOINTS: tuple[Setting, ...] = (
         kind=_plain_url("wss", "ws"),
         help="Where Binance's WebSocket API is spoken; anything but loopback needs wss.",
         default="wss://ws-api.testnet.binance.vision/ws-api/v3",
+    ),
+    Setting(
+        name="binance_order_road",
+        kind=choice("rest", "websocket"),
+        help="How orders are placed at Binance: by REST, or over its WebSocket API. Questions and "
+        "cancellations go by REST.",
+        default="rest",
     ),
     _streams("binance", "Binance's", "wss://stream.testnet.binance.vision"),
     _rest("coinbase", "Coinbase Advanced Trade's", "https://api.coinbase.com"),

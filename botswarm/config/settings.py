@@ -41,6 +41,7 @@ class Settings:
     binance_api_secret: Secret | None
     binance_rest_url: str
     binance_ws_api_url: str
+    binance_order_road: Literal["rest", "websocket"]
     binance_stream_url: str
     coinbase_rest_url: str
     coinbase_stream_url: str

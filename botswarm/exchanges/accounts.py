@@ -85,13 +85,26 @@ def _kraken_urls(settings: Settings) -> Mapping[str, str]:
     return {"url": settings.kraken_rest_url, "stream_url": settings.kraken_trading_url}
 
 
+def _binance_urls(settings: Settings) -> Mapping[str, str]:
+    if settings.binance_order_road == "rest":
+        return {"url": settings.binance_rest_url}
+    return {"url": settings.binance_rest_url, "order_url": settings.binance_ws_api_url}
+
+
+def _simulated_urls(settings: Settings) -> Mapping[str, str]:
+    found = card(settings)
+    if settings.binance_order_road == "rest":
+        return {"url": found.rest_url}
+    return {"url": found.rest_url, "order_url": found.ws_api_url}
+
+
 TRADED: Mapping[str, _Traded] = {
     SIMULATED: _Traded(
-        venue=_Part(*_BINANCE, lambda settings: {"url": card(settings).rest_url}),
+        venue=_Part(*_BINANCE, _simulated_urls),
         stream=_Part(*_BINANCE_STREAM, lambda settings: {"url": card(settings).ws_api_url}),
     ),
     BINANCE: _Traded(
-        venue=_Part(*_BINANCE, lambda settings: {"url": settings.binance_rest_url}),
+        venue=_Part(*_BINANCE, _binance_urls),
         stream=_Part(*_BINANCE_STREAM, lambda settings: {"url": settings.binance_ws_api_url}),
     ),
     "coinbase": _Traded(

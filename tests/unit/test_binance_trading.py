@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import json
 import re
 import socket
@@ -25,9 +28,11 @@ from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.account_stream import StreamEnded
+from botswarm.exchanges.allowance import Unlimited
 from botswarm.exchanges.base import Accepted, Declined, Unclear
-from botswarm.exchanges.binance import user_data
+from botswarm.exchanges.binance import order_socket, user_data
 from botswarm.exchanges.binance.errors import MEANING, meaning_of
+from botswarm.exchanges.binance.order_socket import OrderSocket
 from botswarm.exchanges.binance.signing import encoded, signature, signed
 from botswarm.exchanges.binance.symbols import instrument
 from botswarm.exchanges.binance.trading import BinanceTrading
@@ -35,7 +40,7 @@ from botswarm.exchanges.board import Board
 from botswarm.exchanges.meaning import Meaning
 from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.shared_allowance import SharedAllowance
-from botswarm.exchanges.transport import NoAnswer, NotSent, Transport
+from botswarm.exchanges.transport import NoAnswer, NotSent, Response, Transport
 from botswarm.testing.servers import free_port
 
 D = Decimal
@@ -561,3 +566,159 @@ def test_a_stream_that_is_cut_off_at_once_is_asked_for_ever_more_slowly() -> Non
     assert 2 <= stream.connected <= 5
     # Each time something may have been missed.
     assert len(rung) == stream.connected
+
+
+# --- the road of the WebSocket API ----------------------------------------------------------------
+
+
+def test_what_is_frozen_for_the_socket_is_signed_by_name_and_carries_no_key() -> None:
+    def answer(request: Script) -> None:
+        request.say(200, {"serverTime": int(NOW.timestamp() * 1000)})
+
+    with serving(answer) as (url, _), listening() as order_url:
+        venue = BinanceTrading(
+            name="binance",
+            account="spot",
+            url=url,
+            order_url=order_url,
+            key=KEY,
+            secret=SECRET,
+            clock=StoppedClock(NOW),
+        )
+        request = venue.sign(ORDER, instrument("binance", RULES), NOW)
+        venue.close()
+    method, _, text = request.payload.decode().partition(" ")
+    asked = json.loads(text)
+    given = asked.pop("signature")
+    assert method == "order.place"
+    assert KEY.reveal() not in text
+    named = {"apiKey": KEY.reveal(), **{name: str(value) for name, value in asked.items()}}
+    assert given == signature(encoded(dict(sorted(named.items()))), SECRET)
+    assert type(asked["timestamp"]) is int
+    assert type(asked["recvWindow"]) is int
+
+
+def socket_answer(**told: object) -> Response:
+    return order_socket._as_of_rest(told)
+
+
+def test_an_answer_over_the_socket_reads_like_one_of_rest() -> None:
+    limits = [
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "count": 70},
+        {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "count": 12},
+        {"rateLimitType": "ORDERS", "interval": "DAY", "intervalNum": 1, "count": 4043},
+        {"rateLimitType": "RAW_REQUESTS"},
+        "nonsense",
+    ]
+    found = socket_answer(id="1", status=200, result={"orderId": 12}, rateLimits=limits)
+    assert json.loads(found.body) == {"orderId": 12}
+    assert found.headers == {
+        "x-mbx-used-weight-1m": "70",
+        "x-mbx-order-count-10s": "12",
+        "x-mbx-order-count-1d": "4043",
+    }
+
+
+def test_a_ban_over_the_socket_lasts_until_the_moment_it_names() -> None:
+    data = {"serverTime": 1_000_000, "retryAfter": 1_090_500}
+    found = socket_answer(status=418, error={"code": -1003, "msg": "banned", "data": data})
+    assert (found.status, found.headers["retry-after"]) == (418, "91")
+    assert json.loads(found.body)["code"] == -1003
+
+
+@pytest.mark.parametrize("told", [{}, {"status": "200"}, {"status": True, "result": {}}])
+def test_an_answer_of_no_shape_is_a_success_that_cannot_be_read(told: dict[str, Any]) -> None:
+    found = socket_answer(**told)
+    assert (found.status, found.body) == (200, b"")
+
+
+class Sayer:
+    """A connection that was asked something and says these frames."""
+
+    sock = None
+
+    def __init__(self, *frames: str) -> None:
+        self.frames = list(frames)
+        self.is_closed = False
+
+    def send(self, message: str) -> None:
+        self.sent = json.loads(message)
+
+    def settimeout(self, seconds: float) -> None:
+        pass
+
+    def recv(self) -> str:
+        return self.frames.pop(0) if self.frames else ""
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def asked(*frames: str) -> tuple[Response, Sayer, OrderSocket]:
+    road, sayer = OrderSocket("ws://127.0.0.1:1", KEY, Unlimited()), Sayer(*frames)
+    road._pool.take = lambda: sayer  # type: ignore[assignment, method-assign, return-value]
+    return road.request("order.place", {"symbol": "BTCUSDT"}), sayer, road
+
+
+TAKEN_BY_SOCKET = '{"id":"1","status":200,"result":{"orderId":1}}'
+
+
+def test_only_the_answer_to_the_request_is_taken_for_one() -> None:
+    other = '{"id":"77","status":400,"error":{"code":-2010,"msg":"of another request"}}'
+    found, sayer, road = asked(other, '{"event":{"e":"outboundAccountPosition"}}', TAKEN_BY_SOCKET)
+    assert found.status == 200
+    assert sayer.sent["params"] == {"symbol": "BTCUSDT", "apiKey": KEY.reveal()}
+    assert not sayer.is_closed
+    assert road._pool._idle
+
+
+def test_a_connection_that_will_end_is_not_used_again() -> None:
+    found, sayer, road = asked('{"event":{"e":"serverShutdown","E":1}}', TAKEN_BY_SOCKET)
+    assert found.status == 200
+    assert sayer.is_closed
+    assert not road._pool._idle
+
+
+@pytest.mark.parametrize(
+    "frames", [(), ("<html>",), ("[1]",), ('{"id":null,"status":400,"error":{}}',), ("[" * 10_000,)]
+)
+def test_what_is_no_answer_leaves_the_outcome_unknown(frames: tuple[str, ...]) -> None:
+    with pytest.raises(NoAnswer):
+        asked(*frames)
+
+
+@contextmanager
+def listening() -> Iterator[str]:
+    """A WebSocket server that shakes hands and says nothing."""
+    server = socket.socket()
+    server.bind(("127.0.0.1", free_port()))
+    server.listen()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                clients.append(client)
+                head = client.recv(4096).decode()
+                key = re.findall(r"Sec-WebSocket-Key: (\S+)", head)[0]
+                digest = hashlib.sha1(
+                    key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False
+                ).digest()
+                accept = base64.b64encode(digest).decode()
+                client.sendall(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                    b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+                )
+
+    clients: list[socket.socket] = []
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"ws://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        for client in clients:
+            client.close()
+        thread.join(5)

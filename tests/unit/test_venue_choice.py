@@ -114,3 +114,20 @@ def test_kraken_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path
     assert (venue.name, venue.account) == ("kraken", "main")
     assert accounts.account_stream(settings(tmp_path, **here), clock, account, CoinbaseKeys())
     venue.close()
+
+
+@pytest.mark.parametrize(
+    ("road", "is_tried"), [("rest", False), ("websocket", True)], ids=["rest", "websocket"]
+)
+def test_the_road_of_orders_is_chosen_and_held_to_play_money_too(
+    tmp_path: Path, road: str, is_tried: bool
+) -> None:
+    real = "wss://ws-api.binance.com:443/ws-api/v3"
+    given = settings(
+        tmp_path, **KEYS, BOTSWARM_BINANCE_ORDER_ROAD=road, BOTSWARM_BINANCE_WS_API_URL=real
+    )
+    if is_tried:
+        with pytest.raises(Refused, match="cannot be armed yet"):
+            accounts.trading_venue(given, SystemClock(), SPOT)
+    else:
+        accounts.trading_venue(given, SystemClock(), SPOT).close()

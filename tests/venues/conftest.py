@@ -99,18 +99,18 @@ def benches(
 ) -> Iterator[dict[str, Bench]]:
     made = {}
     for door in DOORS:
-        folder = tmp_path_factory.mktemp(door.name)
+        folder = tmp_path_factory.mktemp(door.name, numbered=True)
         venue = door.venue(server, folder)
         markets = {each.symbol: each for each in venue.instruments()}
-        made[door.name] = Bench(door, server, venue, markets, folder)
+        made[str(door)] = Bench(door, server, venue, markets, folder)
     yield made
     for bench in made.values():
         bench.venue.close()
 
 
-@pytest.fixture(params=DOORS, ids=lambda door: door.name)
+@pytest.fixture(params=DOORS, ids=str)
 def bench(request: pytest.FixtureRequest, benches: dict[str, Bench]) -> Iterator[Bench]:
-    chosen = benches[request.param.name]
+    chosen = benches[str(request.param)]
     yield chosen
     chosen.server.misbehaviour("DELETE")
     chosen.server.arm("clock_offset", seconds=0)

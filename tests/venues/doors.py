@@ -27,6 +27,8 @@ class Door:
 
     name: str
     """The simulated exchange's own, at which mishaps are aimed."""
+    road: str = ""
+    """Where there is more than one to the same account."""
     account: str
     """The simulated exchange's own, under which its journal writes."""
     venue: Callable[[Server, Path], TradingVenue]
@@ -39,7 +41,7 @@ class Door:
     """What comes too late is declined; else it counts as unclear, and is asked about."""
 
     def __repr__(self) -> str:
-        return self.name
+        return f"{self.name} {self.road}".strip()
 
 
 def _binance(server: Server, folder: Path) -> TradingVenue:
@@ -48,6 +50,19 @@ def _binance(server: Server, folder: Path) -> TradingVenue:
         name="binance",
         account="spot",
         url=card.rest_url,
+        key=Secret(card.api_key),
+        secret=Secret(card.api_secret),
+        clock=SystemClock(),
+    )
+
+
+def _binance_by_socket(server: Server, folder: Path) -> TradingVenue:
+    card = server.card
+    return BinanceTrading(
+        name="binance",
+        account="spot",
+        url=card.rest_url,
+        order_url=card.ws_api_url,
         key=Secret(card.api_key),
         secret=Secret(card.api_secret),
         clock=SystemClock(),
@@ -117,6 +132,15 @@ DOORS = (
         name="binance",
         account="paper",
         venue=_binance,
+        stream=_binance_stream,
+        window=timedelta(seconds=2),
+        answers_with_fills=True,
+    ),
+    Door(
+        name="binance",
+        road="websocket",
+        account="paper",
+        venue=_binance_by_socket,
         stream=_binance_stream,
         window=timedelta(seconds=2),
         answers_with_fills=True,

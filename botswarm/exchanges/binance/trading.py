@@ -1,11 +1,10 @@
-"""Orders over Binance's REST protocol: each sent once, every answer one of three kinds."""
+"""Orders at Binance, by REST or its WebSocket API: sent once, every answer one of three kinds."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +12,7 @@ from botswarm.clock import Clock
 from botswarm.config import Secret
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
+from botswarm.domain.order import Order, OrderState, Side, TimeInForce
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.allowance import Allowance, Purpose, Unlimited
 from botswarm.exchanges.base import (
@@ -27,8 +26,24 @@ from botswarm.exchanges.base import (
     Unclear,
 )
 from botswarm.exchanges.binance import limits, symbols
+from botswarm.exchanges.binance.answers import (
+    STATES,
+    UNREADABLE,
+    a_list,
+    error_of,
+    moment,
+    ms_of,
+    number,
+    read_permissions,
+    said,
+    to_ms,
+    unreadable,
+)
 from botswarm.exchanges.binance.errors import meaning_of
-from botswarm.exchanges.binance.signing import encoded, signed
+from botswarm.exchanges.binance.order_socket import OrderSocket
+from botswarm.exchanges.binance.orders import TYPES, wish
+from botswarm.exchanges.binance.signing import encoded, signature, signed
+from botswarm.exchanges.known_ids import KnownIds
 from botswarm.exchanges.meaning import Meaning, VenueSaidNo
 from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.transport import NoAnswer, NotSent, Response, Transport
@@ -38,31 +53,9 @@ RECEIVE_WINDOW = timedelta(milliseconds=2000)
 # more for what it takes an accepted order to show up in an answer.
 FENCE_AFTER_WINDOW = timedelta(seconds=12)
 FILLS_PAGE = 500
-ORDER_IDS_KEPT = 10_000
 NOTHING_TO_CANCEL = -2011
-
-UNREADABLE = (KeyError, AttributeError, TypeError, ValueError, ArithmeticError)
-"""What comes of reading an answer that has another shape than it should."""
-
-TYPES: Mapping[OrderKind, str] = {
-    OrderKind.MARKET: "MARKET",
-    OrderKind.LIMIT: "LIMIT",
-    OrderKind.POST_ONLY: "LIMIT_MAKER",
-    OrderKind.STOP: "STOP_LOSS",
-    OrderKind.STOP_LIMIT: "STOP_LOSS_LIMIT",
-}
-STATES: Mapping[str, OrderState] = {
-    "NEW": OrderState.LIVE,
-    "PENDING_NEW": OrderState.LIVE,
-    "PENDING_CANCEL": OrderState.LIVE,
-    "PARTIALLY_FILLED": OrderState.PARTIAL,
-    "FILLED": OrderState.FILLED,
-    "CANCELED": OrderState.CANCELED,
-    "REJECTED": OrderState.REJECTED,
-    "EXPIRED": OrderState.EXPIRED,
-    "EXPIRED_IN_MATCH": OrderState.EXPIRED,
-}
-
+OVER_SOCKET = "order.place"
+WHOLE_NUMBERS = ("recvWindow", "timestamp")  # in JSON; amounts and prices are text there too
 
 RULES = TradingRules(
     kinds=frozenset(TYPES),
@@ -87,7 +80,9 @@ class BinanceTrading:
         secret: Secret,
         clock: Clock,
         allowance: Allowance | None = None,
+        order_url: str = "",
     ) -> None:
+        """``order_url`` is the WebSocket API's, where orders shall be placed over that."""
         self.name = name
         self.account = account
         self._key = key
@@ -95,14 +90,15 @@ class BinanceTrading:
         self._clock = clock
         self._allowance = Unlimited() if allowance is None else allowance
         self._transport = Transport(url, self._allowance)
+        self._order_socket = OrderSocket(order_url, key, self._allowance) if order_url else None
         self._offset = OffsetTracker(clock, self.server_time)
         self._symbols: dict[str, str] = {}
-        self._client_ids: dict[tuple[str, str], str] = {}
-        self._client_ids_lock = threading.Lock()
+        self._ids = KnownIds()
 
     def close(self) -> None:
-        """End the connections that rest; the next request makes new ones."""
         self._transport.close()
+        if self._order_socket is not None:
+            self._order_socket.close()
 
     # --- public questions -----------------------------------------------------------------------
 
@@ -112,7 +108,7 @@ class BinanceTrading:
             self._allowance.learn(limits.told(answer))
             return symbols.instruments(self.name, answer)
         except UNREADABLE as error:
-            raise _unreadable("exchangeInfo", error) from error
+            raise unreadable("exchangeInfo", error) from error
 
     def server_time(self) -> datetime:
         path, purpose = "/api/v3/time", Purpose.RESOLVE
@@ -120,43 +116,43 @@ class BinanceTrading:
         try:
             return moment(answer["serverTime"])
         except UNREADABLE as error:
-            raise _unreadable("time", error) from error
+            raise unreadable("time", error) from error
 
     # --- placing and cancelling -----------------------------------------------------------------
 
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
-        self._transport.warm()
+        road = self._transport if self._order_socket is None else self._order_socket
+        road.warm()
         self._offset.check()
         # The last that may say no: what is committed after this is sent without asking.
         self._allowance.spend(limits.PLACING, Purpose.PLACE)
-        signed_at = _to_ms(self._offset.to_venue(now))
-        parameters = {
-            "symbol": self._market(instrument.symbol),
-            "side": order.side.value.upper(),
-            "type": TYPES[order.kind],
-            "quantity": f"{order.quantity:f}",
-            "newClientOrderId": order.client_order_id,
-            "newOrderRespType": "FULL",
-            # Our own bots on both sides: the resting order goes, nobody trades with himself.
-            "selfTradePreventionMode": "EXPIRE_MAKER",
-        }
-        if order.limit_price is not None:
-            parameters["price"] = f"{order.limit_price:f}"
-        if order.stop_price is not None:
-            parameters["stopPrice"] = f"{order.stop_price:f}"
-        if order.kind in (OrderKind.LIMIT, OrderKind.STOP_LIMIT):
-            parameters["timeInForce"] = order.time_in_force.value.upper()
-        query = signed(parameters | self._window(signed_at), self._secret)
+        signed_at = to_ms(self._offset.to_venue(now))
+        parameters = wish(order, self._market(instrument.symbol))
         return SignedRequest(
-            payload=b"POST /api/v3/order?" + query.encode("ascii"),
+            payload=self._frozen(parameters | self._window(signed_at)).encode("ascii"),
             signed_at=signed_at,
             fence_at=signed_at + RECEIVE_WINDOW + FENCE_AFTER_WINDOW,
         )
 
+    def _frozen(self, parameters: Mapping[str, str]) -> str:
+        if self._order_socket is None:
+            return f"POST /api/v3/order?{signed(parameters, self._secret)}"
+        # There the parameters are signed by rising name, the key's public half among them.
+        keyed = {**parameters, "apiKey": self._key.reveal()}
+        payload = encoded(dict(sorted(keyed.items())))
+        wanted: dict[str, object] = {**parameters, "signature": signature(payload, self._secret)}
+        wanted |= {name: int(parameters[name]) for name in WHOLE_NUMBERS}
+        return f"{OVER_SOCKET} {json.dumps(wanted)}"
+
     def send(self, request: SignedRequest) -> Answer:
-        method, _, target = request.payload.decode("ascii").partition(" ")
-        return self._order_answer(method, target)
+        method, _, asked = request.payload.decode("ascii").partition(" ")
+        if method != OVER_SOCKET:
+            return self._order_answer(asked, lambda: self._request(method, asked))
+        road = self._order_socket
+        if road is None:
+            return Declined("not sent", "it was signed for the WebSocket API, which is not used")
+        return self._order_answer(asked, lambda: road.request(method, json.loads(asked)))
 
     def cancel(self, order: Order) -> Answer:
         parameters = {
@@ -168,7 +164,7 @@ class BinanceTrading:
             self._spend("DELETE", "/api/v3/order", parameters, Purpose.CANCEL)
         except (Unreachable, Refused) as error:
             return Declined("not sent", error.cause)
-        return self._order_answer("DELETE", target)
+        return self._order_answer(target, lambda: self._request("DELETE", target))
 
     def cancel_all(self, symbol: str) -> None:
         parameters = {"symbol": self._market(symbol)}
@@ -187,25 +183,21 @@ class BinanceTrading:
     def permissions(self) -> Permissions:
         answer = self._ask("GET", "/sapi/v1/account/apiRestrictions", {})
         try:
-            return Permissions(
-                can_trade=answer["enableSpotAndMarginTrading"] is True,
-                can_withdraw=answer["enableWithdrawals"] is not False,
-                is_address_bound=bool(answer["ipRestrict"]),
-            )
+            return read_permissions(answer)
         except UNREADABLE as error:
-            raise _unreadable("apiRestrictions", error) from error
+            raise unreadable("apiRestrictions", error) from error
 
-    def _order_answer(self, method: str, target: str) -> Answer:
+    def _order_answer(self, request: str, ask: Callable[[], Response]) -> Answer:
         """What became of a request that changes something; whatever is in doubt is Unclear."""
         try:
-            response = self._request(method, target)
+            response = ask()
         except NotSent as error:
             return Declined("not sent", error.cause)
         except NoAnswer as error:
             return Unclear(error.cause)
         if response.status == 200:
-            return self._accepted(response, target)
-        code, message = _error_of(response)
+            return self._accepted(response, request)
+        code, message = error_of(response)
         meaning = meaning_of(response.status, code, message)
         text = f"HTTP {response.status}, {code}: {message}"
         if code == -1021:
@@ -214,11 +206,10 @@ class BinanceTrading:
             return Declined(str(code if code is not None else response.status), message or text)
         return Unclear(text)
 
-    def _accepted(self, response: Response, target: str) -> Answer:
+    def _accepted(self, response: Response, request: str) -> Answer:
         try:
-            said = _json(response)
-            report = self._report(said)
-            is_ours = report.client_order_id in target
+            report = self._report(said(response))
+            is_ours = report.client_order_id in request
         except UNREADABLE as error:
             return Unclear(f"HTTP 200 that cannot be read ({type(error).__name__})")
         if not is_ours:
@@ -251,7 +242,7 @@ class BinanceTrading:
 
     def open_orders(self, symbol: str | None = None) -> Sequence[Report]:
         parameters = {} if symbol is None else {"symbol": self._market(symbol)}
-        rows = _list(self._ask("GET", "/api/v3/openOrders", parameters), "openOrders")
+        rows = a_list(self._ask("GET", "/api/v3/openOrders", parameters), "openOrders")
         return [self._read_report(row) for row in rows]
 
     def fills(
@@ -269,11 +260,11 @@ class BinanceTrading:
         }
         if venue_order_id is not None:
             parameters["orderId"] = venue_order_id
-        rows = _list(self._ask("GET", "/api/v3/myTrades", parameters), "myTrades")
+        rows = a_list(self._ask("GET", "/api/v3/myTrades", parameters), "myTrades")
         try:
             found = [self._fill(symbol, row) for row in rows]
         except UNREADABLE as error:
-            raise _unreadable("myTrades", error) from error
+            raise unreadable("myTrades", error) from error
         return sorted(
             (fill for fill in found if fill.trade_id >= first), key=lambda fill: fill.trade_id
         )
@@ -286,7 +277,7 @@ class BinanceTrading:
                 for row in answer["balances"]
             }
         except UNREADABLE as error:
-            raise _unreadable("account", error) from error
+            raise unreadable("account", error) from error
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -307,10 +298,10 @@ class BinanceTrading:
         response = self._request(method, target)
         if response.status == 200:
             try:
-                return _json(response)
+                return said(response)
             except ValueError as error:
-                raise _unreadable(path, error) from error
-        code, message = _error_of(response)
+                raise unreadable(path, error) from error
+        code, message = error_of(response)
         if code == -1021:
             self._offset.forget()
         meaning = meaning_of(response.status, code, message)
@@ -327,7 +318,7 @@ class BinanceTrading:
         return response
 
     def _signed_target(self, path: str, parameters: Mapping[str, str]) -> str:
-        now = _to_ms(self._offset.to_venue(self._clock.now()))
+        now = to_ms(self._offset.to_venue(self._clock.now()))
         return f"{path}?{signed({**parameters, **self._window(now)}, self._secret)}"
 
     def _window(self, signed_at: datetime) -> dict[str, str]:
@@ -345,14 +336,14 @@ class BinanceTrading:
         try:
             return self._report(row)
         except UNREADABLE as error:
-            raise _unreadable("an order", error) from error
+            raise unreadable("an order", error) from error
 
     def _report(self, row: Mapping[str, Any]) -> Report:
         # The answer to a cancellation has an id of its own; the order's is the original one.
         client_order_id = str(row.get("origClientOrderId") or row["clientOrderId"])
         venue_order_id = str(row["orderId"])
         market = row["symbol"]
-        self._remember(market, venue_order_id, client_order_id)
+        self._ids.keep(client_order_id, venue_order_id, market)
         return Report(
             client_order_id=client_order_id,
             venue_order_id=venue_order_id,
@@ -401,67 +392,9 @@ class BinanceTrading:
     def _client_id(self, symbol: str, venue_order_id: str) -> str:
         """Trades name the venue's order only: what is not known from before is asked for."""
         market = symbols.to_venue(symbol)
-        with self._client_ids_lock:
-            known = self._client_ids.get((market, venue_order_id))
+        known = self._ids.of_client(venue_order_id, market)
         if known is not None:
             return known
         parameters = {"symbol": market, "orderId": venue_order_id}
         answer = self._ask("GET", "/api/v3/order", parameters)
         return self._read_report(answer).client_order_id
-
-    def _remember(self, market: str, venue_order_id: str, client_order_id: str) -> None:
-        with self._client_ids_lock:
-            if len(self._client_ids) >= ORDER_IDS_KEPT:
-                self._client_ids.pop(next(iter(self._client_ids)))
-            self._client_ids[market, venue_order_id] = client_order_id
-
-
-def ms_of(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(milliseconds=1)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def moment(ms: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=ms)
-
-
-def _to_ms(at: datetime) -> datetime:
-    """Cut to the millisecond that is signed, so that what is recorded is what was said."""
-    return moment(ms_of(at))
-
-
-def number(text: str) -> Decimal:
-    value = Decimal(text)
-    if not value.is_finite() or value < 0:
-        raise ValueError(f"{text} is not an amount")
-    return value
-
-
-def _json(response: Response) -> Any:
-    try:
-        return json.loads(response.body, parse_float=Decimal)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _error_of(response: Response) -> tuple[int | None, str]:
-    try:
-        said = _json(response)
-        return int(said["code"]), str(said["msg"])
-    except UNREADABLE:
-        return None, ""
-
-
-def _list(answer: Any, what: str) -> list[Any]:
-    if isinstance(answer, list):
-        return answer
-    raise _unreadable(what, TypeError("not a list"))
-
-
-def _unreadable(what: str, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"the venue's answer about {what} cannot be read ({type(error).__name__}: {error})",
-        cure="see whether the venue changed its protocol",
-    )

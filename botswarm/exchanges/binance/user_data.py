@@ -13,8 +13,8 @@ from botswarm.clock import Clock
 from botswarm.config import Secret
 from botswarm.exchanges.account_stream import ReconnectingStream, StreamEnded, parsed
 from botswarm.exchanges.base import AccountEvent, Report
+from botswarm.exchanges.binance.answers import STATES, UNREADABLE, ms_of, number
 from botswarm.exchanges.binance.signing import encoded, signature
-from botswarm.exchanges.binance.trading import STATES, UNREADABLE, ms_of, number
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -14,7 +13,6 @@ from botswarm.exchanges.coinbase import order_errors
 from botswarm.exchanges.coinbase.private import UNREADABLE, unreadable
 from botswarm.exchanges.reading import number
 
-ORDER_IDS_KEPT = 10_000
 STATES: Mapping[str, OrderState] = {
     "PENDING": OrderState.LIVE,
     "QUEUED": OrderState.LIVE,
@@ -27,30 +25,6 @@ STATES: Mapping[str, OrderState] = {
     # It was taken, and then failed: what it had filled by then stays filled.
     "FAILED": OrderState.EXPIRED,
 }
-
-
-class Ids:
-    """Which of the venue's orders is which of ours, as far as it was told here lately."""
-
-    def __init__(self) -> None:
-        self._by_client: dict[str, str] = {}
-        self._by_venue: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def keep(self, client_id: str, order_id: str) -> None:
-        with self._lock:
-            for kept in (self._by_client, self._by_venue):
-                if len(kept) >= ORDER_IDS_KEPT:
-                    kept.pop(next(iter(kept)))
-            self._by_client[client_id], self._by_venue[order_id] = order_id, client_id
-
-    def of_venue(self, client_id: str) -> str | None:
-        with self._lock:
-            return self._by_client.get(client_id)
-
-    def of_client(self, order_id: str) -> str | None:
-        with self._lock:
-            return self._by_venue.get(order_id)
 
 
 def configuration(order: Order) -> dict[str, Any]:

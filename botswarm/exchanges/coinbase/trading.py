@@ -34,6 +34,7 @@ from botswarm.exchanges.coinbase.private import (
     said,
     unreadable,
 )
+from botswarm.exchanges.known_ids import KnownIds
 from botswarm.exchanges.meaning import Meaning, VenueSaidNo
 from botswarm.exchanges.numbering import moment_of, named_trades
 from botswarm.exchanges.reading import moment_of_text, number
@@ -84,7 +85,7 @@ class CoinbaseTrading:
         self.name = name
         self.account = account
         self._rest = Private(url=url, key=key, secret=secret, clock=clock, allowance=allowance)
-        self._ids = orders.Ids()
+        self._ids = KnownIds()
 
     def close(self) -> None:
         self._rest.close()

@@ -38,10 +38,11 @@ from botswarm.exchanges.kraken.errors import (
 from botswarm.exchanges.kraken.history import History
 from botswarm.exchanges.kraken.nonces import Nonces
 from botswarm.exchanges.kraken.private import FULL, PrivateRest, reading
-from botswarm.exchanges.kraken.trading_socket import Told, TradingSocket
+from botswarm.exchanges.kraken.trading_socket import TradingSocket
 from botswarm.exchanges.meaning import Meaning, VenueSaidNo
 from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.rest import PublicRest
+from botswarm.exchanges.socket_pool import Told
 from botswarm.exchanges.transport import NotSent
 
 FENCE_AFTER_DEADLINE = timedelta(seconds=2)

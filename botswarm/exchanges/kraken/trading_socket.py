@@ -3,55 +3,47 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
 from itertools import count
-from typing import Any
 
 import websocket
 
 from botswarm.config import Secret
 from botswarm.errors import Unreachable
 from botswarm.exchanges.reading import shown
-from botswarm.exchanges.transport import (
-    ANSWER_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    NoAnswer,
-    NotSent,
-    has_something_to_say,
+from botswarm.exchanges.socket_pool import (
+    PONG_TIMEOUT_S,
+    SocketPool,
+    Told,
+    in_words,
+    object_of,
 )
+from botswarm.exchanges.transport import ANSWER_TIMEOUT_S, NoAnswer, NotSent
 
-PROVEN_FOR_S = 10.0
-"""A connection that rested for longer is asked whether it still stands before it is used."""
-PONG_TIMEOUT_S = 3.0
 TOKEN_FRESH_S = 600.0
 TOKEN_USED_S = 840.0
 """A token is good for 15 minutes; a request that is committed already asks for no other."""
-Told = Mapping[str, Any]
 
 
 class TradingSocket:
     """Connections of one process; threads share them, a forked child makes its own."""
 
     def __init__(self, url: str, ask_token: Callable[[], str]) -> None:
-        self._url = url
         self._ask_token = ask_token
+        self._pool = SocketPool(url, "Kraken", self._stands)
         self._lock = threading.Lock()
-        self._idle: list[tuple[websocket.WebSocket, float]] = []
         self._token: tuple[Secret, float] | None = None
         self._ids = count(1)
-        self._pid = os.getpid()
 
     # --- before anything is committed -----------------------------------------------------------
 
     def warm(self) -> None:
         """Have a connection that stands and a token, so that what follows needs neither."""
         self.token()
-        self._keep(self._connection())
+        self._pool.keep(self._pool.take())
 
     def token(self, age_max_s: float = TOKEN_FRESH_S) -> Secret:
         with self._lock:
@@ -70,13 +62,13 @@ class TradingSocket:
 
     def server_time(self) -> datetime:
         """By the answer to a ping, which tells microseconds; REST tells seconds only."""
-        connection = self._connection()
+        connection = self._pool.take()
         try:
             pong = self._answers(connection, b'{"method":"ping"}', 1)[0]
         except BaseException:
             connection.close()
             raise
-        self._keep(connection)
+        self._pool.keep(connection)
         return datetime.fromisoformat(str(pong["time_out"]))
 
     # --- requests -------------------------------------------------------------------------------
@@ -94,19 +86,18 @@ class TradingSocket:
         if not message.endswith(b"}}"):
             raise ValueError("a request without parameters")
         separator = b"" if message.endswith(b"{}}") else b","
-        connection = self._connection()
+        connection = self._pool.take()
         try:
             tokened = message[:-2] + separator + b'"token":' + secret + b"}}"
             found = self._answers(connection, tokened, answers)
         except BaseException:
             connection.close()
             raise
-        self._keep(connection)
+        self._pool.keep(connection)
         return found
 
     def close(self) -> None:
-        while (kept := self._take()) is not None:
-            kept[0].close()
+        self._pool.close()
 
     def _answers(
         self,
@@ -122,7 +113,7 @@ class TradingSocket:
             connection.send(message[:-1] + b',"req_id":%d}' % number)
             while len(found) < answers:
                 connection.settimeout(max(0.001, until - time.monotonic()))
-                told = _object(connection.recv())
+                told = object_of(connection.recv())
                 if told.get("req_id") == number:
                     found.append(told)
                 elif "method" not in told and "channel" not in told:
@@ -131,28 +122,9 @@ class TradingSocket:
                     raise NoAnswer(f"Kraken said {shown(words, 200)}", cure="see its status")
         except (OSError, ValueError, websocket.WebSocketException) as error:
             raise NoAnswer(
-                f"Kraken did not answer: {_in_words(error)}", cure="see the venue's status"
+                f"Kraken did not answer: {in_words(error)}", cure="see the venue's status"
             ) from error
         return found
-
-    # --- connections ----------------------------------------------------------------------------
-
-    def _connection(self) -> websocket.WebSocket:
-        while (kept := self._take()) is not None:
-            connection, since = kept
-            is_new = time.monotonic() - since < PROVEN_FOR_S
-            if (is_new and not has_something_to_say(connection.sock)) or self._stands(connection):
-                return connection
-            connection.close()
-        try:
-            return websocket.create_connection(
-                self._url, timeout=CONNECT_TIMEOUT_S, skip_utf8_validation=True
-            )
-        except (OSError, ValueError, websocket.WebSocketException) as error:
-            raise NotSent(
-                f"Kraken cannot be reached: {_in_words(error)}",
-                cure="check the network and the venue's address",
-            ) from error
 
     def _stands(self, connection: websocket.WebSocket) -> bool:
         try:
@@ -160,28 +132,3 @@ class TradingSocket:
         except NoAnswer:
             return False
         return True
-
-    def _take(self) -> tuple[websocket.WebSocket, float] | None:
-        with self._lock:
-            if self._pid != os.getpid():
-                # The parent's sockets: two processes writing into one would mix their requests.
-                self._idle, self._pid = [], os.getpid()
-            return self._idle.pop() if self._idle else None
-
-    def _keep(self, connection: websocket.WebSocket) -> None:
-        with self._lock:
-            self._idle.append((connection, time.monotonic()))
-
-
-def _object(frame: str | bytes) -> Told:
-    try:
-        told = json.loads(frame, parse_float=Decimal)
-    except RecursionError:
-        told = None
-    if not isinstance(told, dict):
-        raise ValueError("a frame that is no object")
-    return told
-
-
-def _in_words(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -1,0 +1,81 @@
+"""WebSockets for requests: each has a connection to itself until it is answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import websocket
+
+from botswarm.exchanges.transport import CONNECT_TIMEOUT_S, NotSent, has_something_to_say
+
+PROVEN_FOR_S = 10.0
+"""A connection that rested for longer is asked whether it still stands before it is used."""
+PONG_TIMEOUT_S = 3.0
+Told = Mapping[str, Any]
+
+
+class SocketPool:
+    """Connections of one process; threads share them, a forked child makes its own."""
+
+    def __init__(self, url: str, venue: str, stands: Callable[[websocket.WebSocket], bool]) -> None:
+        """``stands`` asks a connection that has rested, by whatever the venue answers to."""
+        self._url = url
+        self._venue = venue
+        self._stands = stands
+        self._lock = threading.Lock()
+        self._idle: list[tuple[websocket.WebSocket, float]] = []
+        self._pid = os.getpid()
+
+    def take(self) -> websocket.WebSocket:
+        """Raises NotSent. Whoever has one keeps it here again, or closes it."""
+        while (kept := self._rested()) is not None:
+            connection, since = kept
+            is_new = time.monotonic() - since < PROVEN_FOR_S
+            if (is_new and not has_something_to_say(connection.sock)) or self._stands(connection):
+                return connection
+            connection.close()
+        try:
+            return websocket.create_connection(
+                self._url, timeout=CONNECT_TIMEOUT_S, skip_utf8_validation=True
+            )
+        except (OSError, ValueError, websocket.WebSocketException) as error:
+            raise NotSent(
+                f"{self._venue} cannot be reached: {in_words(error)}",
+                cure="check the network and the venue's address",
+            ) from error
+
+    def keep(self, connection: websocket.WebSocket) -> None:
+        with self._lock:
+            self._idle.append((connection, time.monotonic()))
+
+    def close(self) -> None:
+        while (kept := self._rested()) is not None:
+            kept[0].close()
+
+    def _rested(self) -> tuple[websocket.WebSocket, float] | None:
+        with self._lock:
+            if self._pid != os.getpid():
+                # The parent's sockets: two processes writing into one would mix their requests.
+                self._idle, self._pid = [], os.getpid()
+            return self._idle.pop() if self._idle else None
+
+
+def object_of(frame: str | bytes) -> Told:
+    """Raises ValueError for what is no object."""
+    try:
+        told = json.loads(frame, parse_float=Decimal)
+    except RecursionError:
+        told = None
+    if not isinstance(told, dict):
+        raise ValueError("a frame that is no object")
+    return told
+
+
+def in_words(error: Exception) -> str:
+    return str(error) or type(error).__name__
