@@ -85,7 +85,10 @@ class Look:
         """Take over what is there at a moment at which nothing moves; else say what did."""
         unsettled = self.books.unsettled(*self.place)
         in_doubt = sum(order.state in IN_DOUBT for order, _ in unsettled)
-        self._book(self.accounts.markets(*self.place), moment)
+        for symbol in self.accounts.markets(*self.place):
+            # Whatever others did until now will be part of the opening.
+            known = self.books.last_trade_id(*self.place, symbol)
+            self._book_market(symbol, known, moment)
         if in_doubt:
             words = f"{in_doubt} orders in doubt have to be settled first"
         elif _without_nothing(self.venue.balances()) != balances:
@@ -100,16 +103,20 @@ class Look:
     # --- fills -----------------------------------------------------------------------------------
 
     def _book(self, symbols: Sequence[str], opened_at: datetime) -> None:
-        """Book all fills since the ledger agreed with the venue last."""
+        """Book all fills since the ledger agreed with the venue last.
+
+        In a market that is new to us it is all of its past: others may have traded there since
+        the account was opened, before we did.
+        """
         marks = self.accounts.marks(*self.place)
         for symbol in symbols:
-            after = marks.get(symbol)
-            if after is None:
-                after = self.books.last_trade_id(*self.place, symbol)
-            fills = fills_after(self.venue, symbol, after)
-            if fills:
-                self.seen.marks[symbol] = fills[-1].trade_id
-                self._book_new(fills, opened_at)
+            self._book_market(symbol, marks.get(symbol), opened_at)
+
+    def _book_market(self, symbol: str, after: int | None, opened_at: datetime) -> None:
+        fills = fills_after(self.venue, symbol, after)
+        if fills:
+            self.seen.marks[symbol] = fills[-1].trade_id
+            self._book_new(fills, opened_at)
 
     def _book_new(self, fills: Sequence[Fill], opened_at: datetime) -> None:
         ours = self.accounts.orders({fill.client_order_id for fill in fills})

@@ -62,15 +62,18 @@ class Room:
         return done
 
     def place(self, fortune: Fortune = Fortune.RESTS, **changes: Any) -> Order:
+        placed = self.place_if_allowed(fortune, **changes)
+        assert placed is not None
+        return placed
+
+    def place_if_allowed(self, fortune: Fortune, **changes: Any) -> Order | None:
         self.venue.fate = fortune
         now = self.clock.now()
         make = an_order if fortune is Fortune.RESTS else a_market_order
         values = {"created_at": now, "signal_expires_at": now + timedelta(seconds=10)}
         order = make(**values | changes)
         self.ledger.orders.add(order, now)
-        placed = executor.place(order.id, self.ledger.books, self.venue, NO_LIMITS, self.clock)
-        assert placed is not None
-        return placed
+        return executor.place(order.id, self.ledger.books, self.venue, NO_LIMITS, self.clock)
 
     def state(self, order: Order) -> OrderState:
         return self.ledger.orders.get(order.id).state
