@@ -86,8 +86,9 @@ class Lead:
         self._tag = message.delivery_info["delivery_tag"]
 
 
-def prepare(connection: Any, venue: str) -> None:
-    """Make what is published to, and the queue that keeps the last of it."""
+def prepare(connection: Any, venue: str) -> bool:
+    """Make what is published to, and the queue that keeps the last of it; whether it was there."""
+    was_there = _exists(connection, last_queue(venue))
     channel = connection.channel()
     channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
     channel.queue_declare(
@@ -103,6 +104,17 @@ def prepare(connection: Any, venue: str) -> None:
     # Batches have three words. The digest is noted there by its number only.
     channel.queue_bind(last_queue(venue), EXCHANGE, f"{venue}.*.*")
     channel.close()
+    return was_there
+
+
+def _exists(connection: Any, queue: str) -> bool:
+    channel = connection.channel()
+    try:
+        channel.queue_declare(queue, passive=True)
+    except amqp.NotFound:
+        return False  # the broker has closed the channel
+    channel.close()
+    return True
 
 
 def knock(connection: Any, venue: str, should_stop: Callable[[], bool]) -> bool:
@@ -156,6 +168,7 @@ def read_last(connection: Any, venue: str) -> Said:
                 f"the broker gave {said.read} of {count} messages that were said last",
                 cure="see the broker's log; it is tried again by itself",
             )
+    said.is_all = said.read < LAST_MAX
     # All of it goes back to where it was.
     channel.close()
     return said

@@ -17,7 +17,7 @@ from botswarm.domain.market import (
 )
 from botswarm.feed.counts import Counts
 from botswarm.feed.order import RENUMBERED_AFTER_MS, TradeOrder
-from botswarm.feed.said import HOLES_MAX, SaidOfMarket
+from botswarm.feed.said import HOLES_MAX, Said
 from botswarm.market.candles import CandleBuilder
 from botswarm.market.wire import Batch, MarketDigest
 
@@ -31,8 +31,8 @@ class FollowedMarket:
 
     __slots__ = ("_compares", "_counts", "_said", "_told", "_venue", "book", "book_waits",
                  "builder", "candles", "changed", "digest_from", "floor_id", "is_followed",
-                 "missing", "missing_candles", "order", "quote", "quote_waits", "recovered",
-                 "since", "status", "statuses", "symbol", "tick_candles", "told",
+                 "is_unsure", "missing", "missing_candles", "order", "quote", "quote_waits",
+                 "recovered", "since", "status", "statuses", "symbol", "tick_candles", "told",
                  "trades")  # fmt: skip
 
     def __init__(self, venue: str, symbol: str, counts: Counts) -> None:
@@ -60,6 +60,8 @@ class FollowedMarket:
         """Of the last digest it was in."""
         self.is_followed = False
         """Connected, and a trade has come since: nothing is missed, so the clock may close."""
+        self.is_unsure = False
+        """Nobody knows what another feed has said: these trades may have been among it."""
         self.since = 0.0
         """When the oldest of what waits came in."""
         self.floor_id = 0
@@ -201,6 +203,7 @@ class FollowedMarket:
         if self.statuses:
             batches.append(self._batch("status", tuple(self.statuses)))
             self.statuses = []
+        self.is_unsure = False
         if self.tick_candles:
             candles = tuple(self.tick_candles)
             batches.append(self._batch("candle", candles, self.missing_candles))
@@ -222,6 +225,7 @@ class FollowedMarket:
             ticks=ticks,
             missing=missing,
             is_recovered=is_recovered,
+            is_repeat=self.is_unsure and kind == "trade",
         )
 
     def take_digest(self, sequence: int) -> MarketDigest:
@@ -249,21 +253,22 @@ class FollowedMarket:
         self.candles = ended_since(self.candles, before_ms)
         self.tick_candles = ended_since(self.tick_candles, before_ms)
 
-    def resume(self, said: SaidOfMarket, since_ms: int, now_ms: int) -> None:
-        """Go on from what the other said last: nothing of it again, and nothing after it lost.
-
-        Where it said nothing of this market lately, all that happened before ``since_ms`` is
-        settled.
-        """
-        kept = [*self.recovered, *self.trades]
+    def resume(self, last: Said, now_ms: int) -> None:
+        """Go on from what the other said last: nothing of it again, and nothing after it lost."""
+        said, since_ms = last.of(self.symbol), last.since_ms or 0
+        self.is_unsure = last.is_forgotten
+        kept = list(self.trades)
+        if self.recovered:
+            kept = sorted([*self.recovered, *kept], key=lambda trade: trade.trade_id)
         self.recovered, self.trades = [], deque()
         if said.trade_id is None:
             self.trades.extend(
                 trade
                 for trade in kept
-                if trade.exchange_ms >= since_ms and trade.trade_id not in said.found
+                if trade.exchange_ms >= last.settled_ms and trade.trade_id not in said.found
             )
             self.order.leave(said.found)
+            self.order.settled_ms = last.settled_ms
         else:
             self.begin_after(said.trade_id, said.trade_ms)
             self._resume_trades(kept, said.trade_id, said.holes)
@@ -288,19 +293,25 @@ class FollowedMarket:
 
     def _resume_trades(self, kept: Sequence[Trade], said_id: int, holes: Sequence[range]) -> None:
         self.order.skip_to(said_id)
+        self.order.settled_ms = 0
         self.floor_id = said_id
         self.trades.extend(trade for trade in kept if trade.trade_id > said_id)
         self.recovered = [trade for trade in kept if any(trade.trade_id in ids for ids in holes)]
-        lost = [ids for ids in self.order.lost if ids.start > said_id]
-        here = sorted(trade.trade_id for trade in self.recovered)
+        lost = _after(self.order.lost, said_id)
+        starts = [ids.start for ids in lost] + [trade.trade_id for trade in self.trades]
+        first = min(starts, default=(self.order.last_id or said_id) + 1)
+        if first > said_id + 1:
+            # Those are neither said, nor kept, nor known to be lost.
+            lost.append(range(said_id + 1, first))
+        here = [trade.trade_id for trade in self.recovered]
         for ids in holes:
             lost += _between(ids, [number for number in here if number in ids])
-        newest = self.order.last_id or said_id
-        first = self.trades[0].trade_id if self.trades else newest + 1
-        if not self.order.is_waiting and first > said_id + 1:
-            # Those are neither said nor kept.
-            lost.append(range(said_id + 1, first))
-        self.order.lost = lost
+        self.order.lost = sorted(lost, key=lambda ids: ids.start)
+
+
+def _after(lost: Iterable[range], number: int) -> list[range]:
+    """What of these comes after it."""
+    return [range(max(ids.start, number + 1), ids.stop) for ids in lost if ids.stop > number + 1]
 
 
 def _between(ids: range, numbers: Iterable[int]) -> Iterable[range]:

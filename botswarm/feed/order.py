@@ -38,6 +38,7 @@ class TradeOrder:
         "lost",
         "said_id",
         "said_ms",
+        "settled_ms",
     )
 
     def __init__(self, counts: Counts) -> None:
@@ -58,6 +59,8 @@ class TradeOrder:
         """Another feed has said all up to it."""
         self.said_ms: int | None = None
         """When its last trade was, where none of ours is known."""
+        self.settled_ms = 0
+        """Another feed has said all that happened before, and nobody knows which ids those are."""
         self._after_gap = False
 
     def add(self, trade: Trade, now: float) -> Sequence[Next]:
@@ -106,14 +109,14 @@ class TradeOrder:
         return bool(self._held)
 
     def found(self, trades: Iterable[Trade]) -> list[Trade]:
-        """Those of them that were lost, which they are no longer."""
+        """Those of them that were lost, which they are no longer, and that nobody has said."""
         found = [trade for trade in trades if any(trade.trade_id in ids for ids in self.lost)]
         for trade in found:
             self.lost = without(self.lost, trade.trade_id)
             if self.last is None or trade.trade_id > self.last.trade_id:
                 self.last = trade
         self._counts.recovered_trades += len(found)
-        return found
+        return [trade for trade in found if trade.exchange_ms >= self.settled_ms]
 
     def leave(self, numbers: Iterable[int]) -> None:
         """Another feed has said these: they are not ours to ask for."""

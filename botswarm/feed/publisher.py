@@ -79,7 +79,8 @@ class Publisher:
         self.is_leader = False
         self.is_standing_by = False
         self.is_blocked = self._has_broker = False
-        self._has_led = False
+        self._has_led = self._was_led = False
+        """This feed has; some feed has, as far as the broker's queues tell."""
         self.connects = 0
         self.took_over_s = 0.0
         """How long it took, the last time, from having the lead to going on with it."""
@@ -141,7 +142,7 @@ class Publisher:
             connection.on_unblocked = self._unblocked
             self.connects += 1
             self._has_broker = True
-            lead.prepare(connection, self.tracker.venue)
+            self._was_led = lead.prepare(connection, self.tracker.venue)
             row = lead.Lead(connection, self.tracker.venue)
             # The broker answers who is first within a moment; before that nobody stands by.
             _drain(connection, STAND_BY_S, until=lambda: row.is_ours)
@@ -161,19 +162,11 @@ class Publisher:
         if not lead.knock(connection, self.tracker.venue, self._stop.is_set):
             return
         began = time.monotonic()
-        said = lead.read_last(connection, self.tracker.venue)
-        self._outlet = outlet = Outlet(connection, self.tally, should_stop=self._stop.is_set)
-        if self._has_led and said.sequence <= self.tracker.sequence:
-            self._send_again(outlet, said)
-        else:
-            # Another feed has led since, or before us.
-            self._left_over = []
-            self.tracker.resume(said)
-        self._has_led = True
-        self.is_leader, self.is_standing_by = True, False
+        outlet = self._take_the_lead(connection)
         self.took_over_s = time.monotonic() - began
         self._say("leading: ticks and digests are published", logging.INFO)
         try:
+            outlet.flush()
             while not self._stop.is_set():
                 self._turn(connection, outlet)
                 row.renew()
@@ -186,6 +179,21 @@ class Publisher:
             self._left_over = [*outlet.unconfirmed.values()]
             self._outlet = None
 
+    def _take_the_lead(self, connection: Any) -> Outlet:
+        # What was said last is megabytes of a busy feed, and of no use after this.
+        said = lead.read_last(connection, self.tracker.venue)
+        said.is_forgotten = self._was_led and not said.bodies
+        self._outlet = outlet = Outlet(connection, self.tally, should_stop=self._stop.is_set)
+        if self._has_led and said.sequence <= self.tracker.sequence:
+            self._send_again(outlet, said)
+        else:
+            # Another feed has led since, or before us.
+            self._left_over = []
+            self.tracker.resume(said)
+        self._has_led = True
+        self.is_leader, self.is_standing_by = True, False
+        return outlet
+
     def _send_again(self, outlet: Outlet, said: Said) -> None:
         """What was on its way when our connection ended, if the broker does not have it."""
         left_over, self._left_over = self._left_over, []
@@ -194,11 +202,12 @@ class Publisher:
             (n for n, sent in enumerate(left_over, start=1) if sent.body in said.bodies), default=0
         )
         is_known = bool(said.bodies)
-        for sent in left_over[arrived:]:
-            body = sent.body if is_known else as_repeat(sent.body)
-            self.tally.repeats += not is_known
+        for number, sent in enumerate(left_over[arrived:]):
+            # A digest is known by the note that follows it: without one it may have arrived.
+            is_sure = is_known and (number > 0 or sent.kind != "digest")
+            body = sent.body if is_sure else as_repeat(sent.body)
+            self.tally.repeats += not is_sure
             outlet.put(sent.key, body, sent.since, exchange=sent.exchange)
-        outlet.flush()
 
     # --- publishing ---------------------------------------------------------------------------
 
@@ -252,6 +261,7 @@ class Publisher:
     def _batches(self, outlet: Outlet, markets_max: int | None) -> None:
         news = self.tracker.take_news(markets_max)
         for since, batch in news:
+            self.tally.repeats += batch.is_repeat
             outlet.put(_key(batch), encode(batch), since)
         self._allowed -= len(news)
 

@@ -12,6 +12,10 @@ HOLES_MAX = 10_000
 """Numbers; a longer jump is no hole but a venue that counts anew."""
 
 
+DISORDER_MS = 1000
+"""By so much trades of different markets may be said in another order than they happened in."""
+
+
 class _Tick(msgspec.Struct):
     """Of any kind: only the numbers by which ticks are known."""
 
@@ -60,9 +64,30 @@ class Said:
         """Of the last digest."""
         self.since_ms: int | None = None
         """By the venue's clock: of the oldest trade in there. What is older was said before."""
+        self.until_ms = 0
+        """By the venue's clock: of the latest trade in there."""
+        self.is_all = True
+        """No older message had to go."""
+        self.is_forgotten = False
+        """Some feed has led, and the broker has nothing of what it said: it was restarted."""
         self.bodies: set[bytes] = set()
         self.read = 0
         self.unreadable = 0
+
+    @property
+    def settled_ms(self) -> int:
+        """By the venue's clock: trades before it that are not in there were said earlier.
+
+        Those of different markets are not said in their order of time: what was said just before
+        the oldest message that is left may have happened a little after what that one says.
+        """
+        since_ms = self.since_ms or 0
+        if self.is_all:
+            return since_ms
+        return since_ms + min(DISORDER_MS, max(0, self.until_ms - since_ms) // 2)
+
+    def of(self, symbol: str) -> SaidOfMarket:
+        return self.markets.get(symbol) or SaidOfMarket()
 
     def add(self, body: bytes) -> None:
         """One message of the queue, in its order."""
@@ -87,6 +112,7 @@ class Said:
             if not message.is_recovered:
                 if self.since_ms is None:
                     self.since_ms = tick.exchange_ms
+                self.until_ms = max(self.until_ms, tick.exchange_ms or 0)
             elif market.trade_id is None:
                 market.found.add(tick.trade_id)
                 return

@@ -12,7 +12,7 @@ from botswarm.domain.market import TIMEFRAMES_S, Book, Candle, Quote, Status, Ti
 from botswarm.feed.counts import Counts
 from botswarm.feed.lag import Lag
 from botswarm.feed.market import FollowedMarket, ended_since
-from botswarm.feed.said import Said, SaidOfMarket
+from botswarm.feed.said import Said
 from botswarm.market.candles import GRACE_MS
 from botswarm.market.wire import Batch, Digest
 
@@ -389,11 +389,9 @@ class Tracker:
                 if market.trade_id is not None
             }
             self._said_until = self._monotonic() + GO_ON_WITHIN_S
-            nothing = SaidOfMarket()
-            since_ms = said.since_ms or 0
             now_ms = self._wall_ms() - (self._lag.least_ms or 0)
             for market in self._markets.values():
-                market.resume(said.markets.get(market.symbol, nothing), since_ms, now_ms)
+                market.resume(said, now_ms)
                 if market.is_known:
                     self._note(market, self._monotonic())
             self._waiting_trades = sum(each.waiting_trades for each in self._markets.values())

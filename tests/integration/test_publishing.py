@@ -165,6 +165,37 @@ def test_what_a_restarted_broker_may_have_had_is_sent_again_and_marked(venue: st
         reader.close()
 
 
+def test_another_feed_that_goes_on_after_a_broker_s_restart_marks_what_it_cannot_know(
+    venue: str,
+) -> None:
+    with EmbeddedBrokerServer() as server:
+        reader = Reader(server.url(), f"{venue}.#")
+        with publishing(server.url(), venue) as first, publishing(server.url(), venue) as second:
+            wait_until(lambda: first.is_leader or second.is_leader, "the lead", 10)
+            one, other = (first, second) if first.is_leader else (second, first)
+            wait_until(lambda: other.is_standing_by, "standing by", 10)
+            with Source(venue, first.tracker, second.tracker):
+                assert reader.read_until(lambda: len(reader.trades.get("A-B", ())) > 20, 10)
+                heard = set(reader.trades["A-B"])
+                reader.close()
+                one._stop.set()
+                server.kill()
+                server.start()
+                reader = Reader(server.url(), f"{venue}.#")
+                wait_until(lambda: other.is_leader, "the lead to go over", 10)
+                assert reader.read_until(lambda: len(reader.trades.get("A-B", ())) > 20, 10)
+        again = {
+            tick.trade_id
+            for batch in reader.batches
+            if batch.kind == "trade" and not batch.is_repeat
+            for tick in batch.ticks
+            if isinstance(tick, Trade)
+        } & heard
+        assert not again, "said again without a word"
+        assert other.tally.repeats > 0
+        reader.close()
+
+
 def test_two_feeds_in_turn_say_every_trade_once(broker: AmqpServer, venue: str) -> None:
     reader = Reader(broker.url(), f"{venue}.#")
     with publishing(broker.url(), venue) as first:
