@@ -108,6 +108,7 @@ def _plain(decision: Decision) -> Decision:
         memory=None if memory is None else json.loads(json.dumps(memory, allow_nan=False)),
         targets=dict(decision.targets),
         orders=tuple(decision.orders),
+        cancels=tuple(str(each) for each in decision.cancels),
         rules=tuple(
             replace(each, value=_number(each.value), distance=float(each.distance))
             for each in decision.rules

@@ -308,7 +308,8 @@ class Conclusion:
         if memory == bot.memory or is_held_back:
             # Who remembered to have ordered what it was kept from would never order it.
             memory = None
-        is_change = self._is_change(member, evaluation) or bool(orders)
+        cancels = () if bot.is_shadow else evaluation.cancels
+        is_change = self._is_change(member, evaluation) or bool(orders or cancels)
         record: dict[str, Any] | None = None
         if is_change or memory is not None or self._is_news(member, evaluation):
             others = self._scene.neighbours(member)
@@ -327,6 +328,7 @@ class Conclusion:
             seen_sequence=bot.last_sequence,
             seen_revision=member.revision,
             orders=orders,
+            cancels=cancels,
             memory=memory,
             evaluation=record,
             version=bot.version,

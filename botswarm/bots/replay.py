@@ -18,7 +18,9 @@ from botswarm.ledger.store import Ledger
 from botswarm.strategies import evaluate as one
 from botswarm.strategies.registry import Catalog
 
-COMPARED = ("verdict", "nearest", "indicators", "rules", "orders", "gate", "remembered")
+COMPARED = (
+    *("verdict", "nearest", "indicators", "rules", "orders", "cancels", "gate", "remembered"),
+)
 SIGNAL_LIFE = timedelta(seconds=10)
 """Of orders that are only compared; when they end is no part of what is."""
 OUTSIDE = frozenset({"halted", "setback", "shadow", "not armed", "switched off"})

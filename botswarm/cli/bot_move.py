@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from botswarm.cli.bot_choice import (
 from botswarm.cli.bot_words import plain, stand_data
 from botswarm.cli.command import Command
 from botswarm.cli.failures import NotConfirmed
+from botswarm.cli.ringing import ring
 from botswarm.cli.session import Answer, Session
 from botswarm.errors import Refused
 
@@ -43,19 +45,33 @@ def _moving(verb: str, words: str) -> click.Command:
     @click.option("--reason", help="Kept with the change, for those who ask later.")
     @click.pass_obj
     def command(session: Session, /, reason: str | None, preview: bool, **options: Any) -> Answer:
-        return _move(session, verb, taken(options), reason, preview)
+        is_cancelling = options.pop("is_cancelling", False)
+        return _move(session, verb, taken(options), reason, preview, is_cancelling)
 
     return command
 
 
+def _cancelling(command: click.Command) -> click.Command:
+    words = "Have their open orders ended, too: what may be at the venue is asked for until it is."
+    option = click.Option(["--cancel", "is_cancelling"], is_flag=True, help=words)
+    names = [each.name for each in command.params]
+    command.params.insert(names.index("reason"), option)
+    return command
+
+
 start = _moving("start", "Let bots run; those that run already go on.")
-stop = _moving("stop", "Stop bots: they decide nothing more, and keep what they hold.")
-pause = _moving("pause", "Pause bots that run; resume lets them go on.")
+stop = _cancelling(_moving("stop", "Stop bots: they decide nothing more, and keep what they hold."))
+pause = _cancelling(_moving("pause", "Pause bots that run; resume lets them go on."))
 resume = _moving("resume", "Let paused bots go on.")
 
 
 def _move(
-    session: Session, word: str, chosen: Chosen, reason: str | None, is_preview: bool
+    session: Session,
+    word: str,
+    chosen: Chosen,
+    reason: str | None,
+    is_preview: bool,
+    is_cancelling: bool = False,
 ) -> Answer:
     from botswarm.bots.registry import Verb
 
@@ -79,9 +95,21 @@ def _move(
         reason=reason,
         is_lenient=not chosen.is_by_name,
     )
+    if is_cancelling:
+        warnings = _cancel_orders(session, ledger, [*moved.changed, *moved.same], reason)
+        answer = _moved_many(ledger, verb, moved, is_cancelling=True)
+        return replace(answer, warnings=[*answer.warnings, *warnings])
     if len(states) == 1 and not moved.refused:
         return _moved_one(ledger.bots.stand(next(iter(states))), verb)
     return _moved_many(ledger, verb, moved)
+
+
+def _cancel_orders(
+    session: Session, ledger: Ledger, names: Sequence[str], reason: str | None
+) -> list[str]:
+    ids = [order.id for order in ledger.orders.under_way_of(names)]
+    wished = ledger.cancels.wish(ids, now(), actor=actor(), reason=reason or "its bot was stopped")
+    return ring(session, ledger, wished.asked)
 
 
 def _moved_one(stand: Stand, verb: Verb) -> Answer:
@@ -100,7 +128,7 @@ def _moved_one(stand: Stand, verb: Verb) -> Answer:
     return Answer(data=stand_data(stand), text=text, warnings=warnings, next=following)
 
 
-def _moved_many(ledger: Ledger, verb: Verb, moved: Moved) -> Answer:
+def _moved_many(ledger: Ledger, verb: Verb, moved: Moved, *, is_cancelling: bool = False) -> Answer:
     lines = [f"{number(moved.changed)} {verb.done}."]
     if moved.same:
         lines.append(f"{number(moved.same)} {verb.state} already.")
@@ -112,7 +140,9 @@ def _moved_many(ledger: Ledger, verb: Verb, moved: Moved) -> Answer:
     warnings = []
     if verb.state.value != "running":
         open_orders = ledger.roster.open_orders(moved.changed)
-        if open_orders:
+        if open_orders and is_cancelling:
+            lines.append(f"{open_orders} orders of these bots are being ended.")
+        elif open_orders:
             warnings.append(
                 f"{open_orders} orders of these bots stay open at the exchange and may still be "
                 "filled"

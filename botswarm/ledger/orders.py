@@ -17,6 +17,7 @@ from botswarm.domain.order import Order, OrderState, Side
 from botswarm.errors import NotFound
 from botswarm.ledger import cancels
 from botswarm.ledger.cancels import Cancel
+from botswarm.ledger.many import parts
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow, PositionRow
 from botswarm.ledger.outbox import outbox_row, placing
 from botswarm.ledger.revisions import touch
@@ -224,6 +225,19 @@ class Orders:
             .order_by(OrderRow.created_at, OrderRow.id)
         )
         return self._orders(question)
+
+    def under_way_of(self, bots: Sequence[str]) -> Sequence[Order]:
+        """All orders of these bots that are not at their end, oldest first."""
+        found: list[Order] = []
+        for some in parts(bots):
+            question = (
+                select(OrderRow)
+                .where(or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value))
+                .where(OrderRow.bot.in_(some))
+                .order_by(OrderRow.created_at, OrderRow.id)
+            )
+            found += self._orders(question)
+        return found
 
     def positions(
         self, *, venue: str | None = None, symbol: str | None = None, bot: str | None = None

@@ -155,6 +155,12 @@ class Wish:
     """Refused by the venue rather than filled at once; for limit orders."""
     symbol: str | None = None
     """One of ``Needs.others``; None is the bot's own market."""
+    replaces: str | None = None
+    """The id of an order of ``View.orders``, of the same side, that ends first; what it fills until
+    then is taken off this one's quantity.
+    """
+    reduce_only: bool = False
+    """Refused rather than making a position bigger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +174,8 @@ class Decision:
     """What would have to happen for another verdict; told by ``rules`` where it is None."""
     target: Target | None = None
     orders: Sequence[Wish] = ()
+    cancels: Sequence[str] = ()
+    """Ids of orders of ``View.orders`` that shall end; until they have they may still be filled."""
     memory: Mapping[str, Any] | None = None
     """None keeps the memory as it is."""
     targets: Mapping[str, Target] = field(default_factory=dict)

@@ -78,7 +78,15 @@ def evaluate(
         _order(leg, wish, place, subject, market, now, signal_life)
         for leg, (place, wish) in enumerate(granted)
     )
-    return Evaluation(decision=decision, stopped=stopped, orders=orders)
+    ending = {order.id for order in subject.orders if order.is_ending}
+    own = {order.id for order in subject.orders}
+    return Evaluation(
+        decision=decision,
+        stopped=stopped,
+        orders=orders,
+        # What it ends for good needs no room and no gate, whatever else it wants.
+        cancels=tuple(each for each in decision.cancels if each in own - ending),
+    )
 
 
 def order_id(bot: str, market: str, sequence: int, leg: int) -> str:
@@ -180,6 +188,7 @@ def _order(
     life: timedelta,
 ) -> Order:
     quote, instrument = place.quote, place.instrument
+    before = next((each for each in subject.orders if each.id == wish.replaces), None)
     return Order(
         id=order_id(subject.bot, market.instrument.market, market.sequence, leg),
         bot=subject.bot,
@@ -188,10 +197,14 @@ def _order(
         symbol=instrument.symbol,
         side=wish.side,
         kind=_kind(wish),
-        quantity=wish.quantity,
+        # Of the one it replaces all that filled will be taken off; what the strategy has seen of
+        # that, it has reckoned with.
+        quantity=wish.quantity + (before.filled_quantity if before else 0),
         limit_price=wish.limit_price,
         stop_price=wish.stop_price,
         time_in_force=wish.time_in_force,
+        replaces=wish.replaces,
+        is_reduce_only=wish.reduce_only,
         reference_price=quote.ask if wish.side is Side.BUY else quote.bid,
         state=OrderState.READY,
         created_at=now,

@@ -13,8 +13,8 @@ class MarketMaker(Strategy, name="market-maker"):
     """Rests post-only orders on both sides of the middle, shifted by what it holds.
 
     The more it holds over its goal, the lower both prices, so that it rather sells; the less, the
-    higher. An order that was left behind by the price rests until it is filled: nothing cancels
-    it, and it counts against ``quotes``.
+    higher. When a side is full and none of its orders rests near the price any more, the one that
+    is farthest from it is replaced.
     """
 
     half_spread_percent: Decimal = parameter(
@@ -62,17 +62,17 @@ class MarketMaker(Strategy, name="market-maker"):
         # Never through the market: it would be refused, or filled as a taker.
         bid, ask = min(fair - half, quote.bid), max(fair + half, quote.ask)
         size = view.budget * self.size_percent / 100 / middle
+        least = view.budget * self.size_percent / 200 / middle
         wishes = []
-        if self._has_room(view.orders, Side.BUY, bid, half):
-            wishes.append(Wish(side=Side.BUY, quantity=size, limit_price=bid, post_only=True))
-        free = view.position - sum(
-            (order.open_quantity for order in view.orders if order.side is Side.SELL), Decimal(0)
-        )
-        if free * middle > view.budget * self.size_percent / 200 and self._has_room(
-            view.orders, Side.SELL, ask, half
-        ):
-            quantity = min(free, size)
-            wishes.append(Wish(side=Side.SELL, quantity=quantity, limit_price=ask, post_only=True))
+        if self._is_missing(view.orders, Side.BUY, bid, half):
+            old = self._left_behind(view.orders, Side.BUY, bid)
+            wishes.append(_quote(Side.BUY, size, bid, old))
+        if self._is_missing(view.orders, Side.SELL, ask, half):
+            old = self._left_behind(view.orders, Side.SELL, ask)
+            selling = sum((each.open_quantity for each in _of(view.orders, Side.SELL)), Decimal(0))
+            free = view.position - selling + (old.open_quantity if old else 0)
+            if free > least:
+                wishes.append(_quote(Side.SELL, min(free, size), ask, old))
         resting = {side: sum(order.side is side for order in view.orders) for side in Side}
         return Decision(
             verdict="quotes both sides" if view.holds else "quotes to buy: it holds nothing",
@@ -88,12 +88,40 @@ class MarketMaker(Strategy, name="market-maker"):
             orders=wishes,
         )
 
-    def _has_room(self, orders: Sequence[Order], side: Side, price: Decimal, half: Decimal) -> bool:
-        """Neither too many rest there already, nor one close to where this would."""
-        own = [order for order in orders if order.side is side]
-        return len(own) < self.quotes and not any(
-            abs((order.limit_price or order.reference_price) - price) < half / 2 for order in own
-        )
+    def _is_missing(
+        self, orders: Sequence[Order], side: Side, price: Decimal, half: Decimal
+    ) -> bool:
+        """None rests close to where this one would; what is ending is as good as gone."""
+        return not any(_away(order, price) < half / 2 for order in _staying(orders, side))
+
+    def _left_behind(self, orders: Sequence[Order], side: Side, price: Decimal) -> Order | None:
+        """The farthest of a side that is full."""
+        own = _staying(orders, side)
+        if len(own) < self.quotes:
+            return None
+        return max(own, key=lambda order: _away(order, price))
+
+
+def _quote(side: Side, quantity: Decimal, price: Decimal, old: Order | None) -> Wish:
+    return Wish(
+        side=side,
+        quantity=quantity,
+        limit_price=price,
+        post_only=True,
+        replaces=None if old is None else old.id,
+    )
+
+
+def _of(orders: Sequence[Order], side: Side) -> list[Order]:
+    return [order for order in orders if order.side is side]
+
+
+def _staying(orders: Sequence[Order], side: Side) -> list[Order]:
+    return [order for order in _of(orders, side) if not order.is_ending]
+
+
+def _away(order: Order, price: Decimal) -> Decimal:
+    return abs((order.limit_price or order.reference_price) - price)
 
 
 def _nearest(view: View, wishes: Sequence[Wish]) -> str | None:

@@ -59,6 +59,8 @@ def record(
     }
     if evaluation.stopped is not None:
         said["stopped"] = {"gate": evaluation.stopped.gate, "words": evaluation.stopped.words}
+    if evaluation.cancels:
+        said["cancels"] = list(evaluation.cancels)
     if others:
         said["others"] = {
             symbol: _other(other, subject.others.get(symbol, Holding()))
@@ -108,7 +110,9 @@ def _indicators(decision: Decision | None) -> dict[str, float | int | str | None
 
 
 def _wanted(order: Order) -> dict[str, Any]:
+    replaces = {} if order.replaces is None else {"replaces": order.replaces}
     return {
+        **replaces,
         "id": order.id,
         "symbol": order.symbol,
         "side": order.side.value,

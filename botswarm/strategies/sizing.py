@@ -60,7 +60,12 @@ def sized(
 
     ``own`` is the symbol of the bot's own market; the budget is shared over all places.
     """
-    asked = list(decision.orders)
+    known = {order.id: order for place in places.values() for order in place.orders}
+    refusal = _not_its_own(decision, known)
+    if refusal is not None:
+        return [], refusal
+    asked = [wish for wish in decision.orders if not _is_on_its_way(wish, known)]
+    _make_room(asked, places)
     stopped: Stop | None = None
     if len(asked) + len(decision.targets) > ORDERS_MAX:
         count = len(asked) + len(decision.targets)
@@ -100,6 +105,33 @@ def sized(
             free[symbol] -= quantity
         granted.append((place, _stepped(wish, quantity, place.instrument)))
     return granted, stopped
+
+
+def _not_its_own(decision: Decision, known: Mapping[str, Order]) -> Stop | None:
+    """Whoever wants orders ended that are not its own, or not there, is broken."""
+    replaced = [wish.replaces for wish in decision.orders if wish.replaces is not None]
+    for order_id in (*decision.cancels, *replaced):
+        if order_id not in known:
+            return Stop(
+                gate="no such order", words=f"it names {order_id}, which is none of its own"
+            )
+    for wish in decision.orders:
+        if wish.replaces is not None and known[wish.replaces].side is not wish.side:
+            words = f"it wants a {wish.side} in place of a {known[wish.replaces].side}"
+            return Stop(gate="contradiction", words=words)
+    return None
+
+
+def _is_on_its_way(wish: Wish, known: Mapping[str, Order]) -> bool:
+    """What it replaces is ending already, for another order or for good."""
+    return wish.replaces is not None and known[wish.replaces].is_ending
+
+
+def _make_room(asked: Iterable[Wish], places: Mapping[str, Place]) -> None:
+    """What is replaced has ended before its replacement is judged."""
+    replaced = {wish.replaces for wish in asked if wish.replaces is not None}
+    for place in places.values():
+        place.orders = [order for order in place.orders if order.id not in replaced]
 
 
 def opened(orders: Iterable[Order], side: Side) -> Decimal:

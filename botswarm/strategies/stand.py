@@ -77,3 +77,5 @@ class Evaluation:
     """None where the bot was not asked."""
     stopped: Stop | None
     orders: tuple[Order, ...] = ()
+    cancels: tuple[str, ...] = ()
+    """Orders that shall end; nothing stands in the way of that."""

@@ -177,3 +177,35 @@ def test_only_a_person_relaxes(ledger: Ledger) -> None:
         "swarm", TradingState.ACTIVE, reason="looked", actor="ada", now=NOW, is_human=True
     )
     assert state_of(ledger) is TradingState.ACTIVE
+
+
+def test_a_decision_ends_orders_with_the_rest_of_it(ledger: Ledger, bot: Bot) -> None:
+    waiting = sent(ledger, bot="alpha")
+    stranger = sent(ledger, bot="beta")
+    made = replace(decision(orders=0), cancels=[waiting.id, stranger.id])
+    decided = ledger.bots.decide_many([made], NOW)
+    assert [bell.kwargs["order_id"] for bell in decided.doorbells] == [waiting.id]
+    wish = ledger.cancels.of(waiting.id)
+    assert wish is not None
+    assert (wish.actor, wish.reason) == ("alpha", "buy")
+    assert ledger.cancels.of(stranger.id) is None
+    # Void decisions end nothing.
+    void = replace(decision(sequence=5, seen=4, orders=0), cancels=[waiting.id])
+    assert ledger.bots.decide_many([void], NOW).doorbells == ()
+
+
+def test_a_decision_to_replace_ends_the_other_and_writes_the_new(ledger: Ledger, bot: Bot) -> None:
+    old = sent(ledger, bot="alpha")
+    new = replace(an_order(bot="alpha"), replaces=old.id)
+    made = replace(decision(orders=0), orders=[new])
+    decided = ledger.bots.decide_many([made], NOW)
+    assert {bell.task for bell in decided.doorbells} == {
+        "workers.orders.place",
+        "workers.orders.cancel",
+    }
+    assert ledger.orders.story(old.id).replaced_by == [new.id]
+    (stand,) = ledger.bots.stands(VENUE, SYMBOL)
+    assert {(order.id, order.is_ending) for order in stand.orders} == {
+        (old.id, True),
+        (new.id, False),
+    }

@@ -19,6 +19,7 @@ import pytest
 from botswarm.clock import SystemClock
 from botswarm.domain.order import OrderState
 from botswarm.ledger import migrate
+from botswarm.ledger.bot import Bot, BotState
 from botswarm.ledger.outbox import placing
 from botswarm.ledger.store import Ledger
 from botswarm.messages import SettleOrders, send
@@ -195,6 +196,30 @@ def test_an_unknown_outcome_is_resolved_with_the_proof_told(room: Room) -> None:
     assert code == 0
     assert "was live and is live" in text
     venue.close()
+
+
+def test_a_bot_that_is_stopped_with_its_orders_leaves_none_resting(room: Room) -> None:
+    bot = Bot(
+        name="maker",
+        strategy="market-maker",
+        venue="simulated",
+        symbol="BTC-USDT",
+        account="paper",
+        timeframe="1m",
+        parameters={},
+        state=BotState.RUNNING,
+    )
+    room.ledger.bots.create(bot, datetime.now(UTC), actor="test")
+    resting = placed(room, "BTC-USDT", "buy", "0.001", "--limit", "50000", "--bot", "maker")
+    code, answer = room.call("bot", "stop", "maker", "--cancel", "--reason", "enough")
+    assert (code, answer["data"]["changed"]) == (0, ["maker"])
+    until(
+        lambda: room.ledger.orders.get(resting["id"]).state is S.CANCELED,
+        "the order of the stopped bot to end",
+    )
+    wish = room.ledger.cancels.of(resting["id"])
+    assert wish is not None
+    assert wish.reason == "enough"
 
 
 def test_what_is_wrong_on_the_line_is_said_before_anything_is_written(room: Room) -> None:

@@ -396,3 +396,52 @@ def test_what_a_bot_changes_in_its_memory_looks_changed() -> None:
     evaluate(subject, a_market(), some_candles([1.0] * 3), NOW, signal_life=LIFE)
     seen[0].memory["seen"].append(2)
     assert subject.memory == {"seen": [1]}
+
+
+# --- ending and replacing orders ------------------------------------------------------------------
+
+
+def test_a_bot_ends_its_own_orders_whatever_else_is_in_its_way() -> None:
+    resting = an_open_order(Side.BUY, 1, 90)
+    going = replace(an_open_order(Side.BUY, 1, 91), is_ending=True)
+    decision = replace(wants(orders=[Wish(side=Side.BUY, quantity=Decimal(10**6))]), cancels=())
+    decision = replace(decision, cancels=[resting.id, going.id])
+    done = decided(decision, orders=[resting, going], budget=Decimal(1))
+    assert done.cancels == (resting.id,)
+    assert done.orders == ()
+    said = record(done, Subject(
+        bot="alpha", account="paper", strategy=Told(), timeframe="1m", budget=Decimal(1)
+    ), a_market(), NOW)  # fmt: skip
+    assert said["cancels"] == [resting.id]
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        replace(wants(), cancels=["somebody-elses"]),
+        wants(orders=[Wish(side=Side.BUY, quantity=Decimal(1), replaces="somebody-elses")]),
+    ],
+)
+def test_a_bot_that_names_an_order_which_is_not_its_own_orders_nothing(decision: Decision) -> None:
+    done = decided(decision)
+    assert done.stopped is not None
+    assert (done.stopped.gate, done.orders, done.cancels) == ("no such order", (), ())
+
+
+def test_what_is_replaced_leaves_its_room_to_what_replaces_it() -> None:
+    old = an_open_order(Side.BUY, 10, 100, filled=4)
+    wish = Wish(side=Side.BUY, quantity=Decimal(5), limit_price=Decimal(99), replaces=old.id)
+    subject: dict[str, Any] = {"budget": Decimal(1000), "position": Decimal(4), "orders": [old]}
+    (order,) = decided(wants(orders=[wish]), **subject).orders
+    # All that the old one filled is taken off again: what it wants besides is 5.
+    assert (order.replaces, order.quantity) == (old.id, Decimal(9))
+    other = replace(wish, side=Side.SELL)
+    done = decided(wants(orders=[other]), **subject)
+    assert done.stopped is not None
+    assert done.stopped.gate == "contradiction"
+
+
+def test_an_order_that_is_ending_already_is_not_replaced_again() -> None:
+    old = replace(an_open_order(Side.BUY, 1, 90), is_ending=True)
+    wish = Wish(side=Side.BUY, quantity=Decimal(1), limit_price=Decimal(99), replaces=old.id)
+    assert decided(wants(orders=[wish]), orders=[old]).orders == ()

@@ -189,11 +189,31 @@ def test_a_market_maker_offers_nothing_it_does_not_hold() -> None:
     assert Side.SELL not in quotes(MAKER, 5, selling)
 
 
-def test_a_market_maker_leaves_what_rests_near_its_price_and_stops_at_its_number() -> None:
+def test_a_market_maker_leaves_what_rests_near_its_price() -> None:
     assert Side.BUY not in quotes(MAKER, 5, [an_open_order(Side.BUY, 1, "99.2")])
     assert Side.BUY in quotes(MAKER, 5, [an_open_order(Side.BUY, 1, 95)])
-    left_behind = [an_open_order(Side.BUY, 1, price) for price in (95, 94)]
-    assert Side.BUY not in quotes(MAKER, 5, left_behind)
+
+
+def test_a_market_maker_replaces_the_quote_that_the_price_left_farthest_behind() -> None:
+    left_behind = [
+        replace(an_open_order(Side.BUY, 1, price), id=f"at-{price}") for price in (95, 94)
+    ]
+    (buy, _) = MAKER.decide(a_view(price=100, position=5, orders=left_behind)).orders
+    assert (buy.side, buy.replaces, buy.limit_price) == (Side.BUY, "at-94", Decimal(99))
+    # While it is being replaced there is room for no other, and what comes is near.
+    ending = [left_behind[0], replace(left_behind[1], is_ending=True)]
+    coming = replace(an_open_order(Side.BUY, 1, 99), id="new", replaces="at-94")
+    assert Side.BUY not in quotes(MAKER, 5, [*ending, coming])
+
+
+def test_a_market_maker_sells_what_the_replaced_quote_would_have_sold() -> None:
+    selling = [
+        replace(an_open_order(Side.SELL, "0.6", price), id=f"at-{price}") for price in (105, 106)
+    ]
+    decision = MAKER.decide(a_view(price=100, position="1.2", orders=selling))
+    (sell,) = [wish for wish in decision.orders if wish.side is Side.SELL]
+    assert sell.replaces == "at-106"
+    assert sell.quantity == Decimal("0.6")
 
 
 # --- several markets ------------------------------------------------------------------------------

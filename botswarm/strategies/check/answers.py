@@ -30,6 +30,7 @@ def whole(answer: Decision) -> str:
             repr(answer.target),
             repr(sorted((name, repr(value)) for name, value in answer.targets.items())),
             repr(list(answer.orders)),
+            repr(list(answer.cancels)),
             repr(answer.memory),
         ]
     )
