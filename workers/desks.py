@@ -117,10 +117,19 @@ class Desks:
             outage.began(self.clock.monotonic() - began)
             raise
 
+    def _learn_markets(self, venue: TradingVenue) -> None:
+        """Once the ledger knows some, another look at them must keep no process from its work."""
+        try:
+            self.ledger.books.save_instruments(venue.instruments())
+        except Unreachable as error:
+            if not self.ledger.books.instruments(venue.name):
+                raise
+            logger.warning("the markets of %s are as the ledger knows them: %s", venue.name, error)
+
     def _make(self, account: Account) -> Desk:
         keys = opened(self.ring, account)
         venue = accounts.trading_venue(self.settings, self.clock, account, keys)
-        self.ledger.books.save_instruments(venue.instruments())
+        self._learn_markets(venue)
         limits = limits_of(self.settings)
         return Desk(self.ledger, venue, limits, self.clock, self.outage(account))
 

@@ -18,7 +18,7 @@ from botswarm.messages import CancelOrder, PlaceOrder, ReconcileAccount, SettleO
 from botswarm.queueing import task
 from botswarm.trading import executor
 from botswarm.trading.settle import Settled, cancel, settle
-from workers import reconciling, streams
+from workers import reconciling, streams, watches
 from workers.desks import Desk, desk_for, desks
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,15 @@ def _round(account: Account) -> dict[str, Any] | None:
     if desks().outage(account).is_resting:
         return None
     with the_only_round(account) as is_mine:
-        return _settled(desks().of(account)) if is_mine else None
+        if not is_mine:
+            return None
+        at = desks().of(account)
+        remembered = watches.path_of(desks().settings.state_dir, account)
+        watches.recall(remembered, at.watch, at.clock.monotonic())
+        try:
+            return _settled(at)
+        finally:
+            watches.keep(remembered, at.watch)
 
 
 def _settled(at: Desk, order_id: str | None = None) -> dict[str, Any] | None:
