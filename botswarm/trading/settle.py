@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from botswarm.clock import Clock
@@ -85,6 +85,28 @@ class Settled:
         return len(self.failures) >= FAILURES_MAX
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The venue's own time, and ours when it was asked for."""
+
+    at: datetime
+    asked: float
+
+    def by(self, now: float) -> datetime:
+        """What its clock shows by now."""
+        return self.at + timedelta(seconds=now - self.asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a market had when it was asked, at the venue's time and at ours."""
+
+    at: datetime
+    began: float
+    reports: Sequence[Report]
+    fills: Sequence[Fill]
+
+
 def settle(
     books: Books, venue: TradingVenue, clock: Clock, watch: Watch, order_id: str | None = None
 ) -> Settled:
@@ -121,6 +143,8 @@ class Round:
         self.clock = clock
         self.watch = watch
         self.done = Settled()
+        self._heard: Heard | None = None
+        self._looks: dict[str, Look] = {}
 
     def ended(self) -> Settled:
         """What it did; and what waited for the end of another order and can go now."""
@@ -213,14 +237,20 @@ class Round:
         seen = self.watch.seen.setdefault(key, now)
         if order.state is OrderState.SENDING and now - seen < LATE_AFTER_S:
             return False
+        if (empty := self.watch.empty.get(key)) is not None:
+            # A look before the second one counts for nothing, and costs as much.
+            return now - empty >= EMPTY_ROUNDS_APART_S
         asked = self.watch.asked.get(key)
         every = ASK_EVERY_S if now - seen < ASK_SLOWLY_AFTER_S else ASK_SLOWLY_EVERY_S
         return asked is None or now - asked >= every
 
     def _ask_about(self, key: Key, order: Order) -> None:
-        self.watch.asked[key] = self.clock.monotonic()
-        if not self.ask_about_known(order):
-            self._look_for_proof(key, order)
+        """What is asked before the fence has passed, by the venue's clock, proves nothing."""
+        self.watch.asked[key] = began = self.clock.monotonic()
+        _, fence = key
+        is_over = self._is_past(fence)
+        if not self.ask_about_known(order) and is_over:
+            self._look_for_proof(key, order, began)
 
     def ask_about_known(self, order: Order) -> bool:
         """Ask by client order id; False when the venue does not find it, which proves nothing."""
@@ -232,33 +262,43 @@ class Round:
 
     # --- proof ------------------------------------------------------------------------------------
 
-    def _look_for_proof(self, key: Key, order: Order) -> None:
-        """After the fence, two rounds in which order, open orders and fills are all empty.
-
-        The fence is by the venue's clock, so that is the clock to ask.
-        """
+    def _look_for_proof(self, key: Key, order: Order, began: float) -> None:
+        """After the fence, two rounds in which order, open orders and fills are all empty."""
         _, fence = key
-        if self.venue.server_time() < fence:
-            return
-        began = self.clock.monotonic()
-        if self._is_found_anywhere(order):
+        look = self._look_over(order, fence)
+        if self._is_in(look, order):
             self.watch.empty.pop(key, None)
             return
         first = self.watch.empty.setdefault(key, self.clock.monotonic())
-        if began - first >= EMPTY_ROUNDS_APART_S:
+        if min(began, look.began) - first >= EMPTY_ROUNDS_APART_S:
             self._not_placed(order, fence)
 
-    def _is_found_anywhere(self, order: Order) -> bool:
-        """Every question anew: what was asked before the fence had passed does not count."""
-        if self.ask_about_known(order):
-            return True
-        for report in self.venue.open_orders(order.symbol):
+    def _is_past(self, fence: datetime) -> bool:
+        """By the venue's own clock, asked again only when it may have come to the fence since."""
+        now = self.clock.monotonic()
+        if self._heard is None or self._heard.at < fence <= self._heard.by(now):
+            self._heard = Heard(self.venue.server_time(), now)
+        return self._heard.at >= fence
+
+    def _look_over(self, order: Order, fence: datetime) -> Look:
+        """A market's open orders and fills: asked once a round, for all orders past their fence."""
+        known = self._looks.get(order.symbol)
+        if known is not None and known.at >= fence:
+            return known
+        assert self._heard is not None, "nobody asked for the venue's time"
+        at, began = self._heard.at, self.clock.monotonic()
+        reports = self.venue.open_orders(order.symbol)
+        after = self.books.last_trade_id(order.venue, order.account, order.symbol)
+        fills = self._all_fills(order, after_trade_id=after)
+        look = self._looks[order.symbol] = Look(at, began, reports, fills)
+        return look
+
+    def _is_in(self, look: Look, order: Order) -> bool:
+        for report in look.reports:
             if report.client_order_id == order.client_order_id:
                 self._take(report, order)
                 return True
-        after = self.books.last_trade_id(order.venue, order.account, order.symbol)
-        fills = self._all_fills(order, after_trade_id=after)
-        ours = [fill for fill in fills if fill.client_order_id == order.client_order_id]
+        ours = [fill for fill in look.fills if fill.client_order_id == order.client_order_id]
         if ours:
             self.books.book(ours, self.clock.now())
         return bool(ours)
