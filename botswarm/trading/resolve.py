@@ -94,10 +94,10 @@ class _Looking(Round):
         pass
 
     def look(self, order: Order, fence: datetime | None) -> None:
-        if order.state in IN_DOUBT and fence is not None:
-            self.each([order], lambda each: self._ask_about((each.id, fence), each))
-        else:
+        if order.state not in IN_DOUBT or fence is None:
             self.each([order], self.ask_about_known)
+        elif self._is_due((order.id, fence), order):
+            self.each([order], lambda each: self._ask_about((each.id, fence), each))
 
 
 def resolve(

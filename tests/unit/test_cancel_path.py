@@ -306,10 +306,10 @@ def test_a_proof_of_absence_is_told_question_by_question() -> None:
     made.place()
     told = resolved(made)
     assert any(words.startswith("waiting: the venue itself refuses") for words in told)
-    after_the_fence = told[-6:]
-    assert sum("not found" in words for words in after_the_fence) == 2
-    assert any("it is none of them" in words for words in after_the_fence)
-    assert any(words.startswith("the fills of BTC-USDT") for words in after_the_fence)
+    assert sum("it is none of them" in words for words in told) in range(2, 5)
+    assert sum(words.startswith("the fills of BTC-USDT") for words in told) in range(2, 5)
+    first_look = next(n for n, words in enumerate(told) if "none of them" in words)
+    assert any("not found" in words for words in told[first_look:])
     # Proven, and left to a worker: nothing is sent by whoever looks.
     assert made.state() is S.APPROVED
     assert made.venue.orders == []
