@@ -82,9 +82,7 @@ class Care:
     def _check(self, now: float) -> None:
         placing = Placing(self._lines, self._venue.rules, self._venue.streams_max, now)
         if not self._take_over.is_moving and (pair := placing.merger()) is not None:
-            source, target = pair
-            logger.info("%s: two connections become one", self._venue.name)
-            self._take_over.move(list(source.streams), source, target, now)
+            self._merge(*pair, now)
         busy = self._take_over.sources()
         for line in list(self._lines):
             if line.streams or (line.connection is not None and line.connection in busy):
@@ -93,6 +91,11 @@ class Care:
                 line.empty_since = now
             elif now - line.empty_since >= self._venue.rules.idle_close_s:
                 self._close(line)
+
+    def _merge(self, source: Line, target: Line, now: float) -> None:
+        if self._take_over.may_move(source.streams, now):
+            logger.info("%s: two connections become one", self._venue.name)
+            self._take_over.move(list(source.streams), source, target, now)
 
     def _close(self, line: Line) -> None:
         self._lines.remove(line)

@@ -248,10 +248,14 @@ class Pool:
             # Whatever carries these streams still does.
             logger.warning("%s: declined on it alone: %s: %s", connection.name, words, event.reason)
             return
-        logger.error("%s declines %s: %s", self.venue.name, words, event.reason)
-        for stream in event.streams:
-            if self._placed.get(stream) is line:
-                self._note_declined(line, stream, event.reason, now)
+        here = [each for each in event.streams if self._placed.get(each) is line]
+        stay = [each for each in here if self._take_over.give_back(each, now)]
+        if stay:
+            logger.warning("%d streams stay where they were: %s", len(stay), event.reason)
+        if len(stay) < len(here) or not here:
+            logger.error("%s declines %s: %s", self.venue.name, words, event.reason)
+        for stream in set(here) - set(stay):
+            self._note_declined(line, stream, event.reason, now)
 
     def _miss_declined(self, now: float) -> None:
         """What a connection had been declined before it took over is carried by nobody now."""

@@ -26,6 +26,7 @@ AGAIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Move:
+    origin: Line
     source: Connection | None
     target: Line
     since: float
@@ -38,6 +39,8 @@ class TakeOver:
         self._caller = caller
         self._placed = placed
         self._moves: dict[Stream, _Move] = {}
+        self._stays: dict[Stream, float] = {}
+        """Streams that only the connection they are on has been granted, and how long to say so."""
         self.renewed = 0
 
     # --- a whole connection -------------------------------------------------------------------
@@ -105,12 +108,34 @@ class TakeOver:
             target.streams.add(stream)
             target.empty_since = None
             self._placed(stream, target)
-            self._moves[stream] = _Move(source.connection, target, now)
+            self._moves[stream] = _Move(source, source.connection, target, now)
         for connection in target.carriers():
             connection.subscribe(streams)
 
+    def give_back(self, stream: Stream, now: float) -> bool:
+        """The connection it moves to is declined it: it stays on the one that still carries it."""
+        move = self._moves.get(stream)
+        if move is None or move.source is None or move.origin.connection is not move.source:
+            return False
+        if move.source.has_ended:
+            return False
+        del self._moves[stream]
+        move.target.streams.discard(stream)
+        move.origin.streams.add(stream)
+        self._placed(stream, move.origin)
+        self._stays[stream] = now + GIVEN_UP_AGAIN_S
+        for carrier in move.origin.carriers():
+            if carrier is not move.source:
+                carrier.subscribe([stream])
+        return True
+
+    def may_move(self, streams: Collection[Stream], now: float) -> bool:
+        self._stays = {each: until for each, until in self._stays.items() if until > now}
+        return self._stays.keys().isdisjoint(streams)
+
     def forget(self, stream: Stream) -> None:
         """Nobody wants it any more."""
+        self._stays.pop(stream, None)
         move = self._moves.pop(stream, None)
         if move is not None and move.source is not None:
             move.source.unsubscribe([stream])

@@ -366,6 +366,35 @@ def test_what_only_a_second_connection_is_declined_stays_where_it_is_carried(
     assert is_whole(swim.heap.ids["B-X"])
 
 
+def test_what_a_connection_it_moves_to_is_declined_stays_where_it_is_carried(
+    venue: MiniVenue, start: Start
+) -> None:
+    swim = start(connections_initial=1, streams_per_connection_max=5, connections_max=3)
+    swim.follow(*(f"M{number}-X" for number in range(12)))
+    kept = ["M0-X", "M9-X"]
+    asked: list[str] = []
+
+    def declines(client: Client, name: str) -> bool:
+        asked.append(name)
+        return False
+
+    venue.obeys = declines
+    with trading(venue, kept):
+        wait_until(lambda: len(swim.heap.ids) == 2, "trades", 5)
+        swim.follow(*kept)
+        wait_until(lambda: len(asked) > 0, "one connection to ask for what another has", 15)
+        for symbol in kept:
+            wait_for_more(swim, symbol)
+        wait_until(lambda: len(venue.clients) == 2, "the empty connection to end", 10)
+        for symbol in kept:
+            wait_for_more(swim, symbol)
+    assert len(asked) == 1, "it is not tried again and again"
+    assert swim.state.declined == {}
+    assert swim.pool.subscription_count == 2
+    assert sorted(each.streams for each in swim.state.connections) == [1, 1]
+    assert all(is_whole(swim.heap.ids[symbol]) for symbol in kept)
+
+
 def test_what_was_declined_on_the_connection_that_takes_over_is_shown_from_then_on(
     venue: MiniVenue, start: Start
 ) -> None:
