@@ -80,6 +80,15 @@ class ReconcileAccount(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class GuardOrders(Message):
+    """Is any order worker well? Else nobody watches over what is open at the venues."""
+
+    task: ClassVar[str] = "workers.ops.guard_orders"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class SweepOutbox(Message):
     """Ring again for rows whose doorbell nobody heard."""
 
@@ -109,7 +118,7 @@ class Probe(Message):
 
 
 ALL: tuple[type[Message], ...] = (
-    *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount),
+    *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount, GuardOrders),
     *(SweepOutbox, PruneEvaluations, Probe),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from botswarm.messages import (
+    GuardOrders,
     Message,
     Probe,
     PruneEvaluations,
@@ -31,6 +32,7 @@ class Entry:
 SCHEDULE: tuple[Entry, ...] = (
     Entry("settle-orders", SettleOrders(), every_s=1),
     Entry("reconcile-accounts", ReconcileAccount(), every_s=60),
+    Entry("guard-orders", GuardOrders(), every_s=5),
     Entry("sweep-outbox", SweepOutbox(), every_s=5),
     Entry("prune-evaluations", PruneEvaluations(), every_s=300),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.

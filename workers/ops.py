@@ -13,8 +13,10 @@ from botswarm.errors import BotswarmError
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.session import Database
-from botswarm.messages import Probe, PruneEvaluations, SweepOutbox
+from botswarm.ledger.store import Ledger
+from botswarm.messages import GuardOrders, Probe, PruneEvaluations, SweepOutbox
 from botswarm.queueing import current_settings, ring, task
+from workers import watching
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,20 @@ def sweep_outbox() -> int:
     return rung
 
 
+@task(GuardOrders)
+def guard_orders() -> int | None:
+    """Harmless however often it runs: what is cancelled is cancelled once."""
+    settings = current_settings()
+    if not settings.cancel_on_disconnect_s:
+        return None
+    try:
+        ledger, venues = _watched_over(os.getpid())
+        return watching.guard(ledger, venues, settings.cancel_on_disconnect_s, SystemClock())
+    except BotswarmError as error:
+        logger.error("open orders are not watched over: %s; %s", error, error.cure)
+        return None
+
+
 @task(PruneEvaluations)
 def prune_evaluations() -> int:
     """Harmless however often it runs. A ledger that cannot be written is said: the next round is
@@ -60,6 +76,13 @@ def prune_evaluations() -> int:
     if gone:
         logger.info("%d old evaluations deleted", gone)
     return gone
+
+
+@lru_cache(maxsize=1)
+def _watched_over(_: int) -> tuple[Ledger, watching.Venues]:
+    """Of one process: connections do not survive a fork."""
+    ledger = Ledger(current_settings().database_url)
+    return ledger, watching.Venues(current_settings(), ledger, SystemClock())
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from botswarm.messages import CancelOrder, PlaceOrder, ReconcileAccount, SettleO
 from botswarm.queueing import task
 from botswarm.trading import executor
 from botswarm.trading.settle import Settled, cancel, settle
-from workers import reconciling, streams, watches
+from workers import reconciling, streams, watches, watching
 from workers.desks import Desk, desk_for, desks
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ WAITING_MAX = 100
 
 streams.listen_in_workers()
 reconciling.begin_in_workers()
+watching.guard_in_workers()
 
 
 @task(PlaceOrder)

@@ -92,6 +92,7 @@ class Settings:
     limit_daily_loss_max: Decimal
     limit_signal_age_max_s: int
     limit_data_age_max_s: int
+    cancel_on_disconnect_s: int
     bot_enable: bool
     bot_max_concurrent: int
     bot_require_confirmation: bool

@@ -371,6 +371,14 @@ SETTINGS: tuple[Setting, ...] = (
         help="No bot decides on prices older than this by the exchange's own clock.",
         default=5,
     ),
+    Setting(
+        name="cancel_on_disconnect_s",
+        kind=whole_number(0, 3600, "seconds"),
+        help="When an order worker has been without ledger or broker for so long, or when no order "
+        "worker has been well, everything open is cancelled at the venue; 0 lets it rest. Ten "
+        "seconds or more are sensible.",
+        default=0,
+    ),
     *BOTS,
     Setting(
         name="strategies_dir",

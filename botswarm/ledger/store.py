@@ -12,6 +12,7 @@ from botswarm.ledger.changes import Changes
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.exchange_keys import ExchangeKeys
 from botswarm.ledger.halts import Halts
+from botswarm.ledger.heartbeats import Heartbeats
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.reconciling import Reconciliations
@@ -38,6 +39,7 @@ class Ledger:
         self.evaluations = Evaluations(self.database)
         self.exchange_keys = ExchangeKeys(self.database)
         self.halts = Halts(self.database)
+        self.heartbeats = Heartbeats(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
         self.reconciliations = Reconciliations(self.database)
