@@ -13,7 +13,7 @@ from pathlib import Path
 from botswarm.chaos.campaign.main import Options, run
 
 FAULTS = {
-    "claim": ("F3", 4, 30.0),
+    "claim": ("F3", 3, 12.0),
     "fence": ("F20", 5, 30.0),
     "dedupe": ("F19", 6, 25.0),
     "fsync": ("F12", 5, 30.0),

@@ -64,6 +64,7 @@ class Told(NamedTuple):
     """A request that was answered with 429 or 418, by the machine's own clock."""
 
     sent: float
+    """When its sender looked for a ban for the last time."""
     known: float
     """From here on every process could know of it."""
 
@@ -77,8 +78,10 @@ class Watched(SharedAllowance):
         return self.told
 
     def obey(self) -> None:
-        super().obey()
+        # Before it looks: whoever looks after a ban is known must see it. What a thread that is
+        # held up right after looking sends, nobody can call back.
         self._passed.at = since_boot_s()
+        super().obey()
 
     def banned(self, seconds: float, reason: str) -> None:
         super().banned(seconds, reason)

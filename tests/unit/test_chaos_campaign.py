@@ -150,6 +150,7 @@ BREACHES: dict[str, Callable[[Evidence], object]] = {
     "I23": only_the_cache_was_broken,
     "I27": lambda found: setattr(found, "attempts", {}),
     "I28": lambda found: setattr(found, "drained_s", 61.0),
+    "errors": lambda found: setattr(found, "unexpected", Counter(IntegrityError=1)),
     "I30": lambda found: setattr(found, "stops", [30.1]),
 }
 

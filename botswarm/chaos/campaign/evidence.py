@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from botswarm.exchanges.registry import PAPER, SIMULATED
 from botswarm.ledger.exchange_journal import OURS, verify_against
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow
 from botswarm.ledger.verify import Verification
+
+UNEXPECTED = re.compile(r"raised unexpected: (\w+)")
+"""As Celery writes it, with the error's type."""
 
 Entry = Mapping[str, Any]
 
@@ -93,6 +97,8 @@ class Evidence:
     drained_s: float = 0.0
     left: Counter[str] = field(default_factory=Counter)
     dead: int = 0
+    unexpected: Counter[str] = field(default_factory=Counter)
+    """Errors that ended a task and that nobody had thought of."""
     settings: Mapping[str, str] = field(default_factory=dict)
     began: float = 0.0
     """Wall time of the campaign's first second; notes count from there."""
@@ -140,8 +146,17 @@ def gather(
         refused=stage.exchange.misbehaviour("GET").body["refused"],
         stops=stage.stops,
         feed_mb=stage.feed_mb,
+        unexpected=_unexpected(stage),
         **rest,
     )
+
+
+def _unexpected(stage: Stage) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for log in stage.folder.glob("*.log"):
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            found.update(told[1] for line in lines if (told := UNEXPECTED.search(line)) is not None)
+    return found
 
 
 def _rows(session: Session) -> dict[str, Any]:

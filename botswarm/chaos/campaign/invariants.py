@@ -18,8 +18,10 @@ CLOCK_MAX_S = 2.5
 """How far a signature may be ahead of the exchange's time."""
 LATE_MAX_S = 120.0
 """How long the commit of an attempt may take: locks are waited for, and processes are frozen."""
-POISON = "F11"
 TOO_MANY_REQUESTS, TOO_MANY_ORDERS, FILTER = -1003, -1015, -1013
+
+FORESEEN = ("MemoryError", "SoftTimeLimitExceeded")
+"""What taking its memory or its time from a process does to whatever it is at."""
 
 Check = Callable[[Evidence], Iterator[str]]
 
@@ -189,9 +191,12 @@ def backlog_drains(found: Evidence) -> Iterator[str]:
         yield f"orders were on their way {found.drained_s:.0f} s after the last fault"
     for state, count in found.left.items():
         yield f"{count} orders were still {state} at the end"
-    poisons = sum(note.code == POISON and not note.failed for note in found.notes)
-    if found.dead > poisons:
-        yield f"{found.dead} messages were put aside; {poisons} of them were poison"
+
+
+def every_error_was_foreseen(found: Evidence) -> Iterator[str]:
+    for kind, count in found.unexpected.items():
+        if kind not in FORESEEN:
+            yield f"{count} tasks ended in {kind}"
 
 
 def memory_is_bounded(found: Evidence) -> Iterator[str]:
@@ -225,6 +230,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "I23": ("the cache changes no order's outcome", cache_decides_nothing),
     "I27": ("closed by default: no order without approval and commit", nothing_passes_by_itself),
     "I28": ("the backlog drains within a minute of the last fault", backlog_drains),
+    "errors": ("no task ends in an error nobody had thought of", every_error_was_foreseen),
     "I30": ("a graceful stop within 30 s", stops_are_graceful),
 }
 NOT_CHECKED: Mapping[str, str] = {

@@ -36,6 +36,7 @@ LOST_REPLIES = ("drop_reply", "truncate_reply", "garbage_reply", "timeout_execut
 NOT_DONE = ("drop_request", "timeout_not_executed", "error_not_executed")
 ODD_EVENTS = ("query_lag", "lose_event", "repeat_event")
 IN_FLIGHT = ("ready", "approved", "sending", "unknown")
+RESTING = ("live", "partial")
 IN_FLIGHT_MAX = 400
 """The load waits while more is on its way: faults make it late, they must not bury it."""
 CANCEL_EVERY_S = 10.0
@@ -109,17 +110,21 @@ class Tally:
     refused: int = 0
     """Writes that failed and were given up; nothing was promised of them."""
     mishaps: Counter[str] = field(default_factory=Counter)
+    wished: int = 0
+    """Ends of orders, by the ledger; the worker asks the venue for them."""
     cancels: int = 0
+    """At the venue, past the ledger."""
 
 
 class Load:
     """Three threads: one writes orders, one rings for them, one has resting orders cancelled."""
 
-    def __init__(self, stage: Stage, *, seed: int, per_s: float, first: int = 0) -> None:
+    def __init__(self, stage: Stage, *, seed: int, per_s: float, mishaps: bool = True) -> None:
         self._stage = stage
         self._seed = seed
         self._per_s = per_s
-        self._number = first
+        self._number = 0
+        self._has_mishaps = mishaps
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True)
@@ -169,8 +174,9 @@ class Load:
     def _one(self) -> None:
         self._number += 1
         made = wish(self._seed, self._number, self._prices, datetime.now(UTC))
-        if made.mishap is not None and self._stage.arm(**{"on": "place", **made.mishap}):  # type: ignore[arg-type]
-            self.tally.mishaps[str(made.mishap["kind"])] += 1
+        mishap = made.mishap if self._has_mishaps else None
+        if mishap is not None and self._stage.arm(**{"on": "place", **mishap}):  # type: ignore[arg-type]
+            self.tally.mishaps[str(mishap["kind"])] += 1
         self.tally.attempted += 1
         deadline = time.monotonic() + 5
         while True:
@@ -212,9 +218,22 @@ class Load:
     # --- cancelling ---------------------------------------------------------------------------
 
     def _cancel(self) -> None:
-        """What rests is ended by its owner's other hand: at the venue, and unannounced."""
+        """What rests is ended as it should be, or by its owner's other hand, at the venue."""
+        is_announced = True
         while not self._over.wait(CANCEL_EVERY_S):
-            self.cancel_resting()
+            (self._wish_ends if is_announced else self.cancel_resting)()
+            is_announced = not is_announced
+
+    def _wish_ends(self) -> None:
+        question = select(OrderRow.id).where(OrderRow.state.in_(RESTING))
+        try:
+            ids = self._stage.ledger.database.read(lambda session: session.scalars(question).all())
+            wished = self._stage.ledger.cancels.wish(
+                ids, datetime.now(UTC), actor="chaos", reason="it has rested long enough"
+            )
+            self.tally.wished += len(wished.asked)
+        except BotswarmError as error:
+            self.troubles[f"cancels: {type(error).__name__}"] += 1
 
     def cancel_resting(self) -> None:
         for symbol in QUANTITIES:

@@ -49,7 +49,7 @@ def _journal_size(stage: Stage) -> int:
     return stage.exchange.journal_path.stat().st_size
 
 
-def _caught_before_send(stage: Stage, role: Role) -> list[psutil.Process] | None:
+def caught_before_send(stage: Stage, role: Role) -> list[psutil.Process] | None:
     """Freeze a worker whose attempt is committed and whose bytes have not left.
 
     Its ledger answers late, so what it has just committed is known here before it knows itself.
@@ -95,7 +95,7 @@ def _kill_worker(stage: Stage, dice: random.Random) -> str:
 def _kill_between(stage: Stage, dice: random.Random) -> str:
     if dice.random() < 0.5:
         role = dice.choice(stage.workers)
-        caught = _caught_before_send(stage, role)
+        caught = caught_before_send(stage, role)
         for process in caught if caught is not None else role.family():
             kill(process)
         until(lambda: role.running, f"{role.name} to be back", 20)
@@ -124,7 +124,7 @@ def _freeze(stage: Stage, dice: random.Random) -> str:
     seconds = _frozen_s(dice)
     if dice.random() < 0.65:
         role = dice.choice(stage.workers)
-        frozen = _caught_before_send(stage, role)
+        frozen = caught_before_send(stage, role)
         words = f"{role.name} with unsent bytes for {seconds} s"
         if frozen is None:
             frozen, words = role.freeze(), f"{role.name} for {seconds} s"

@@ -94,6 +94,8 @@ def counts_of(found: Evidence) -> tuple[dict[str, int], dict[str, float]]:
         "recovered": len(doubtful & ended),
         "late bytes refused": found.refused.get("-1021", 0),
         "cancelled": sum(e["type"] == "cancel" for each in found.journal.values() for e in each),
+        "wished to end": found.tally.wished,
+        "dead letters": found.dead,
         "storms": len(found.storms),
     }
     share = len(doubtful & sent) / len(sent) if sent else 0.0
