@@ -100,6 +100,11 @@ class IllegalTransition(BotswarmError):
         self.after = after
 
 
+def reckoned_at(limit: Decimal | None, stop: Decimal | None, reference: Decimal) -> Decimal:
+    """What an order is reckoned at until it trades; without a limit the dearer of what may be."""
+    return limit or max(stop or Decimal(0), reference)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One intent of one bot on its way to a venue. ``id`` is the intent's and never changes."""
@@ -146,7 +151,7 @@ class Order:
     @property
     def price(self) -> Decimal:
         """What it is reckoned at until it trades; without a limit the dearer of what may be."""
-        return self.limit_price or max(self.stop_price or Decimal(0), self.reference_price)
+        return reckoned_at(self.limit_price, self.stop_price, self.reference_price)
 
     @property
     def notional(self) -> Decimal:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
 
 from botswarm.domain.order import Order
 
@@ -46,6 +48,28 @@ class Approved:
 class Refused:
     order: Order
     reason: str
+
+
+class FrozenRequest(Protocol):
+    """A signed request, as far as anybody but its venue cares."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def signed_at(self) -> datetime: ...
+    @property
+    def fence_at(self) -> datetime: ...
+
+
+Request = TypeVar("Request", bound=FrozenRequest, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(Generic[Request]):
+    """An order that passed, rounded, and the very bytes that may be sent for it."""
+
+    order: Order
+    request: Request
 
 
 Verdict = Approved | Refused

@@ -126,6 +126,14 @@ class TradingVenue(Protocol):
 
     def server_time(self) -> datetime: ...
 
+    def ready(self) -> None:
+        """Make sure of everything that signing would have to wait for: connection, clocks.
+
+        Called just before ``sign``, which is called while others wait for the account. Raises
+        Unreachable or Refused where nothing can be sent now.
+        """
+        ...
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest: ...
 
     def send(self, request: SignedRequest) -> Answer:

@@ -12,6 +12,7 @@ from botswarm.domain.reconciliation import Adjustment, Balances
 from botswarm.ledger import balances, chain
 from botswarm.ledger.fold import EXACT, ZERO
 from botswarm.ledger.models import AdjustmentRow
+from botswarm.ledger.writes import Writes
 
 
 def openings(session: Session, venue: str, account: str, there: Balances) -> list[Adjustment]:
@@ -70,5 +71,7 @@ def adjust(
         head = chain.hold_head(session)
         session.add_all(rows)
         session.flush()
-        chain.append(session, head, rows, now)
+        writes = Writes(session)
+        chain.append(writes, head, rows, now)
+        writes.send()
     return len(rows)

@@ -1,4 +1,4 @@
-"""Book fills: the order they fill, the journal, the position and the day's result, at once."""
+"""Book fills: the journal, the position and the day's result, at once."""
 
 from __future__ import annotations
 
@@ -7,61 +7,104 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, localcontext
+from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Row, bindparam, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
 from botswarm.ledger import chain
 from botswarm.ledger.fold import EXACT, ZERO, Assets, Folded, Holding, fold, follows
-from botswarm.ledger.models import DailyResultRow, FillRow, OrderRow, PositionRow
-from botswarm.ledger.rows import fill_of, is_open
+from botswarm.ledger.models import DailyResultRow, FillRow, PositionRow
+from botswarm.ledger.rows import fill_of
+from botswarm.ledger.writes import Writes
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str, int, str]
+Place = tuple[str, str, str, str]
+Day = tuple[str, str, str, str]
+
+_IDENTITY = (FillRow.venue, FillRow.symbol, FillRow.trade_id, FillRow.account)
+_FILL_COLUMNS = tuple(each.name for each in FillRow.__table__.columns if each.name != "id")
+_ENTER = {
+    name: kind.insert(FillRow).on_conflict_do_nothing().returning(FillRow.id, *_IDENTITY)
+    for name, kind in (("sqlite", sqlite), ("postgresql", postgresql))
+}
+_HOLDINGS = select(*PositionRow.__table__.columns).where(
+    tuple_(PositionRow.bot, PositionRow.venue, PositionRow.account, PositionRow.symbol).in_(
+        bindparam("places", expanding=True)
+    )
+)
+_RESULTS = select(*DailyResultRow.__table__.columns).where(
+    tuple_(
+        DailyResultRow.venue, DailyResultRow.account, DailyResultRow.day, DailyResultRow.quote
+    ).in_(bindparam("days", expanding=True))
+)
 
 
 def rows_of(
-    session: Session, fills: Sequence[Fill], now: datetime, account: str
+    fills: Sequence[Fill], orders: Iterable[Row[Any]], now: datetime, account: str
 ) -> Mapping[Key, FillRow]:
-    """A row for each, not yet in the ledger; what fills no order of ours belongs to ``account``."""
-    orders = _orders_of(session, fills)
+    """A row for each, not yet in the ledger; what fills none of these orders is ``account``'s."""
+    by_name = {order.client_order_id: order for order in orders}
     rows: dict[Key, FillRow] = {}
     for fill in fills:
-        row = _row(fill, orders.get(fill.client_order_id), account, now)
+        row = _row(fill, by_name.get(fill.client_order_id), account, now)
         rows.setdefault(_key(row), row)
     return rows
 
 
-def unbooked(session: Session, rows: Mapping[Key, FillRow]) -> list[FillRow]:
-    """Those that the ledger does not have, by rising trade id."""
-    new = dict(rows)
-    for known in _known(session, rows):
-        if fill_of(known) != fill_of(new.pop(_key(known))):
-            # Never booked twice; but somebody told us two stories about one trade.
-            log.error("trade %s of %s %s came with other contents", *_key(known)[2::-1])
-    return sorted(new.values(), key=lambda row: (row.venue, row.symbol, row.trade_id))
+def enter(session: Session, rows: Mapping[Key, FillRow]) -> list[FillRow]:
+    """Write down those that the ledger does not have yet; answers them by rising trade id.
+
+    Whoever enters the same ones at the same time waits here for the end of our transaction.
+    """
+    if not rows:
+        return []
+    connection = session.connection()
+    ordered = sorted(rows.values(), key=lambda row: (row.venue, row.symbol, row.trade_id))
+    entered = connection.execute(
+        _ENTER[connection.dialect.name],
+        [{name: getattr(row, name) for name in _FILL_COLUMNS} for row in ordered],
+    )
+    ids = {(each.venue, each.symbol, each.trade_id, each.account): each.id for each in entered}
+    if len(ids) < len(ordered):
+        _compare(session, {key: row for key, row in rows.items() if key not in ids})
+    for key, number in ids.items():
+        rows[key].id = number
+    return [row for row in ordered if _key(row) in ids]
 
 
-def book(session: Session, rows: Sequence[FillRow], now: datetime) -> None:
-    """Book new fills; the caller holds their accounts, so that no limit is judged in between."""
+def book(session: Session, writes: Writes, rows: Sequence[FillRow], now: datetime) -> None:
+    """Book fills that were just entered; their orders are the caller's to change.
+
+    The head of the journal is held from here to the end of the transaction, so that one at a time
+    moves positions and results.
+    """
+    if not rows:
+        return
     head = chain.hold_head(session)
-    session.add_all(rows)
-    session.flush()
-    chain.append(session, head, rows, now)
-    _fill_orders(session, rows, now)
-    for place, fills in _by_position(rows).items():
-        _move_position(session, place, fills, now)
+    chain.append(writes, head, rows, now)
+    moved = _by_position(rows)
+    holdings = _holdings(session, moved)
+    results: dict[Day, Decimal] = {}
+    for place, fills in moved.items():
+        _move_position(session, writes, place, fills, holdings.get(place), results, now)
+    _add_results(session, writes, results)
 
 
-def _orders_of(session: Session, fills: Iterable[Fill]) -> dict[str, OrderRow]:
-    ids = {fill.client_order_id for fill in fills}
-    found = session.scalars(select(OrderRow).where(OrderRow.client_order_id.in_(ids)))
-    return {row.client_order_id: row for row in found}
+def filled_by(rows: Iterable[FillRow]) -> Mapping[str, Decimal]:
+    """By client order id, how much of our orders these fill."""
+    filled: dict[str, Decimal] = defaultdict(Decimal)
+    for row in rows:
+        if row.order_id is not None:
+            filled[row.client_order_id] = EXACT.add(filled[row.client_order_id], row.quantity)
+    return filled
 
 
-def _row(fill: Fill, order: OrderRow | None, account: str, now: datetime) -> FillRow:
+def _row(fill: Fill, order: Row[Any] | None, account: str, now: datetime) -> FillRow:
     # An order is ours by its whole identity, never by a likeness.
     if order is not None and (order.venue, order.symbol) != (fill.venue, fill.symbol):
         order = None
@@ -71,8 +114,8 @@ def _row(fill: Fill, order: OrderRow | None, account: str, now: datetime) -> Fil
         trade_id=fill.trade_id,
         account=account if order is None else order.account,
         client_order_id=fill.client_order_id,
-        order_id=order and order.id,
-        bot=order and order.bot,
+        order_id=None if order is None else order.id,
+        bot=None if order is None else order.bot,
         is_external=order is None,
         side=fill.side.value,
         price=fill.price,
@@ -88,31 +131,11 @@ def _key(row: FillRow) -> Key:
     return row.venue, row.symbol, row.trade_id, row.account
 
 
-def _known(session: Session, keys: Iterable[Key]) -> Sequence[FillRow]:
-    identity = tuple_(FillRow.venue, FillRow.symbol, FillRow.trade_id, FillRow.account)
-    return session.scalars(select(FillRow).where(identity.in_(list(keys)))).all()
-
-
-def _fill_orders(session: Session, rows: Sequence[FillRow], now: datetime) -> None:
-    filled: dict[str, Decimal] = defaultdict(Decimal)
-    for row in rows:
-        if row.order_id is not None:
-            filled[row.order_id] = EXACT.add(filled[row.order_id], row.quantity)
-    # Locked and read anew: another worker may be recording their state.
-    orders = session.scalars(
-        select(OrderRow)
-        .where(OrderRow.id.in_(filled))
-        .order_by(OrderRow.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    for order in orders:
-        order.filled_quantity = EXACT.add(order.filled_quantity, filled[order.id])
-        order.is_open = is_open(order)
-        order.updated_at = now
-
-
-Place = tuple[str, str, str, str]
+def _compare(session: Session, rows: Mapping[Key, FillRow]) -> None:
+    """Never booked twice; but somebody may have told us two stories about one trade."""
+    for known in session.scalars(select(FillRow).where(tuple_(*_IDENTITY).in_(list(rows)))):
+        if fill_of(known) != fill_of(rows[_key(known)]):
+            log.error("trade %s of %s %s came with other contents", *_key(known)[2::-1])
 
 
 def _by_position(rows: Sequence[FillRow]) -> dict[Place, list[Fill]]:
@@ -123,24 +146,45 @@ def _by_position(rows: Sequence[FillRow]) -> dict[Place, list[Fill]]:
     return places
 
 
-def _move_position(session: Session, place: Place, fills: list[Fill], now: datetime) -> None:
+def _holdings(session: Session, places: Iterable[Place]) -> dict[Place, Holding]:
+    rows = session.connection().execute(_HOLDINGS, {"places": list(places)})
+    return {(row.bot, row.venue, row.account, row.symbol): holding_of(row) for row in rows}
+
+
+def _move_position(
+    session: Session,
+    writes: Writes,
+    place: Place,
+    fills: list[Fill],
+    holding: Holding | None,
+    results: dict[Day, Decimal],
+    now: datetime,
+) -> None:
     bot, venue, account, symbol = place
     assets = Assets.of(symbol)
-    row = session.get(PositionRow, place, populate_existing=True)
-    holding = holding_of(row) if row else Holding()
-    if follows(fills, holding):
-        after = fold(fills, assets, holding)
-        daily = after.daily
+    before = holding or Holding()
+    if follows(fills, before):
+        folded = fold(fills, assets, before)
+        daily = folded.daily
     else:
-        after, daily = _fold_anew(session, place, fills, assets)
-    if row is None:
-        row = PositionRow(bot=bot, venue=venue, account=account, symbol=symbol)
-        session.add(row)
-    row.quantity, row.cash = after.holding.quantity, after.holding.cash
-    row.cost, row.realised = after.holding.cost, after.holding.realised
-    row.last_trade_id, row.updated_at = after.holding.last_trade_id, now
+        folded, daily = _fold_anew(session, place, fills, assets)
+    after = folded.holding
+    position = {
+        "bot": bot,
+        "venue": venue,
+        "account": account,
+        "symbol": symbol,
+        "quantity": after.quantity,
+        "cash": after.cash,
+        "cost": after.cost,
+        "realised": after.realised,
+        "last_trade_id": after.last_trade_id,
+        "updated_at": now,
+    }
+    writes.insert(PositionRow, [position], known="replace")
     for day, realised in daily.items():
-        _add_result(session, venue, account, day, assets.quote, realised)
+        where = (venue, account, day, assets.quote)
+        results[where] = EXACT.add(results.get(where, ZERO), realised)
 
 
 def _fold_anew(
@@ -172,7 +216,7 @@ def fills_of(session: Session, place: Place) -> list[Fill]:
     return [fill_of(row) for row in found]
 
 
-def holding_of(row: PositionRow) -> Holding:
+def holding_of(row: PositionRow | Row[Any]) -> Holding:
     return Holding(
         quantity=row.quantity,
         cash=row.cash,
@@ -182,11 +226,19 @@ def holding_of(row: PositionRow) -> Holding:
     )
 
 
-def _add_result(
-    session: Session, venue: str, account: str, day: str, quote: str, realised: Decimal
-) -> None:
-    row = session.get(DailyResultRow, (venue, account, day, quote), populate_existing=True)
-    if row is None:
-        row = DailyResultRow(venue=venue, account=account, day=day, quote=quote, realised=ZERO)
-        session.add(row)
-    row.realised = EXACT.add(row.realised, realised)
+def _add_results(session: Session, writes: Writes, results: Mapping[Day, Decimal]) -> None:
+    if not results:
+        return
+    rows = session.connection().execute(_RESULTS, {"days": list(results)})
+    known = {(row.venue, row.account, row.day, row.quote): row.realised for row in rows}
+    after = [
+        {
+            "venue": venue,
+            "account": account,
+            "day": day,
+            "quote": quote,
+            "realised": EXACT.add(known.get((venue, account, day, quote), ZERO), realised),
+        }
+        for (venue, account, day, quote), realised in results.items()
+    ]
+    writes.insert(DailyResultRow, after, known="replace")

@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Protocol
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderState, Side
-from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
+from botswarm.domain.order import IllegalTransition, Order, OrderState, Side
+from botswarm.domain.permission import Frozen, FrozenRequest, Verdict
 from botswarm.errors import NotFound
-from botswarm.ledger import booking, cancels, halts, replacing
+from botswarm.ledger import booking, cancels, placing, replacing
 from botswarm.ledger.columns import plain
-from botswarm.ledger.fold import ZERO, Assets
-from botswarm.ledger.models import (
-    AccountRow,
-    AttemptRow,
-    DailyResultRow,
-    FillRow,
-    InstrumentRow,
-    OrderRow,
-    PositionRow,
-)
+from botswarm.ledger.models import AttemptRow, FillRow, InstrumentRow, OrderRow
+from botswarm.ledger.placing import Begun, Freeze, Judge, Request
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import INSTRUMENT_FIELDS, instrument_of, move, order_of
 from botswarm.ledger.session import Database, save_latest
-from botswarm.ledger.standing import hold_account, is_awaited, objection_of
+from botswarm.ledger.standing import hold_account
+from botswarm.ledger.steps import Step, held_order, held_orders
+from botswarm.ledger.writes import Writes
 
-Judge = Callable[[Order, Exposure], Verdict]
-MINUTE = timedelta(minutes=1)
 UNKNOWN_ACCOUNT = ""
 IN_DOUBT = (OrderState.SENDING.value, OrderState.UNKNOWN.value)
 Told = tuple[str, dict[str, Any]]
 
 log = logging.getLogger(__name__)
-
-
-class FrozenRequest(Protocol):
-    """A signed request, as far as the ledger cares; each venue makes its own."""
-
-    @property
-    def payload(self) -> bytes: ...
-    @property
-    def signed_at(self) -> datetime: ...
-    @property
-    def fence_at(self) -> datetime: ...
 
 
 class LedgerBooks:
@@ -87,62 +67,28 @@ class LedgerBooks:
 
     # --- one order on its way --------------------------------------------------------------
 
+    def begin(
+        self,
+        order_id: str,
+        judge: Judge,
+        freeze: Freeze[Request] | None,
+        now: datetime,
+        before: OrderState = OrderState.READY,
+    ) -> Begun[Request] | None:
+        """READY or APPROVED -> SENDING with the bytes, under the lock of the order's account.
+
+        Without ``freeze`` it goes no further than APPROVED. The order in the answer is as it
+        stands afterwards; a stale one is answered as Refused.
+        """
+        return self._database.write(
+            lambda session: placing.begin(session, order_id, judge, freeze, now, before)
+        )
+
     def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
-        """READY -> APPROVED, REFUSED or STALE, under the lock of the order's account.
-
-        The order in the answer is as it stands afterwards; a stale one is answered as Refused.
-        """
-
-        def work(session: Session) -> Verdict | None:
-            place = session.execute(
-                select(OrderRow.venue, OrderRow.account).where(OrderRow.id == order_id)
-            ).one_or_none()
-            if place is None:
-                return None
-            account = hold_account(session, place.venue, place.account, now)
-            row = _locked(session, order_id)
-            if row.state != OrderState.READY or replacing.is_waiting(session, row, now):
-                return None
-            verdict = _decide(session, row, account, judge, now)
-            touch(session, [row.bot])
-            return verdict
-
-        return self._database.write(work)
-
-    def begin_attempt(self, order: Order, request: FrozenRequest, now: datetime) -> Order | None:
-        """APPROVED -> SENDING with the bytes; None where somebody did, or trading is halted.
-
-        The order may have been rounded since it was judged, never up.
-        """
-
-        def work(session: Session) -> Order | None:
-            row = session.get(OrderRow, order.id, with_for_update=True)
-            if row is None or row.state != OrderState.APPROVED:
-                return None
-            if _trading_state(session, row) is TradingState.HALTED:
-                return None
-            assert order.quantity <= row.quantity, "more would be sent than was judged"
-            row.quantity = order.quantity
-            row.limit_price, row.stop_price = order.limit_price, order.stop_price
-            row.attempts += 1
-            if row.attempts == 1:
-                row.trade_id_floor = _last_known(session, row.venue, row.account, row.symbol)
-            row.sent_at = now
-            session.add(
-                AttemptRow(
-                    order_id=row.id,
-                    number=row.attempts,
-                    payload=request.payload,
-                    signed_at=request.signed_at,
-                    fence_at=request.fence_at,
-                    created_at=now,
-                )
-            )
-            session.add(move(row, OrderState.SENDING, now))
-            touch(session, [row.bot])
-            return order_of(row)
-
-        return self._database.write(work)
+        """READY -> APPROVED, REFUSED or STALE, and nothing is sent."""
+        begun: Begun[FrozenRequest] | None = self.begin(order_id, judge, None, now)
+        assert not isinstance(begun, Frozen), "nobody froze it"
+        return begun
 
     def record(
         self,
@@ -150,19 +96,44 @@ class LedgerBooks:
         after: OrderState,
         now: datetime,
         *,
+        fills: Sequence[Fill] = (),
         venue_order_id: str | None = None,
         reason: str | None = None,
     ) -> Order:
-        def work(session: Session) -> Order:
-            row = _locked(session, order_id)
-            if venue_order_id is not None:
-                row.venue_order_id = venue_order_id
-            if row.state != after:
-                session.add(move(row, after, now, reason=reason))
-            touch(session, [row.bot])
-            return order_of(row)
+        """Book the order's own fills and move it; raises IllegalTransition, the fills booked."""
+        done: list[IllegalTransition] = []
+        told: list[Told] = []
 
-        return self._database.write(work)
+        def work(session: Session) -> Order:
+            done.clear()  # a transaction may be run again
+            told.clear()
+            row = held_order(session, order_id)
+            if row is None:
+                raise NotFound(
+                    f"the ledger has no order {order_id}", cure="see: botswarm order list"
+                )
+            step, writes = Step.of(row, now), Writes(session)
+            if venue_order_id is not None:
+                step.change(venue_order_id=venue_order_id)
+            new = booking.enter(session, booking.rows_of(fills, [row], now, row.account))
+            for quantity in booking.filled_by(new).values():
+                step.fill(quantity)
+            try:
+                if step.order.state is not after:
+                    step.move(after, reason)
+            except IllegalTransition as error:
+                done.append(error)
+            booking.book(session, writes, new, now)
+            step.write(writes)
+            writes.send()
+            told.extend(_told(new, [row]))
+            return step.order
+
+        order = self._database.write(work)
+        _tell(told)
+        if done:
+            raise done[0]
+        return order
 
     def reopen(self, order_id: str, fence_at: datetime, now: datetime) -> Order | None:
         """UNKNOWN -> APPROVED, where the last attempt is the one of this fence."""
@@ -214,25 +185,26 @@ class LedgerBooks:
         told: list[Told] = []
 
         def work(session: Session) -> int:
-            told.clear()  # a transaction may be run again
-            rows = booking.rows_of(session, fills, now, whose)
-            new = booking.unbooked(session, rows)
+            told.clear()
+            for venue, name in _accounts_of(session, fills, whose):
+                hold_account(session, venue, name, now)
+            orders = held_orders(session, {fill.client_order_id for fill in fills})
+            new = booking.enter(session, booking.rows_of(fills, orders, now, whose))
             if not new:
                 return 0
-            for venue, name in sorted({(row.venue, row.account) for row in new}):
-                hold_account(session, venue, name, now)
-            # Asked again now that nobody else books for these accounts.
-            new = booking.unbooked(session, rows)
-            if new:
-                booking.book(session, new, now)
-                touch(session, [row.bot for row in new])
-                told.extend(_told(session, new))
+            writes, filled = Writes(session), booking.filled_by(new)
+            booking.book(session, writes, new, now)
+            for order in orders:
+                if order.client_order_id in filled:
+                    step = Step.of(order, now)
+                    step.fill(filled[order.client_order_id])
+                    step.write(writes)
+            writes.send()
+            told.extend(_told(new, orders))
             return len(new)
 
         count = self._database.write(work) if fills else 0
-        # Only now: what is said of money is true.
-        for words, about in told:
-            log.info(words, extra={"event": "fill", **about})
+        _tell(told)
         return count
 
     def last_trade_id(self, venue: str, account: str, symbol: str) -> int | None:
@@ -310,83 +282,41 @@ class LedgerBooks:
         )
 
 
-def _told(session: Session, rows: Sequence[FillRow]) -> list[Told]:
+def _accounts_of(session: Session, fills: Sequence[Fill], whose: str) -> Sequence[tuple[str, str]]:
+    """Those that fills move, by name."""
+    names = {fill.client_order_id for fill in fills}
+    found = session.execute(
+        select(OrderRow.client_order_id, OrderRow.venue, OrderRow.account).where(
+            OrderRow.client_order_id.in_(names)
+        )
+    )
+    ours = {row.client_order_id: (row.venue, row.account) for row in found}
+    return sorted({ours.get(fill.client_order_id, (fill.venue, whose)) for fill in fills})
+
+
+def _told(rows: Sequence[FillRow], orders: Sequence[Row[Any]]) -> list[Told]:
     """New fills of bots in words: who, what, at which price, and why."""
     done = {Side.BUY.value: "bought", Side.SELL.value: "sold"}
+    verdicts = {order.id: order.verdict for order in orders}
     told = []
     for row in rows:
-        order = session.get(OrderRow, row.order_id) if row.order_id else None
-        if order is None:
+        if row.order_id not in verdicts:
             continue
         words = f"{row.bot} {done[row.side]} {plain(row.quantity)} {row.symbol} at "
         words += plain(row.price)
-        if verdict := (order.evaluation or {}).get("verdict"):
+        if verdict := verdicts[row.order_id]:
             # It begins with what to do, which the fill says already: "in: the fast average …".
             words += f" because {verdict.partition(': ')[2] or verdict}"
-        told.append((words, {"bot_id": row.bot, "order_id": order.id, "trade_id": row.trade_id}))
+        told.append(
+            (words, {"bot_id": row.bot, "order_id": row.order_id, "trade_id": row.trade_id})
+        )
     return told
 
 
-def _decide(
-    session: Session, row: OrderRow, account: AccountRow, judge: Judge, now: datetime
-) -> Verdict | None:
-    is_waiting = is_awaited(account, now)
-    if now >= row.signal_expires_at:
-        reason = "its signal was too old to be acted on"
-        if is_waiting:
-            reason += ": it waited for the account to be compared with its venue"
-        session.add(move(row, OrderState.STALE, now, reason=reason))
-        return Refused(order_of(row), reason)
-    if not is_waiting and (objection := replacing.take_over(session, row)):
-        session.add(move(row, OrderState.REFUSED, now, reason=objection))
-        return Refused(order_of(row), objection)
-    match judge(order_of(row), _exposure(session, row, now)):
-        case Approved() if is_waiting:
-            # It waits as it is: its doorbell rings again until the account was looked at.
-            return None
-        case Approved() if objection := objection_of(account):
-            session.add(move(row, OrderState.REFUSED, now, reason=objection))
-            return Refused(order_of(row), objection)
-        case Approved():
-            row.approved_at = now
-            session.add(move(row, OrderState.APPROVED, now))
-            return Approved(order_of(row))
-        case Refused(reason=reason):
-            session.add(move(row, OrderState.REFUSED, now, reason=reason))
-            return Refused(order_of(row), reason)
-
-
-def _exposure(session: Session, row: OrderRow, now: datetime) -> Exposure:
-    """Sums of money are over the markets with the same quote asset: others cannot be added."""
-    quote = Assets.of(row.symbol).quote
-    others = [order_of(each) for each in session.scalars(_open_orders(row.venue, row.account))]
-    comparable = [order for order in others if Assets.of(order.symbol).quote == quote]
-    same = [order for order in others if (order.bot, order.symbol) == (row.bot, row.symbol)]
-    position = session.get(PositionRow, (row.bot, row.venue, row.account, row.symbol))
-    day = session.get(DailyResultRow, (row.venue, row.account, now.date().isoformat(), quote))
-    return Exposure(
-        trading_state=_trading_state(session, row),
-        account_open_notional=_sum(order.open_quantity * order.price for order in comparable),
-        position=position.quantity if position else ZERO,
-        open_buy_quantity=_sum(order.open_quantity for order in same if order.side is Side.BUY),
-        open_sell_quantity=_sum(order.open_quantity for order in same if order.side is Side.SELL),
-        open_orders=len(others),
-        # Those that passed the gate: counting only what was sent, workers that race would all pass.
-        orders_last_minute=session.execute(
-            select(func.count()).where(OrderRow.bot == row.bot, OrderRow.approved_at > now - MINUTE)
-        ).scalar_one(),
-        loss_today=day.realised.copy_negate() if day else ZERO,
-    )
-
-
-def _trading_state(session: Session, row: OrderRow) -> TradingState:
-    return halts.strictest(
-        session, venue=row.venue, account=row.account, bot=row.bot, symbol=row.symbol
-    )
-
-
-def _sum(amounts: Iterable[Decimal]) -> Decimal:
-    return sum(amounts, ZERO)
+def _tell(told: Sequence[Told]) -> None:
+    """After the commit: what is said of money is true."""
+    for words, about in told:
+        log.info(words, extra={"event": "fill", **about})
 
 
 def _open_orders(venue: str, account: str) -> Select[OrderRow]:

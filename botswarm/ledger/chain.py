@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from botswarm.domain.order import Side
@@ -24,10 +24,26 @@ from botswarm.ledger.models import (
     LedgerAccountRow,
     PostingRow,
 )
+from botswarm.ledger.writes import Writes
 
 FIRST_HASH = "0" * 64
 Event = FillRow | AdjustmentRow
 """What an entry is about."""
+
+
+_HOLD_HEAD = select(ChainHeadRow.sequence, ChainHeadRow.hash).with_for_update()
+_MOVE_HEAD = update(ChainHeadRow).values(
+    sequence=bindparam("new_sequence", type_=ChainHeadRow.sequence.type),
+    hash=bindparam("new_hash", type_=ChainHeadRow.hash.type),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the chain ends."""
+
+    sequence: int
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,48 +134,49 @@ def said(event: Event) -> dict[str, Any]:
     }
 
 
-def hold_head(session: Session) -> ChainHeadRow:
-    """The end of the chain, locked until the transaction ends: one appends at a time."""
-    return session.scalars(select(ChainHeadRow).with_for_update()).one()
+def hold_head(session: Session) -> Head:
+    """The end of the chain, locked until the transaction ends: one appends at a time.
+
+    Who holds it may lock bots and markets, and no account or order that he does not hold already.
+    """
+    row = session.connection().execute(_HOLD_HEAD).one()
+    return Head(row.sequence, row.hash)
 
 
-def append(session: Session, head: ChainHeadRow, events: Sequence[Event], now: datetime) -> None:
-    """Enter what already has its row numbers."""
+def append(writes: Writes, head: Head, events: Sequence[Event], now: datetime) -> None:
+    """Enter what already has its row numbers; the caller holds the head."""
     legs = [postings_of(event) for event in events]
-    _open_accounts(session, {leg.ledger_account for each in legs for leg in each}, now)
-    first = head.sequence + 1
-    for sequence, (event, each) in enumerate(zip(events, legs, strict=True), start=first):
-        hashed = digest(head.hash, sequence, event, each)
+    names = sorted({leg.ledger_account for each in legs for leg in each})
+    writes.insert(
+        LedgerAccountRow,
+        [{"name": name, "created_at": now} for name in names],
+        known="leave",
+    )
+    sequence, hashed = head.sequence, head.hash
+    entries, postings = [], []
+    for event, each in zip(events, legs, strict=True):
+        sequence, before = sequence + 1, hashed
+        hashed = digest(before, sequence, event, each)
         of_fill = isinstance(event, FillRow)
-        session.add(
-            EntryRow(
-                sequence=sequence,
-                fill_id=event.id if of_fill else None,
-                adjustment_id=None if of_fill else event.id,
-                previous_hash=head.hash,
-                hash=hashed,
-            )
+        entries.append(
+            {
+                "sequence": sequence,
+                "fill_id": event.id if of_fill else None,
+                "adjustment_id": None if of_fill else event.id,
+                "previous_hash": before,
+                "hash": hashed,
+            }
         )
-        head.sequence, head.hash = sequence, hashed
-    session.flush()
-    session.add_all(
-        PostingRow(
-            sequence=sequence,
-            line=line,
-            ledger_account=leg.ledger_account,
-            asset=leg.asset,
-            amount=leg.amount,
-        )
-        for sequence, each in enumerate(legs, start=first)
-        for line, leg in enumerate(each, start=1)
-    )
-
-
-def _open_accounts(session: Session, names: set[str], now: datetime) -> None:
-    known = session.scalars(
-        select(LedgerAccountRow.name).where(LedgerAccountRow.name.in_(names))
-    ).all()
-    session.add_all(
-        LedgerAccountRow(name=name, created_at=now) for name in sorted(names.difference(known))
-    )
-    session.flush()
+        postings += [
+            {
+                "sequence": sequence,
+                "line": line,
+                "ledger_account": leg.ledger_account,
+                "asset": leg.asset,
+                "amount": leg.amount,
+            }
+            for line, leg in enumerate(each, start=1)
+        ]
+    writes.insert(EntryRow, entries)
+    writes.insert(PostingRow, postings)
+    writes.run(_MOVE_HEAD, {"new_sequence": sequence, "new_hash": hashed})

@@ -106,14 +106,20 @@ def strictest(session: Session, *, venue: str, account: str, bot: str, symbol: s
         bot_scope(bot),
         market_scope(venue, symbol),
     )
-    said = {scope: _unsaid(scope) for scope in scopes}
-    for row in session.execute(
+    rows = session.execute(
         select(TradingStateRow.scope, TradingStateRow.state).where(
             TradingStateRow.scope.in_(scopes)
         )
-    ):
-        said[row.scope] = TradingState(row.state)
-    return max(said.values(), key=STRICTNESS.__getitem__)
+    )
+    said = {row.scope: row.state for row in rows}
+    return strictest_of(said.get(SWARM), *(said.get(scope) for scope in scopes[1:]))
+
+
+def strictest_of(swarm: str | None, *others: str | None) -> TradingState:
+    """Of what was said of the swarm and of the scopes of an order; None where nothing was."""
+    said = [_unsaid(SWARM) if swarm is None else TradingState(swarm)]
+    said += [TradingState(state) for state in others if state is not None]
+    return max(said, key=STRICTNESS.__getitem__)
 
 
 def _unsaid(scope: str) -> TradingState:

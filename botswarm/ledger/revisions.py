@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -72,3 +72,17 @@ _counted = {
     .returning(MarketRevisionRow.revision)
     for name, kind in (("sqlite", sqlite), ("postgresql", postgresql))
 }
+
+TOUCH_ONE = text(
+    """
+    WITH bot AS (SELECT name, venue, symbol FROM bots WHERE name = :touched FOR UPDATE),
+    market AS (
+        INSERT INTO market_revisions (venue, symbol, revision) SELECT venue, symbol, 1 FROM bot
+        ON CONFLICT (venue, symbol) DO UPDATE SET revision = market_revisions.revision + 1
+        RETURNING revision)
+    UPDATE bots SET revision = market.revision FROM market WHERE bots.name = :touched
+    """
+)
+"""What ``touch`` does for one bot, in PostgreSQL's words and in one journey. Each part waits for
+the rows of the one before it, so they are locked in the same order.
+"""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
+
+from sqlalchemy import Row
 
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
@@ -14,7 +17,7 @@ from botswarm.ledger.columns import as_kept
 from botswarm.ledger.models import CandleRow, FillRow, InstrumentRow, OrderEventRow, OrderRow
 
 
-def order_of(row: OrderRow) -> Order:
+def order_of(row: OrderRow | Row[Any]) -> Order:
     return Order(
         id=row.id,
         bot=row.bot,
@@ -74,10 +77,13 @@ def row_of(order: Order, evaluation: Mapping[str, Any] | None, now: datetime) ->
 
 
 def is_open(row: OrderRow) -> bool:
+    return counts_as_open(OrderState(row.state), row.filled_quantity, row.quantity)
+
+
+def counts_as_open(state: OrderState, filled: Decimal, quantity: Decimal) -> bool:
     """Whether it counts against the limits: it may be live, or fills of it are not booked yet."""
-    state = OrderState(row.state)
     if state is OrderState.FILLED:
-        return row.filled_quantity < row.quantity
+        return filled < quantity
     return state.may_be_live
 
 

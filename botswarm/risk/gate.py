@@ -41,6 +41,15 @@ def judge(order: Order, exposure: Exposure | None, limits: Limits, now: datetime
     return Approved(order) if objection is None else Refused(order, objection)
 
 
+def judge_again(order: Order, exposure: Exposure) -> Verdict:
+    """An order that passed and was not sent then: its room is still its own, but a person may have
+    said since that positions must not grow.
+    """
+    with localcontext(_EXACT):
+        objection = _state_objects(order, exposure) or _it_would_not_reduce(order, exposure)
+    return Approved(order) if objection is None else Refused(order, objection)
+
+
 def shrinks(order: Order, exposure: Exposure) -> bool:
     """Whether the position gets smaller and stays on its side, open orders counted as filled."""
     if order.side is Side.SELL:
@@ -116,7 +125,11 @@ def signal_is_fresh(order: Order, _: Exposure, limits: Limits, now: datetime) ->
     return None
 
 
-def trading_is_allowed(order: Order, exposure: Exposure, limits: Limits, _: datetime) -> str | None:
+def trading_is_allowed(order: Order, exposure: Exposure, _: Limits, __: datetime) -> str | None:
+    return _state_objects(order, exposure)
+
+
+def _state_objects(order: Order, exposure: Exposure) -> str | None:
     match exposure.trading_state:
         case TradingState.ACTIVE:
             return None
@@ -128,9 +141,11 @@ def trading_is_allowed(order: Order, exposure: Exposure, limits: Limits, _: date
             return "trading is halted"
 
 
-def it_reduces_if_it_must(
-    order: Order, exposure: Exposure, limits: Limits, _: datetime
-) -> str | None:
+def it_reduces_if_it_must(order: Order, exposure: Exposure, _: Limits, __: datetime) -> str | None:
+    return _it_would_not_reduce(order, exposure)
+
+
+def _it_would_not_reduce(order: Order, exposure: Exposure) -> str | None:
     if not order.is_reduce_only or shrinks(order, exposure):
         return None
     return (

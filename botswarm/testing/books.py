@@ -8,15 +8,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from botswarm.domain.fill import Fill, Position
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderState, Side
-from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
+from botswarm.domain.permission import (
+    Approved,
+    Exposure,
+    Frozen,
+    FrozenRequest,
+    Refused,
+    TradingState,
+    Verdict,
+)
 from botswarm.errors import NotFound
 from botswarm.exchanges.base import SignedRequest
 
 Judge = Callable[[Order, Exposure], Verdict]
+Freeze = Callable[[Order, Instrument | None], Frozen[SignedRequest] | Refused | None]
+Begun = Approved | Refused | Frozen[SignedRequest]
 AT_THE_VENUE = frozenset(
     {OrderState.SENDING, OrderState.UNKNOWN, OrderState.LIVE, OrderState.PARTIAL}
 )
@@ -65,50 +76,71 @@ class FakeBooks:
 
     # --- one order on its way -----------------------------------------------------------------
 
-    def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
+    def begin(
+        self,
+        order_id: str,
+        judge: Judge,
+        freeze: Freeze | None,
+        now: datetime,
+        before: OrderState = OrderState.READY,
+    ) -> Begun | None:
         with self._lock:
             order = self.orders.get(order_id)
-            if order is None or order.state is not OrderState.READY:
+            if order is None or order.state is not before:
                 return None
-            if self._is_waiting(order, now):
+            if before is OrderState.READY and self._is_waiting(order, now):
                 return None
             if now >= order.signal_expires_at:
-                reason = "its signal was too old to be acted on"
-                return Refused(self._move(order, OrderState.STALE, reason), reason)
-            if order.replaces is not None:
+                return self._ended(order, OrderState.STALE, "its signal was too old to be acted on")
+            if before is OrderState.READY and order.replaces is not None:
                 left = order.quantity - self.orders[order.replaces].filled_quantity
                 if left <= 0:
-                    reason = "what it replaces was filled first"
-                    return Refused(self._move(order, OrderState.REFUSED, reason), reason)
+                    return self._ended(
+                        order, OrderState.REFUSED, "what it replaces was filled first"
+                    )
                 order = dataclasses.replace(order, quantity=left)
-            match judge(order, self._exposure(order, now)):
-                case Approved() if self.is_awaited:
-                    return None
-                case Approved() if self.difference is not None:
-                    reason = f"the account is not reconciled: {self.difference}"
-                    return Refused(self._move(order, OrderState.REFUSED, reason), reason)
-                case Approved():
-                    self._approved_at[order_id] = now
-                    return Approved(self._move(order, OrderState.APPROVED))
-                case Refused(reason=reason):
-                    return Refused(self._move(order, OrderState.REFUSED, reason), reason)
+            return self._decided(order, judge, freeze, now)
 
-    def begin_attempt(self, order: Order, request: SignedRequest, now: datetime) -> Order | None:
-        with self._lock:
-            known = self.orders[order.id]
-            if known.state is not OrderState.APPROVED:
-                return None
-            if self.trading_state is TradingState.HALTED:
-                return None
-            assert order.quantity <= known.quantity, "more would be sent than was judged"
-            self.attempts.setdefault(order.id, []).append(Attempt(request, now))
-            rounded = dataclasses.replace(
-                known,
-                quantity=order.quantity,
-                limit_price=order.limit_price,
-                stop_price=order.stop_price,
-            )
-            return self._move(rounded, OrderState.SENDING)
+    def _decided(
+        self, order: Order, judge: Judge, freeze: Freeze | None, now: datetime
+    ) -> Begun | None:
+        is_new = order.state is OrderState.READY
+        if not is_new and self.trading_state is TradingState.HALTED:
+            return None
+        match judge(order, self._exposure(order, now)):
+            case Refused(reason=reason):
+                return self._ended(order, OrderState.REFUSED, reason)
+        if self.is_awaited:
+            return None
+        if self.difference is not None:
+            reason = f"the account is not reconciled: {self.difference}"
+            return self._ended(order, OrderState.REFUSED, reason)
+        market = self._instruments.get((order.venue, order.symbol))
+        frozen = freeze(order, market) if freeze is not None else None
+        if isinstance(frozen, Refused):
+            return self._ended(order, OrderState.REFUSED, frozen.reason)
+        if is_new:
+            self._approved_at[order.id] = now
+            order = self._move(order, OrderState.APPROVED)
+        if frozen is None:
+            return Approved(order)
+        assert frozen.order.quantity <= order.quantity, "more would be sent than was judged"
+        self.attempts.setdefault(order.id, []).append(Attempt(frozen.request, now))
+        rounded = dataclasses.replace(
+            order,
+            quantity=frozen.order.quantity,
+            limit_price=frozen.order.limit_price,
+            stop_price=frozen.order.stop_price,
+        )
+        return Frozen(self._move(rounded, OrderState.SENDING), frozen.request)
+
+    def _ended(self, order: Order, after: OrderState, reason: str) -> Refused:
+        return Refused(self._move(order, after, reason), reason)
+
+    def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
+        begun = self.begin(order_id, judge, None, now)
+        assert not isinstance(begun, Frozen), "nobody froze it"
+        return begun
 
     def record(
         self,
@@ -116,10 +148,12 @@ class FakeBooks:
         after: OrderState,
         now: datetime,
         *,
+        fills: Sequence[Fill] = (),
         venue_order_id: str | None = None,
         reason: str | None = None,
     ) -> Order:
         with self._lock:
+            self.book(fills, now)
             order = self.orders[order_id]
             if order.state is not after:
                 order.check(after)
@@ -265,7 +299,8 @@ class FakeBooks:
         return order.state.may_be_live
 
     def _exposure(self, order: Order, now: datetime) -> Exposure:
-        others = [each for each in self.orders.values() if self._is_open(each)]
+        known = [each for each in self.orders.values() if each.id != order.id]
+        others = [each for each in known if self._is_open(each)]
         same = [each for each in others if (each.bot, each.symbol) == (order.bot, order.symbol)]
         ours = {each.client_order_id for each in self.orders.values() if each.bot == order.bot}
         base, _, quote = order.symbol.partition("-")
@@ -291,7 +326,9 @@ class FakeBooks:
             orders_last_minute=sum(
                 1
                 for each, at in self._approved_at.items()
-                if self.orders[each].bot == order.bot and at > now - timedelta(minutes=1)
+                if each != order.id
+                and self.orders[each].bot == order.bot
+                and at > now - timedelta(minutes=1)
             ),
             loss_today=Decimal(0),
         )
@@ -299,3 +336,13 @@ class FakeBooks:
 
 def _open(orders: Sequence[Order], side: Side) -> Decimal:
     return sum((each.open_quantity for each in orders if each.side is side), Decimal(0))
+
+
+def begin_attempt(books: Any, order: Order, request: FrozenRequest, now: datetime) -> Order | None:
+    """Commit these bytes for an APPROVED order, whatever was said since it passed."""
+
+    def freeze(_: Order, __: Instrument | None) -> Frozen[FrozenRequest]:
+        return Frozen(order, request)
+
+    begun = books.begin(order.id, lambda each, _: Approved(each), freeze, now, OrderState.APPROVED)
+    return begun.order if isinstance(begun, Frozen) else None

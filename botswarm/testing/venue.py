@@ -123,6 +123,9 @@ class FakeVenue:
         self._catch_up()
         return self._clock.now()
 
+    def ready(self) -> None:
+        self._catch_up()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         self._catch_up()
         payload = {

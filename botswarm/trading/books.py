@@ -9,10 +9,13 @@ from typing import Protocol
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderState
-from botswarm.domain.permission import Exposure, Verdict
+from botswarm.domain.permission import Approved, Exposure, Frozen, Refused, Verdict
 from botswarm.exchanges.base import SignedRequest
 
 Judge = Callable[[Order, Exposure], Verdict]
+Freeze = Callable[[Order, Instrument | None], Frozen[SignedRequest] | Refused | None]
+"""None where it cannot be sent now."""
+Begun = Approved | Refused | Frozen[SignedRequest]
 
 
 class Books(Protocol):
@@ -20,22 +23,33 @@ class Books(Protocol):
 
     def save_instruments(self, instruments: Sequence[Instrument]) -> None: ...
 
-    def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
-        """READY -> APPROVED or REFUSED (STALE when its signal has expired) by compare-and-set.
+    def begin(
+        self,
+        order_id: str,
+        judge: Judge,
+        freeze: Freeze,
+        now: datetime,
+        before: OrderState = OrderState.READY,
+    ) -> Begun | None:
+        """READY or APPROVED -> SENDING with the frozen bytes, in one transaction.
 
-        Exposure is read and, by the new state, reserved in the same transaction, under a lock
-        of the account: workers that race cannot exceed a limit together. None when the order
-        is not READY any more, or not there: an earlier delivery of the message had it; and while
-        an order that it replaces is not at its end.
+        By compare-and-set on ``before``, under a lock of the account: exposure is read and, by
+        the new state, reserved in the same transaction, so workers that race cannot exceed a
+        limit together. What passes ``judge`` is rounded and signed by ``freeze``; from this
+        commit on the bytes may be at the venue, before it they cannot be.
+
+        Refused is an order that ends here, REFUSED or STALE; Approved one that passed and could
+        not be frozen now: it is APPROVED, and sent by a later round. None when the order is not
+        ``before`` any more, or not there: an earlier delivery of the message had it; while an
+        order that it replaces is not at its end; and for an APPROVED order while trading is
+        halted: a halt stops what was judged before it.
+
+        Either function may be called twice, and its first answer be of no consequence.
         """
         ...
 
-    def begin_attempt(self, order: Order, request: SignedRequest, now: datetime) -> Order | None:
-        """APPROVED -> SENDING with the frozen bytes; None when somebody else already did.
-
-        None, too, while trading is halted for this order: a halt stops what was judged before
-        it. The order stays APPROVED then, until its signal is old.
-        """
+    def judge(self, order_id: str, judge: Judge, now: datetime) -> Verdict | None:
+        """The same for a READY order, and no further than APPROVED."""
         ...
 
     def record(
@@ -44,10 +58,15 @@ class Books(Protocol):
         after: OrderState,
         now: datetime,
         *,
+        fills: Sequence[Fill] = (),
         venue_order_id: str | None = None,
         reason: str | None = None,
     ) -> Order:
-        """Move an order along the table of states, with an event row; the same state is no move."""
+        """Book fills of this order, as ``book`` does, and move it, with an event row, at once.
+
+        The same state is no move. Raises IllegalTransition where the table of states has no such
+        move; the fills are booked all the same.
+        """
         ...
 
     def reopen(self, order_id: str, fence_at: datetime, now: datetime) -> Order | None:

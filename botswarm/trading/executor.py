@@ -10,8 +10,9 @@ from decimal import Decimal
 from botswarm import errors
 from botswarm.clock import Clock
 from botswarm.domain.fill import Fill
+from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import IllegalTransition, Order, OrderState
-from botswarm.domain.permission import Approved, Exposure, Refused, Verdict
+from botswarm.domain.permission import Approved, Exposure, Frozen, Refused, Verdict
 from botswarm.exchanges.base import (
     Accepted,
     Answer,
@@ -45,22 +46,12 @@ def place(
     Safe to run twice and to die in: whatever was not committed as an attempt was not sent, and
     what was is never sent again from here.
     """
-    now = clock.now()
-    verdict = books.judge(order_id, _judge(venue, limits, now), now)
-    match verdict:
-        case None:
-            # An earlier delivery of the message has it, or had it; settling looks after its end.
-            return None
-        case Refused(order=order, reason=reason):
-            logger.info("refused %s: %s", order.id, reason, extra={"order_id": order.id})
-            return order
-        case Approved(order=order):
-            try:
-                return send(order, books, venue, clock)
-            except NotNow as error:
-                # Settling sends it once that is possible, while its signal is fresh.
-                logger.warning("not sent yet: %s", error, extra={"order_id": order.id})
-                return order
+    judge, pen = _judge(venue, limits, clock.now()), _Pen(venue, clock)
+    order = _sent(order_id, OrderState.READY, judge, pen, books)
+    if order is not None and order.state is OrderState.APPROVED:
+        # Settling sends it once that is possible, while its signal is fresh.
+        logger.warning("not sent yet: %s", pen.obstacle, extra={"order_id": order_id})
+    return order
 
 
 def send(order: Order, books: Books, venue: TradingVenue, clock: Clock) -> Order | None:
@@ -69,25 +60,59 @@ def send(order: Order, books: Books, venue: TradingVenue, clock: Clock) -> Order
     Raises NotNow when it should not even be tried: the order stays APPROVED then, and is sent by
     a later round while its signal is fresh.
     """
-    now = clock.now()
-    if now >= order.signal_expires_at:
-        return move(
-            books, order, OrderState.STALE, now, reason="its signal grew old before it left"
-        )
-    instrument = books.instrument(order.venue, order.symbol)
-    fitting = fit(order, instrument)
-    if isinstance(fitting, Refused):
-        return move(books, order, OrderState.REFUSED, now, reason=fitting.reason)
-    try:
-        request = venue.sign(fitting.order, instrument, clock.now())
-    except (errors.Unreachable, errors.Refused) as error:
-        raise NotNow(error.cause, cure=error.cure) from error
-    # From this commit on the bytes may be at the venue; before it they cannot be.
-    sending = books.begin_attempt(fitting.order, request, clock.now())
-    if sending is None:
-        return None
-    answer = venue.send(request)
-    return take(answer, request, sending, books, clock)
+    pen = _Pen(venue, clock)
+    sent = _sent(order.id, OrderState.APPROVED, gate.judge_again, pen, books)
+    if sent is not None and sent.state is OrderState.APPROVED and pen.obstacle is not None:
+        raise NotNow(pen.obstacle.cause, cure=pen.obstacle.cure) from pen.obstacle
+    return sent
+
+
+class _Pen:
+    """Rounds and signs orders for a venue, which may be away."""
+
+    def __init__(self, venue: TradingVenue, clock: Clock) -> None:
+        self.venue = venue
+        self.clock = clock
+        self.obstacle: errors.BotswarmError | None = None
+        """Why nothing can be signed."""
+        try:
+            # Here and not while the account is locked: it may have to be waited for.
+            venue.ready()
+        except (errors.Unreachable, errors.Refused) as error:
+            self.obstacle = error
+
+    def freeze(
+        self, order: Order, instrument: Instrument | None
+    ) -> Frozen[SignedRequest] | Refused | None:
+        if instrument is None:
+            return Refused(order, f"{order.venue} does not list the market {order.symbol}")
+        fitting = fit(order, instrument)
+        if isinstance(fitting, Refused):
+            return fitting
+        if self.obstacle is not None:
+            return None
+        try:
+            signed = self.venue.sign(fitting.order, instrument, self.clock.now())
+        except (errors.Unreachable, errors.Refused) as error:
+            self.obstacle = error
+            return None
+        return Frozen(fitting.order, signed)
+
+
+def _sent(order_id: str, before: OrderState, judge: Judge, pen: _Pen, books: Books) -> Order | None:
+    """Let it begin and, where the bytes are committed, send them; the order as it stands then."""
+    begun = books.begin(order_id, judge, pen.freeze, pen.clock.now(), before)
+    match begun:
+        case None:
+            # An earlier delivery of the message has it, or had it; settling looks after its end.
+            return None
+        case Refused(order=order, reason=reason):
+            logger.info("%s %s: %s", order.state, order.id, reason, extra={"order_id": order.id})
+            return order
+        case Approved(order=order):
+            return order
+        case Frozen(order=order, request=request):
+            return take(pen.venue.send(request), request, order, books, pen.clock)
 
 
 def take(
@@ -115,12 +140,14 @@ def record(
     ``fills`` are all that are known of it; while some that the venue counts are missing, the
     order stays open.
     """
-    books.book(fills, clock.now())
+    ours = [fill for fill in fills if fill.client_order_id == order.client_order_id]
+    if len(ours) < len(fills):
+        books.book(fills, clock.now())
     known = max(order.filled_quantity, sum((fill.quantity for fill in fills), Decimal(0)))
     after = report.state
     if after.is_final and known < report.filled_quantity:
         after = OrderState.PARTIAL
-    return move(books, order, after, clock.now(), venue_order_id=report.venue_order_id)
+    return move(books, order, after, clock.now(), fills=ours, venue_order_id=report.venue_order_id)
 
 
 def move(
@@ -129,12 +156,15 @@ def move(
     after: OrderState,
     now: datetime,
     *,
+    fills: Sequence[Fill] = (),
     venue_order_id: str | None = None,
     reason: str | None = None,
 ) -> Order | None:
-    """Move an order, unless somebody moved it further meanwhile: then this is old news."""
+    """Book its fills and move an order, unless somebody moved it further: that is old news."""
     try:
-        return books.record(order.id, after, now, venue_order_id=venue_order_id, reason=reason)
+        return books.record(
+            order.id, after, now, fills=fills, venue_order_id=venue_order_id, reason=reason
+        )
     except IllegalTransition as error:
         is_alarming = error.before in NEVER_THERE and after not in NEVER_THERE
         level = logging.ERROR if is_alarming else logging.INFO

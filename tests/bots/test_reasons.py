@@ -30,6 +30,7 @@ from botswarm.ledger.halts import bot_scope
 from botswarm.ledger.stands import MarketPass
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.registry import Catalog, load
+from botswarm.testing.books import begin_attempt
 from tests.ledger.conftest import Request
 from tests.strategies.values import BTC, NOW, NOW_MS, SYMBOL, VENUE, a_market, some_candles
 
@@ -280,7 +281,7 @@ def test_the_chain_of_an_order_goes_from_the_tick_to_the_fill(
     verdict = ledger.books.judge(order.id, lambda order, _: Approved(order), moments[0])
     assert isinstance(verdict, Approved)
     request = Request(signed_at=moments[1], fence_at=moments[1] + timedelta(seconds=14))
-    assert ledger.books.begin_attempt(verdict.order, request, moments[1])
+    assert begin_attempt(ledger.books, verdict.order, request, moments[1])
     fill = Fill(
         venue=VENUE,
         symbol=SYMBOL,

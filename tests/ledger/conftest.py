@@ -23,6 +23,7 @@ from botswarm.ledger.bots import Bot, BotState
 from botswarm.ledger.models import Table
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
+from botswarm.testing.books import begin_attempt
 from botswarm.testing.servers import PostgreSQLServer
 from tests.standing import reconciled
 
@@ -161,10 +162,12 @@ def let_pass(order: Order, _: Exposure) -> Verdict:
 def sent(ledger: Ledger, **changes: Any) -> Order:
     """An order whose bytes are committed, and may have left."""
     order = an_order(**changes)
+    if not ledger.reconciliations.standing(order.venue, order.account).is_clean:
+        reconciled(ledger, NOW, venue=order.venue, account=order.account)
     assert ledger.orders.add(order, NOW)
     verdict = ledger.books.judge(order.id, let_pass, NOW)
     assert isinstance(verdict, Approved)
-    begun = ledger.books.begin_attempt(verdict.order, Request(), NOW)
+    begun = begin_attempt(ledger.books, verdict.order, Request(), NOW)
     assert begun is not None
     return begun
 

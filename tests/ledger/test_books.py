@@ -16,6 +16,7 @@ from botswarm.domain.order import IllegalTransition, Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.errors import NotFound
 from botswarm.ledger.store import Ledger
+from botswarm.testing.books import begin_attempt
 from botswarm.trading.books import Books
 from tests.ledger.conftest import (
     ACCOUNT,
@@ -223,7 +224,7 @@ def test_an_attempt_is_begun_once_and_its_bytes_are_kept(ledger: Ledger) -> None
     verdict = ledger.books.judge(order.id, let_pass, NOW)
     assert isinstance(verdict, Approved)
     answers = together(
-        8, lambda n: ledger.books.begin_attempt(verdict.order, Request(b"%d" % n), NOW)
+        8, lambda n: begin_attempt(ledger.books, verdict.order, Request(b"%d" % n), NOW)
     )
     begun = [answer for answer in answers if answer is not None]
     assert [answer.state for answer in begun] == [S.SENDING]
@@ -236,7 +237,7 @@ def test_the_fence_is_that_of_the_last_attempt(ledger: Ledger) -> None:
     ledger.books.record(order.id, S.UNKNOWN, NOW)
     proven = ledger.books.record(order.id, S.APPROVED, NOW, reason="nothing was placed")
     later = Request(fence_at=NOW + timedelta(minutes=1))
-    assert ledger.books.begin_attempt(proven, later, NOW) is not None
+    assert begin_attempt(ledger.books, proven, later, NOW) is not None
     ((_, fence),) = ledger.books.unsettled(VENUE, ACCOUNT)
     assert fence == later.fence_at
 
@@ -247,7 +248,7 @@ def test_what_was_rounded_down_is_what_the_ledger_keeps(ledger: Ledger) -> None:
     verdict = ledger.books.judge(order.id, let_pass, NOW)
     assert isinstance(verdict, Approved)
     rounded = replace(verdict.order, quantity=Decimal(1))
-    begun = ledger.books.begin_attempt(rounded, Request(), NOW)
+    begun = begin_attempt(ledger.books, rounded, Request(), NOW)
     assert begun == ledger.orders.get(order.id)
     assert begun is not None
     assert begun.quantity == 1
@@ -259,7 +260,7 @@ def test_more_than_was_judged_is_never_sent(ledger: Ledger) -> None:
     verdict = ledger.books.judge(order.id, let_pass, NOW)
     assert isinstance(verdict, Approved)
     with pytest.raises(AssertionError):
-        ledger.books.begin_attempt(replace(order, quantity=Decimal(2)), Request(), NOW)
+        begin_attempt(ledger.books, replace(order, quantity=Decimal(2)), Request(), NOW)
     assert ledger.orders.get(order.id).state is S.APPROVED
 
 
@@ -269,7 +270,7 @@ def test_a_halt_stops_what_was_judged_before_it(ledger: Ledger) -> None:
     verdict = ledger.books.judge(order.id, let_pass, NOW)
     assert isinstance(verdict, Approved)
     ledger.halts.set("bot:alpha", TradingState.HALTED, reason="test", actor="test", now=NOW)
-    assert ledger.books.begin_attempt(verdict.order, Request(), NOW) is None
+    assert begin_attempt(ledger.books, verdict.order, Request(), NOW) is None
     assert ledger.orders.get(order.id).state is S.APPROVED
 
 
@@ -279,7 +280,7 @@ def test_a_proof_is_worth_nothing_for_another_attempt(ledger: Ledger) -> None:
     ledger.books.record(order.id, S.UNKNOWN, NOW)
     reopened = ledger.books.reopen(order.id, first.fence_at, NOW)
     assert reopened is not None
-    assert ledger.books.begin_attempt(reopened, second, NOW) is not None
+    assert begin_attempt(ledger.books, reopened, second, NOW) is not None
     ledger.books.record(order.id, S.UNKNOWN, NOW)
     assert ledger.books.reopen(order.id, first.fence_at, NOW) is None
     assert ledger.books.decline(order.id, first.fence_at, NOW, reason="late") is None

@@ -13,6 +13,7 @@ from botswarm.domain.order import OrderState
 from botswarm.ledger.bots import NEVER, Bot, BotState, Decision
 from botswarm.ledger.stands import MarketPass, News
 from botswarm.ledger.store import Ledger
+from botswarm.testing.books import begin_attempt
 from tests.ledger.conftest import NOW, SYMBOL, VENUE, Request, a_bot, a_fill, an_order, let_pass
 
 
@@ -63,7 +64,7 @@ def judged(ledger: Ledger) -> str:
 
 def begun(ledger: Ledger) -> str:
     order_id = judged(ledger)
-    assert ledger.books.begin_attempt(ledger.orders.get(order_id), Request(), NOW) is not None
+    assert begin_attempt(ledger.books, ledger.orders.get(order_id), Request(), NOW) is not None
     return order_id
 
 
@@ -84,7 +85,7 @@ CHANGES: dict[str, tuple[Callable[[Ledger], str], Callable[[Ledger, str], object
     "a verdict": (decided, lambda ledger, order: ledger.books.judge(order, let_pass, NOW)),
     "an attempt": (
         judged,
-        lambda ledger, order: ledger.books.begin_attempt(ledger.orders.get(order), Request(), NOW),
+        lambda ledger, order: begin_attempt(ledger.books, ledger.orders.get(order), Request(), NOW),
     ),
     "an answer": (
         begun,

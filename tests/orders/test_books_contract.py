@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,14 +10,22 @@ from decimal import Decimal
 import pytest
 
 from botswarm.domain.fill import Fill
+from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import IllegalTransition, Order, OrderState, Side
-from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
+from botswarm.domain.permission import (
+    Approved,
+    Exposure,
+    Frozen,
+    Refused,
+    TradingState,
+    Verdict,
+)
 from botswarm.domain.reconciliation import Difference, Fate, Kind
 from botswarm.errors import NotFound
 from botswarm.exchanges.base import SignedRequest
 from botswarm.ledger.halts import SWARM
 from botswarm.ledger.store import Ledger
-from botswarm.testing.books import FakeBooks
+from botswarm.testing.books import FakeBooks, begin_attempt
 from botswarm.trading.books import Books
 from tests.orders.conftest import an_order
 from tests.orders.test_venue_contract import BTC
@@ -91,7 +100,7 @@ def request(fence_at: datetime = FENCE) -> SignedRequest:
 def sent(shelf: Shelf, order: Order, fence_at: datetime = FENCE) -> Order:
     verdict = shelf.books.judge(order.id, let_pass, NOW)
     assert isinstance(verdict, Approved)
-    sending = shelf.books.begin_attempt(verdict.order, request(fence_at), NOW)
+    sending = begin_attempt(shelf.books, verdict.order, request(fence_at), NOW)
     assert sending is not None
     return sending
 
@@ -188,7 +197,7 @@ def test_one_attempt_is_begun(shelf: Shelf) -> None:
     order = order_of(shelf)
     verdict = shelf.books.judge(order.id, let_pass, NOW)
     assert verdict is not None
-    begun = [shelf.books.begin_attempt(verdict.order, request(), NOW) for _ in range(2)]
+    begun = [begin_attempt(shelf.books, verdict.order, request(), NOW) for _ in range(2)]
     assert begun[0] is not None
     assert begun[0].state is S.SENDING
     assert begun[1] is None
@@ -197,12 +206,93 @@ def test_one_attempt_is_begun(shelf: Shelf) -> None:
     ]
 
 
+def frozen(order: Order, instrument: Instrument | None) -> Frozen[SignedRequest]:
+    assert instrument == BTC
+    rounded = dataclasses.replace(order, quantity=Decimal("0.0005"), limit_price=Decimal(49_999))
+    return Frozen(rounded, request())
+
+
+def test_an_order_is_judged_frozen_and_sending_at_once(shelf: Shelf) -> None:
+    order = order_of(shelf)
+    begun = shelf.books.begin(order.id, let_pass, frozen, NOW)
+    assert isinstance(begun, Frozen)
+    assert begun.request == request()
+    sending = begun.order
+    assert (sending.state, sending.quantity, sending.limit_price) == (
+        S.SENDING,
+        Decimal("0.0005"),
+        Decimal(49_999),
+    )
+    assert list(shelf.books.unsettled("simulated", "paper")) == [(sending, FENCE)]
+    for before in (S.READY, S.APPROVED):
+        assert shelf.books.begin(order.id, let_pass, frozen, NOW, before) is None
+
+
+def test_what_cannot_be_frozen_now_waits_approved_and_what_can_never_be_is_refused(
+    shelf: Shelf,
+) -> None:
+    waiting, hopeless = order_of(shelf), order_of(shelf)
+    begun = shelf.books.begin(waiting.id, let_pass, lambda *_: None, NOW)
+    assert isinstance(begun, Approved)
+    assert begun.order.state is S.APPROVED
+    again = shelf.books.begin(waiting.id, let_pass, lambda *_: None, NOW, S.APPROVED)
+    assert again == begun
+    refused = shelf.books.begin(hopeless.id, let_pass, lambda each, _: Refused(each, "tiny"), NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.order.state, refused.reason) == (S.REFUSED, "tiny")
+    sending = shelf.books.begin(waiting.id, let_pass, frozen, NOW, S.APPROVED)
+    assert isinstance(sending, Frozen)
+
+
+def test_an_approved_order_is_judged_again_and_never_counts_against_itself(shelf: Shelf) -> None:
+    order = order_of(shelf, quantity=Decimal(2))
+    shelf.books.judge(order.id, let_pass, NOW)
+    seen: list[Exposure] = []
+
+    def refuse(each: Order, exposure: Exposure) -> Verdict:
+        seen.append(exposure)
+        return Refused(each, "a person said so since")
+
+    begun = shelf.books.begin(order.id, refuse, frozen, NOW, S.APPROVED)
+    assert isinstance(begun, Refused)
+    assert begun.order.state is S.REFUSED
+    assert (seen[0].open_orders, seen[0].orders_last_minute) == (0, 0)
+    assert shelf.books.unsettled("simulated", "paper") == []
+
+
+def test_an_approved_order_ends_stale_when_its_signal_grew_old(shelf: Shelf) -> None:
+    order = order_of(shelf)
+    shelf.books.judge(order.id, let_pass, NOW)
+    begun = shelf.books.begin(order.id, let_pass, frozen, order.signal_expires_at, S.APPROVED)
+    assert isinstance(begun, Refused)
+    assert begun.order.state is S.STALE
+
+
+def test_an_answer_books_its_fills_and_moves_the_order_at_once(shelf: Shelf) -> None:
+    order = sent(shelf, order_of(shelf, quantity=Decimal(2)))
+    fills = [a_fill(order, 1, "1.5"), a_fill(order, 2, "0.5")]
+    done = shelf.books.record(order.id, S.FILLED, NOW, fills=fills, venue_order_id="7")
+    assert (done.state, done.filled_quantity, done.venue_order_id) == (S.FILLED, Decimal(2), "7")
+    assert shelf.books.unsettled("simulated", "paper") == []
+    assert shelf.books.book(fills, NOW) == 0
+
+
+def test_fills_of_an_answer_that_comes_too_late_to_move_the_order_are_booked(
+    shelf: Shelf,
+) -> None:
+    order = sent(shelf, order_of(shelf, quantity=Decimal(2)))
+    shelf.books.record(order.id, S.CANCELED, NOW)
+    with pytest.raises(IllegalTransition):
+        shelf.books.record(order.id, S.PARTIAL, NOW, fills=[a_fill(order, 1, "0.5")])
+    assert shelf.books.record(order.id, S.CANCELED, NOW).filled_quantity == Decimal("0.5")
+
+
 def test_no_attempt_is_begun_while_trading_is_halted(shelf: Shelf) -> None:
     order = order_of(shelf)
     verdict = shelf.books.judge(order.id, let_pass, NOW)
     assert verdict is not None
     shelf.halt(TradingState.HALTED)
-    assert shelf.books.begin_attempt(verdict.order, request(), NOW) is None
+    assert begin_attempt(shelf.books, verdict.order, request(), NOW) is None
     assert [each.id for each in shelf.books.approved("simulated", "paper")] == [order.id]
 
 
@@ -226,7 +316,7 @@ def test_proof_and_refusal_hold_for_their_own_attempt_only(shelf: Shelf) -> None
     assert reopened is not None
     assert reopened.state is S.APPROVED
     later = FENCE + timedelta(seconds=30)
-    assert shelf.books.begin_attempt(reopened, request(later), NOW) is not None
+    assert begin_attempt(shelf.books, reopened, request(later), NOW) is not None
     assert shelf.books.decline(order.id, FENCE, NOW, reason="too late") is None
     declined = shelf.books.decline(order.id, later, NOW, reason="no money")
     assert declined is not None

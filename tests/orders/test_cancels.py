@@ -15,6 +15,7 @@ from botswarm.ledger import migrate
 from botswarm.ledger.cancels import Wished
 from botswarm.ledger.store import Ledger
 from botswarm.messages import CancelOrder
+from botswarm.testing.books import begin_attempt
 from botswarm.testing.servers import PostgreSQLServer
 from tests.orders.conftest import an_order
 from tests.orders.test_venue_contract import BTC
@@ -68,7 +69,7 @@ def sent(ledger: Ledger, order: Order) -> Order:
     verdict = judged(ledger, order)
     assert isinstance(verdict, Approved)
     request = SignedRequest(payload=b"POST /", signed_at=NOW, fence_at=FENCE)
-    sending = ledger.books.begin_attempt(verdict.order, request, NOW)
+    sending = begin_attempt(ledger.books, verdict.order, request, NOW)
     assert sending is not None
     return sending
 

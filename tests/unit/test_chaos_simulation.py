@@ -17,7 +17,6 @@ from botswarm.chaos.simulation.runner import simulate_seeds, trace
 from botswarm.chaos.simulation.seeds import play_seed
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState
-from botswarm.exchanges.base import SignedRequest
 from botswarm.testing.books import Attempt, FakeBooks
 from botswarm.testing.venue import Fate
 from botswarm.trading import settle
@@ -66,12 +65,13 @@ def test_the_same_seed_is_the_same_history_to_the_last_step() -> None:
 class WithoutClaim(FakeBooks):
     """Whoever comes may send, whoever else already did."""
 
-    def judge(self, order_id: str, judge: Any, now: datetime) -> Any:
+    def begin(self, order_id: str, *road: Any) -> Any:
         with self._lock:
             order = self.orders[order_id]
             if order.state is not OrderState.READY:
                 self.orders[order_id] = dataclasses.replace(order, state=OrderState.READY)
-            return super().judge(order_id, judge, now)
+            judge, freeze, now, _ = road
+            return super().begin(order_id, judge, freeze, now)
 
 
 class WithoutDedupe(FakeBooks):
@@ -88,9 +88,9 @@ class WithoutFsync(FakeBooks):
 
     last: tuple[Order, list[Attempt]] | None = None
 
-    def begin_attempt(self, order: Order, request: SignedRequest, now: datetime) -> Order | None:
-        self.last = self.orders[order.id], list(self.attempts.get(order.id, []))
-        return super().begin_attempt(order, request, now)
+    def begin(self, order_id: str, *road: Any) -> Any:
+        self.last = self.orders[order_id], list(self.attempts.get(order_id, []))
+        return super().begin(order_id, *road)
 
     def lose_power(self) -> None:
         if self.last is not None:

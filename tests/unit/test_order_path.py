@@ -352,6 +352,18 @@ def test_a_halt_stops_what_was_approved_before_it() -> None:
     assert made.state() is OrderState.STALE
 
 
+def test_what_was_approved_before_trading_only_reduces_is_refused_where_it_would_grow() -> None:
+    made = world(Fault.NONE, Fate.RESTS)
+    made.venue.is_reachable = False
+    made.place()
+    assert made.state() is OrderState.APPROVED
+    made.venue.is_reachable = True
+    made.books.trading_state = TradingState.REDUCING
+    made.settle(Watch())
+    assert made.venue.orders == []
+    assert made.state() is OrderState.REFUSED
+
+
 def test_an_order_that_could_not_be_sent_is_sent_by_the_next_round() -> None:
     made = world(Fault.NONE, Fate.RESTS)
     made.venue.is_reachable = False

@@ -126,6 +126,10 @@ class VenueLink:
     def server_time(self) -> Any:
         return self._ask("venue.server_time", self._venue.server_time)
 
+    def ready(self) -> None:
+        self._ask("venue.ready", self._venue.ready)
+        self._offset.check()
+
     def sign(self, order: Order, instrument: Instrument, now: Any) -> SignedRequest:
         self._offset.check()
         return self._venue.sign(order, instrument, self._offset.to_venue(now))

@@ -120,6 +120,10 @@ class BinanceTrading:
 
     # --- placing and cancelling -----------------------------------------------------------------
 
+    def ready(self) -> None:
+        self._transport.warm()
+        self._offset.check()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         road = self._transport if self._order_socket is None else self._order_socket

@@ -104,6 +104,10 @@ class CoinbaseTrading:
 
     # --- placing --------------------------------------------------------------------------------
 
+    def ready(self) -> None:
+        self._rest.warm()
+        self._rest.offset.check()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         wanted = orders.configuration(order)

@@ -143,6 +143,10 @@ class KrakenTrading:
 
     # --- placing --------------------------------------------------------------------------------
 
+    def ready(self) -> None:
+        self._socket.warm()
+        self._offset.check()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         pair = ""

