@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from botswarm.cli import account_keys
+from botswarm.cli.account_limits import limits
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
@@ -46,6 +47,9 @@ no_test = click.option("--no-test", is_flag=True, help="Do not ask the venue abo
 @click.group(cls=Group)
 def account() -> None:
     """Keep exchange keys, test them, and see balances."""
+
+
+account.add_command(limits)
 
 
 @account.command("add")
@@ -217,14 +221,12 @@ def _opened(session: Session) -> Iterator[tuple[Settings, Ledger, KeyRing]]:
 
 
 def _place(text: str) -> Account:
-    from botswarm.exchanges.accounts import TRADED, Account
+    from botswarm.exchanges.accounts import Account, check_takes_orders
 
     venue, colon, name = text.partition(":")
     if not (colon and NAME.fullmatch(name)):
         raise click.UsageError(f"{text!r} is no account; write it as binance:spot")
-    if venue not in TRADED:
-        known = ", ".join(TRADED)
-        raise NotFound(f"{venue} takes no orders from here", cure=f"venues that do: {known}")
+    check_takes_orders(venue)
     return Account(venue, name)
 
 

@@ -56,6 +56,7 @@ class _Part:
     urls: Urls
     keeps_state: bool = False
     """It shares more with the other processes of this machine than allowances."""
+    takes_passphrase: bool = False
 
     def made(self, settings: Settings, **given: object) -> object:
         """Raises Refused where one of its addresses is one of real money."""
@@ -119,6 +120,17 @@ TRADED: Mapping[str, _Traded] = {
     ),
 }
 """The venues that take orders from here."""
+CCXT = "ccxt-"
+ANY_OTHER = _Traded(
+    venue=_Part(
+        "botswarm.exchanges.ccxt_venue.trading",
+        "CcxtTrading",
+        # It finds the addresses by itself, and only those of play money.
+        lambda settings: {},
+        takes_passphrase=True,
+    )
+)
+"""A venue by ccxt's name for it: ``ccxt-okx``."""
 
 
 def accounts(settings: Settings, kept: Iterable[Account] = ()) -> Sequence[Account]:
@@ -151,9 +163,11 @@ def trading_venue(
     """
     opened = _opened(settings, account, keys)
     part = _traded(account.venue).venue
-    url = next(iter(part.urls(settings).values()))
+    url = next(iter(part.urls(settings).values()), "")
+    given = {"passphrase": opened.passphrase} if part.takes_passphrase else {}
     made = part.made(
         settings,
+        **given,
         name=account.venue,
         account=account.name,
         key=opened.key,
@@ -176,10 +190,18 @@ def account_stream(
     return cast("AccountStream", made)
 
 
+def check_takes_orders(venue: str) -> None:
+    """Raises NotFound for a venue that takes no orders from here."""
+    _traded(venue)
+
+
 def _traded(venue: str) -> _Traded:
+    if venue.startswith(CCXT):
+        return ANY_OTHER
     if venue not in TRADED:
         raise NotFound(
-            f"{venue} takes no orders from here", cure=f"venues that do: {', '.join(TRADED)}"
+            f"{venue} takes no orders from here",
+            cure=f"venues that do: {', '.join(TRADED)}, and {CCXT}NAME for those that ccxt knows",
         )
     return TRADED[venue]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from botswarm.exchanges.binance import errors as binance
+from botswarm.exchanges.ccxt_venue import errors as ccxt
 from botswarm.exchanges.coinbase import order_errors as coinbase
 from botswarm.exchanges.kraken import errors as kraken
 from botswarm.exchanges.meaning import Meaning
@@ -43,6 +44,7 @@ TABLES: Sequence[Table] = (
     _table("Coinbase Advanced", "Placing: `success` is false", coinbase.PLACING),
     _table("Coinbase Advanced", "Cancelling: `success` is false", coinbase.CANCELLING),
     _table("Kraken", "Errors, by what they begin with", kraken.MEANING),
+    _table("Any other venue", "Errors, by ccxt's class", ccxt.MEANING),
 )
 _WORDS: Mapping[Meaning, str] = {
     Meaning.NOT_PLACED: "nothing was placed, and the same again would fare the same: REJECTED",
@@ -75,6 +77,10 @@ looked at.""",
     "Kraken": """\
 HTTP 200 carries errors too. Of several errors the one that leaves the most open counts. Whatever
 speaks of `cl_ord_id` or a duplicate is unknown: an order of this id may be open.""",
+    "Any other venue": """\
+Through ccxt (`ccxt-NAME`) errors come sorted into its classes; one that is not here means what its
+nearest ancestor does. Whatever speaks of a duplicate or of client order ids is unknown. Where no
+connection could be made at all, nothing was sent.""",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from botswarm.clock import SystemClock
 from botswarm.config import Secret, load
 from botswarm.config.settings import Settings
-from botswarm.errors import Refused, Unreachable
+from botswarm.errors import NotFound, Refused, Unreachable
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.simulated import record
@@ -131,3 +131,27 @@ def test_the_road_of_orders_is_chosen_and_held_to_play_money_too(
             accounts.trading_venue(given, SystemClock(), SPOT)
     else:
         accounts.trading_venue(given, SystemClock(), SPOT).close()
+
+
+class PlainKeys:
+    key, secret, passphrase = Secret("key"), Secret("secret"), Secret("phrase")
+
+
+def test_any_other_venue_is_traded_through_ccxt_and_with_play_money_only(tmp_path: Path) -> None:
+    given, clock = settings(tmp_path), SystemClock()
+    account = Account("ccxt-binance", "main")
+    venue = accounts.trading_venue(given, clock, account, PlainKeys())
+    assert (venue.name, venue.account) == ("ccxt-binance", "main")
+    assert accounts.account_stream(given, clock, account, PlainKeys()) is None
+    venue.close()
+    with pytest.raises(Refused, match="no play money"):
+        accounts.trading_venue(given, clock, Account("ccxt-kraken", "main"), PlainKeys())
+    with pytest.raises(NotFound, match="knows no venue"):
+        accounts.trading_venue(given, clock, Account("ccxt-nowhere", "main"), PlainKeys())
+
+
+def test_a_venue_that_takes_no_orders_is_named_with_those_that_do() -> None:
+    with pytest.raises(NotFound) as caught:
+        accounts.check_takes_orders("coinbase-exchange")
+    assert "coinbase, kraken" in str(caught.value.cure)
+    accounts.check_takes_orders("ccxt-okx")

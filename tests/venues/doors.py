@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.exchanges.base import AccountStream, TradingVenue
 from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.exchanges.binance.user_data import UserData
+from botswarm.exchanges.ccxt_venue.trading import CcxtTrading
 from botswarm.exchanges.coinbase.trading import CoinbaseTrading
 from botswarm.exchanges.coinbase.user_data import CoinbaseUserData
 from botswarm.exchanges.kraken.executions import Executions
@@ -40,6 +43,10 @@ class Door:
     is_late_declined: bool = True
     """What comes too late is declined; else it counts as unclear, and is asked about."""
 
+    has_fence: bool = True
+    """The venue itself refuses what comes too late; else an unknown outcome is a person's."""
+    tells_permissions: bool = True
+
     def __repr__(self) -> str:
         return f"{self.name} {self.road}".strip()
 
@@ -67,6 +74,28 @@ def _binance_by_socket(server: Server, folder: Path) -> TradingVenue:
         secret=Secret(card.api_secret),
         clock=SystemClock(),
     )
+
+
+def _ccxt(server: Server, folder: Path) -> TradingVenue:
+    card = server.card
+    return CcxtTrading(
+        name="ccxt-binance",
+        account="spot",
+        key=Secret(card.api_key),
+        secret=Secret(card.api_secret),
+        clock=SystemClock(),
+        urls={
+            "public": f"{card.rest_url}/api/v3",
+            "private": f"{card.rest_url}/api/v3",
+            "sapi": f"{card.rest_url}/sapi/v1",
+        },
+        options={"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False},
+        keeps_pace=False,
+    )
+
+
+def _silence(server: Server, folder: Path) -> AccountStream:
+    pytest.skip("through ccxt a venue says nothing by itself")
 
 
 def _binance_stream(server: Server, folder: Path) -> AccountStream:
@@ -144,6 +173,16 @@ DOORS = (
         stream=_binance_stream,
         window=timedelta(seconds=2),
         answers_with_fills=True,
+    ),
+    Door(
+        name="binance",
+        road="ccxt",
+        account="paper",
+        venue=_ccxt,
+        stream=_silence,
+        window=timedelta(seconds=5),
+        has_fence=False,
+        tells_permissions=False,
     ),
     Door(
         name="kraken",
