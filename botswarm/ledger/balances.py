@@ -16,7 +16,7 @@ from botswarm.ledger.columns import plain
 from botswarm.ledger.fold import EXACT, ZERO
 from botswarm.ledger.models import ChainHeadRow, EntryRow, FillRow, PostingRow
 
-MOVES_MAX = 500
+MOVES_MAX = 2_000
 
 
 def reckon(session: Session, venue: str, account: str, since: datetime) -> Reckoned:

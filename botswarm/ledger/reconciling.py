@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
@@ -35,6 +35,7 @@ from botswarm.ledger.models import (
     FillRow,
     InstrumentRow,
     OrderRow,
+    PositionRow,
 )
 from botswarm.ledger.rows import fill_of, order_of
 from botswarm.ledger.session import Database, save_latest
@@ -106,18 +107,7 @@ class Reconciliations:
         return self._database.read(work)
 
     def markets(self, venue: str, account: str) -> Sequence[str]:
-        def work(session: Session) -> list[str]:
-            found: set[str] = set()
-            for table in (OrderRow, BotRow, AccountMarketRow):
-                question = (
-                    select(table.symbol)
-                    .distinct()
-                    .where(table.venue == venue, table.account == account)
-                )
-                found.update(session.scalars(question))
-            return sorted(found)
-
-        return self._database.read(work)
+        return self._database.read(lambda session: _markets(session, venue, account))
 
     def markets_between(self, venue: str, assets: Collection[str]) -> Sequence[str]:
         question = select(InstrumentRow.symbol).where(
@@ -126,6 +116,17 @@ class Reconciliations:
             InstrumentRow.quote.in_(assets),
         )
         return self._database.read(lambda session: sorted(session.scalars(question)))
+
+    def latest_trades(self, venue: str, account: str) -> Mapping[str, int]:
+        # Market by market: this is asked every minute, and of all fills at once it would read all.
+        def work(session: Session) -> dict[str, int]:
+            found = {
+                symbol: _latest_trade(session, venue, account, symbol)
+                for symbol in _markets(session, venue, account)
+            }
+            return {symbol: at for symbol, at in found.items() if at is not None}
+
+        return self._database.read(work)
 
     def marks(self, venue: str, account: str) -> Mapping[str, int]:
         question = select(AccountMarketRow).where(
@@ -137,9 +138,7 @@ class Reconciliations:
 
     def own_assets(self, venue: str, account: str) -> Collection[str]:
         def work(session: Session) -> set[str]:
-            here = (OrderRow.venue == venue, OrderRow.account == account)
-            symbols = session.scalars(select(OrderRow.symbol).distinct().where(*here))
-            pairs = [Assets.of(symbol) for symbol in symbols]
+            pairs = [Assets.of(symbol) for symbol in _traded(session, venue, account)]
             paid_in = (
                 select(FillRow.commission_asset)
                 .distinct()
@@ -282,6 +281,33 @@ class Reconciliations:
         return self._database.write(
             lambda session: differences.accept(session, number, actor, reason, now)
         )
+
+
+def _traded(session: Session, venue: str, account: str) -> set[str]:
+    """Where fills of ours are, or may be in a moment."""
+    held = select(PositionRow.symbol).where(
+        PositionRow.venue == venue, PositionRow.account == account
+    )
+    ordered = select(OrderRow.symbol).where(
+        OrderRow.venue == venue, OrderRow.account == account, OrderRow.is_open
+    )
+    return {*session.scalars(held.distinct()), *session.scalars(ordered.distinct())}
+
+
+def _markets(session: Session, venue: str, account: str) -> list[str]:
+    bots = select(BotRow.symbol).where(BotRow.venue == venue, BotRow.account == account)
+    marked = select(AccountMarketRow.symbol).where(
+        AccountMarketRow.venue == venue, AccountMarketRow.account == account
+    )
+    others = {*session.scalars(bots.distinct()), *session.scalars(marked)}
+    return sorted(others | _traded(session, venue, account))
+
+
+def _latest_trade(session: Session, venue: str, account: str, symbol: str) -> int | None:
+    question = select(func.max(FillRow.trade_id)).where(
+        FillRow.venue == venue, FillRow.symbol == symbol, FillRow.account == account
+    )
+    return session.scalars(question).one()
 
 
 def _mark(session: Session, done: Reconciliation) -> None:

@@ -29,6 +29,10 @@ class Accounts(Protocol):
         """Those in which a trade moves two of these assets."""
         ...
 
+    def latest_trades(self, venue: str, account: str) -> Mapping[str, int]:
+        """By market: the highest trade that is booked."""
+        ...
+
     def marks(self, venue: str, account: str) -> Mapping[str, int]:
         """By market: up to which trade ledger and venue agreed."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
@@ -18,6 +18,8 @@ from botswarm.trading.settle import Watch, settle
 
 RECENT = timedelta(seconds=30)
 """Fills since then may have happened between two answers of the venue; clocks differ, too."""
+IN_FLIGHT_S = 1.0
+"""A fill is given this long to be booked by whoever heard of it first."""
 HUNTED_MAX = 20
 """Markets that are searched for trades when balances moved in which we never trade."""
 ASKED_MAX = 20
@@ -30,6 +32,8 @@ IN_DOUBT = frozenset({OrderState.SENDING, OrderState.UNKNOWN})
 EXACT = Context(prec=100)
 NOTHING = Decimal(0)
 
+Wait = Callable[[float], object]
+
 
 @dataclass(slots=True)
 class Seen:
@@ -41,7 +45,9 @@ class Seen:
     """Orders that the venue does not have, by subject."""
     counts: dict[str, int] = field(default_factory=dict)
     marks: dict[str, int] = field(default_factory=dict)
-    """By market: the highest trade that was seen."""
+    """By market: up to which trade both agree."""
+    hunted: dict[str, int] = field(default_factory=dict)
+    """By market where we never trade: the latest trade of somebody else."""
     filled: set[str] = field(default_factory=set)
     """Orders of ours, by client order id, of which fills were booked."""
 
@@ -58,6 +64,7 @@ class Look:
     accounts: Accounts
     venue: TradingVenue
     clock: Clock
+    wait: Wait
     seen: Seen
 
     @property
@@ -68,15 +75,17 @@ class Look:
         """What does not agree at this moment, after what can be booked was booked."""
         since = self.clock.now() - RECENT
         opened_at = self.accounts.standing(*self.place).opened_at
+        known = self.accounts.latest_trades(*self.place)
         there = self.venue.open_orders()
         balances = _without_nothing(self.venue.balances())
         if opened_at is None:
             opened_at = self.venue.server_time()
             if (hindrance := self._open(balances, opened_at)) is not None:
                 return [hindrance]
-        else:
-            self._book(self.accounts.markets(*self.place), opened_at)
         unequal = self._balances(balances, since, opened_at)
+        if not unequal:
+            # Every trade up to these is booked, or the sums would not be the same.
+            self.seen.marks = self.seen.hunted | dict(known)
         return [*unequal, *self._orders(there), *self._impossible_fills()]
 
     # --- the first time -----------------------------------------------------------------------
@@ -103,7 +112,7 @@ class Look:
     # --- fills -----------------------------------------------------------------------------------
 
     def _book(self, symbols: Sequence[str], opened_at: datetime) -> None:
-        """Book all fills since the ledger agreed with the venue last.
+        """Book all fills since the ledger agreed with the venue last, page by page.
 
         In a market that is new to us it is all of its past: others may have traded there since
         the account was opened, before we did.
@@ -112,11 +121,13 @@ class Look:
         for symbol in symbols:
             self._book_market(symbol, marks.get(symbol), opened_at)
 
-    def _book_market(self, symbol: str, after: int | None, opened_at: datetime) -> None:
-        fills = fills_after(self.venue, symbol, after)
-        if fills:
-            self.seen.marks[symbol] = fills[-1].trade_id
-            self._book_new(fills, opened_at)
+    def _book_market(self, symbol: str, after: int | None, opened_at: datetime) -> int | None:
+        """Answers the latest trade, if there was one."""
+        latest = None
+        for page in pages_after(self.venue, symbol, after):
+            self._book_new(page, opened_at)
+            latest = page[-1].trade_id
+        return latest
 
     def _book_new(self, fills: Sequence[Fill], opened_at: datetime) -> None:
         ours = self.accounts.orders({fill.client_order_id for fill in fills})
@@ -209,30 +220,44 @@ class Look:
     def _balances(
         self, balances: Balances, since: datetime, opened_at: datetime
     ) -> list[Difference]:
+        """Sums that are equal to the last digit prove that every fill is booked.
+
+        So fills are asked for only where they are not: at a busy account that is dear.
+        """
         self.seen.counts["assets"] = len(balances)
-        unequal = unexplained(balances, self.accounts.reckon(*self.place, since))
+        unequal = self._unexplained(balances, since)
+        if unequal:
+            self.wait(IN_FLIGHT_S)
+            unequal = self._unexplained(balances, since)
+        if unequal:
+            self._book(self.accounts.markets(*self.place), opened_at)
+            unequal = self._unexplained(balances, since)
         if len(unequal) > 1 and self._hunt(unequal, opened_at):
-            unequal = unexplained(balances, self.accounts.reckon(*self.place, since))
+            unequal = self._unexplained(balances, since)
         return [
             _unequal(asset, amount, balances.get(asset, NOTHING))
             for asset, amount in sorted(unequal.items())
         ]
+
+    def _unexplained(self, balances: Balances, since: datetime) -> Balances:
+        return unexplained(balances, self.accounts.reckon(*self.place, since))
 
     def _hunt(self, unequal: Balances, opened_at: datetime) -> bool:
         """Somebody may have traded in a market where we never do."""
         known = set(self.accounts.markets(*self.place))
         between = self.accounts.markets_between(self.venue.name, set(unequal))
         others = [symbol for symbol in between if symbol not in known]
-        self._book(others[:HUNTED_MAX], opened_at)
+        for symbol in others[:HUNTED_MAX]:
+            latest = self._book_market(symbol, None, opened_at)
+            if latest is not None:
+                self.seen.hunted[symbol] = latest
         return bool(others)
 
 
-def fills_after(venue: TradingVenue, symbol: str, after: int | None) -> list[Fill]:
-    fills: list[Fill] = []
+def pages_after(venue: TradingVenue, symbol: str, after: int | None) -> Iterator[Sequence[Fill]]:
     while page := venue.fills(symbol, after_trade_id=after):
-        fills += page
+        yield page
         after = page[-1].trade_id
-    return fills
 
 
 def unexplained(there: Balances, reckoned: Reckoned) -> Balances:

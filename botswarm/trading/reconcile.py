@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from botswarm.clock import Clock
@@ -15,7 +15,7 @@ from botswarm.exchanges.base import TradingVenue
 from botswarm.trading import executor
 from botswarm.trading.accounts import Accounts
 from botswarm.trading.books import Books
-from botswarm.trading.look import Look, Seen, fills_after
+from botswarm.trading.look import Look, Seen, Wait, pages_after
 from botswarm.trading.settle import EMPTY_ROUNDS_APART_S
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,6 @@ DIFFERENCES_KEPT = 50
 EVIDENCE_FILLS = 500
 """So many of a market's latest fills are held against the venue's to say what it changed."""
 EVIDENCE_SHOWN = 3
-
-Wait = Callable[[float], object]
 
 
 def reconcile(
@@ -41,7 +39,7 @@ def reconcile(
     Unreachable where the venue does not answer; what was known of the account stays as it is.
     """
     began, seen = clock.monotonic(), Seen()
-    look = Look(books, accounts, venue, clock, seen)
+    look = Look(books, accounts, venue, clock, wait, seen)
     before, agreed = look.look(), list[Difference]()
     for _ in range(LOOKS_MAX - 1):
         if len(agreed) == len(before):
@@ -134,7 +132,11 @@ class _Fates:
         kept = at.accounts.kept(*at.place, symbol, EVIDENCE_FILLS)
         if not kept:
             return []
-        told = {fill.trade_id: fill for fill in fills_after(at.venue, symbol, kept[0].trade_id - 1)}
+        told = {
+            fill.trade_id: fill
+            for page in pages_after(at.venue, symbol, kept[0].trade_id - 1)
+            for fill in page
+        }
         return [
             f"trade {fill.trade_id} of {symbol}, {_changed_to(fill, told.get(fill.trade_id))}"
             for fill in kept

@@ -30,6 +30,7 @@ class AccountVenue(FakeVenue):
         """A third asset that commissions are paid in; None takes it from what was received."""
         self.fill_lag = timedelta(0)
         """How long questions about fills do not know of one."""
+        self.asked_for_fills = 0
         self.meanwhile: Callable[[], object] | None = None
         """What happens right after each answer about balances."""
 
@@ -77,6 +78,7 @@ class AccountVenue(FakeVenue):
         after_trade_id: int | None = None,
         venue_order_id: str | None = None,
     ) -> Sequence[Fill]:
+        self.asked_for_fills += 1
         page = super().fills(symbol, after_trade_id=after_trade_id, venue_order_id=venue_order_id)
         return [fill for fill in page if self.clock.now() - fill.at >= self.fill_lag]
 

@@ -50,8 +50,7 @@ class Room:
         self.waited = 0
 
     def wait(self, seconds: float) -> None:
-        assert seconds == LOOKS_APART_S
-        self.waited += 1
+        self.waited += seconds == LOOKS_APART_S
         self.clock.advance(seconds)
 
     def reconcile(self) -> Reconciliation:
@@ -139,10 +138,38 @@ def test_an_account_that_trades_while_it_is_asked_is_clean_all_the_same(room: Ro
         for each in taken:
             room.venue.fill(each, D("0.01"))
 
+    trade()
     room.venue.meanwhile = trade
     done = room.reconcile()
     assert done.agrees
-    assert (room.waited, done.counts["late_fills"]) == (0, 3)
+    assert (room.waited, done.counts["late_fills"]) == (0, 6)
+    assert "late_fills" not in room.reconcile().counts, "nothing had happened before the answer"
+
+
+def test_an_account_whose_sums_agree_is_asked_for_no_fills(room: Room) -> None:
+    room.reconcile()
+    for _ in range(3):
+        room.place(Fortune.FILLS)
+    asked = room.venue.asked_for_fills
+    assert room.reconcile().agrees
+    assert room.venue.asked_for_fills == asked
+
+
+def test_a_fill_that_is_booked_a_moment_later_by_another_is_no_difference(room: Room) -> None:
+    room.reconcile()
+    resting = room.place()
+    taken = room.venue.taken(resting)
+    room.venue.fill(taken, D("0.0004"))
+    waited = room.wait
+
+    def wait(seconds: float) -> None:
+        waited(seconds)
+        room.ledger.books.book(taken.fills, room.clock.now())
+
+    room.wait = wait  # type: ignore[method-assign]
+    asked = room.venue.asked_for_fills
+    assert room.reconcile().differences == ()
+    assert (room.waited, room.venue.asked_for_fills) == (0, asked)
 
 
 def test_an_account_is_not_taken_over_while_it_moves(room: Room) -> None:
