@@ -113,3 +113,16 @@ SECURITY_EVENTS = Described(
     "What could be somebody's attack on the feed, by kind.",
     ("exchange", "kind"),
 )
+LIMIT_USED_RATIO = Described(
+    "botswarm_rate_limit_used_ratio",
+    "How much of a venue's limit all processes of this machine have used, 0 to 1.",
+    ("server", "limit"),
+)
+BAN_SECONDS = Described(
+    "botswarm_rate_limit_ban_seconds", "How long the venue wants to hear nothing.", ("server",)
+)
+CLOCK_OFFSET_SECONDS = Described(
+    "botswarm_clock_offset_seconds",
+    "How far the venue's clock was from ours when it was measured last.",
+    ("server",),
+)

@@ -445,6 +445,12 @@ def redis(subject: Subject) -> Finding:
     return Finding("ok", f"Redis at {url.masked}: PING in {took_ms:.1f} ms")
 
 
+def venues(subject: Subject) -> Finding:
+    from botswarm.cli.check_venues import venue_clocks
+
+    return venue_clocks(subject)
+
+
 CHECKS: Mapping[str, Check] = {
     "python": python,
     "packages": packages,
@@ -457,5 +463,6 @@ CHECKS: Mapping[str, Check] = {
     "broker": broker,
     "database": database,
     "redis": redis,
+    "venues": venues,
 }
 SERVERS = frozenset(("broker", "database", "redis"))

@@ -235,8 +235,12 @@ def _meters(settings: Settings) -> Meters | None:
     if not settings.metrics_port:
         return None
     # Nobody else needs the library: it costs megabytes.
+    from prometheus_client import REGISTRY
+
+    from botswarm.exchanges.venue_meters import VenueMeters
     from botswarm.feed.meters import Meters
 
+    VenueMeters(settings.state_dir).register(REGISTRY)
     meters = Meters()
     meters.serve(settings.metrics_port)
     logger.info("metrics are served on http://127.0.0.1:%d/metrics", settings.metrics_port)

@@ -94,6 +94,10 @@ class Allowance(Protocol):
         """Nobody of this address asks anything for so long: the venue said so."""
         ...
 
+    def note_offset(self, seconds: float) -> None:
+        """How far the venue's clock was found to be from ours: kept for whoever looks."""
+        ...
+
 
 class Unlimited:
     """For questions to servers of one's own."""
@@ -111,4 +115,7 @@ class Unlimited:
         pass
 
     def banned(self, seconds: float, reason: str) -> None:
+        pass
+
+    def note_offset(self, seconds: float) -> None:
         pass

@@ -15,6 +15,7 @@ from botswarm.exchanges.coinbase import limits as coinbase
 from botswarm.exchanges.kraken import limits as kraken
 from botswarm.exchanges.shared_allowance import SharedAllowance
 
+START, END = "allowance-", ".bin"
 LIMITS: Mapping[str, Sequence[Limit]] = {
     "simulated": binance.LIMITS,
     "binance": binance.LIMITS,
@@ -29,14 +30,20 @@ def shared(settings: Settings, venue: str, url: str, account: str = "") -> Share
 
     A venue's testnet counts by itself: it is another server.
     """
-    board = _board(settings.state_dir / file_name(venue, url))
+    board = _board((settings.state_dir / file_name(venue, url)).absolute())
     return SharedAllowance(venue, LIMITS.get(venue, ()), board, account=account)
 
 
 def file_name(venue: str, url: str) -> str:
     parts = urlsplit(url)
     port = f"-{parts.port}" if parts.port else ""
-    return f"allowance-{venue}-{parts.hostname or 'nowhere'}{port}.bin"
+    return f"{START}{venue}-{parts.hostname or 'nowhere'}{port}{END}"
+
+
+def boards(state_dir: Path) -> dict[str, Board]:
+    """Of every server that was asked from this state folder, by venue and host."""
+    found = sorted(state_dir.glob(f"{START}*{END}"))
+    return {each.name.removeprefix(START).removesuffix(END): _board(each.absolute()) for each in found}
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from botswarm.clock import BOOT, since_boot_s
@@ -25,6 +26,9 @@ HEAD = struct.Struct("=8s36s")
 BAN = struct.Struct("=36sdd128s")
 """The machine's start, until when by its clock, and by the wall clock; and the venue's words."""
 BAN_AT = 64
+OFFSET = struct.Struct("=36sdd")
+"""The machine's start, when it was measured by its clock, and how far the venue's clock is away."""
+OFFSET_AT = 320
 COUNTS_AT = 512
 FILE_BYTES = COUNTS_AT + COUNTS_MAX * SIZE
 MAGIC = b"BSWALW01"
@@ -32,6 +36,16 @@ HELD_MAX_S = 0.05
 """Held for longer than this by a process that has been stopped: an order does not wait for it."""
 HELD_AGAIN_S = 0.0005
 SAME_BAN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What a person sees of one count."""
+
+    name: str
+    used: float
+    most: float
+    period_s: float
 
 
 class Board:
@@ -92,6 +106,16 @@ class Board:
             BAN.pack_into(self._memory, BAN_AT, self._boot, until, until_wall, words)
             return not left_s or seconds - left_s > SAME_BAN_S
 
+    # --- the venue's clock ------------------------------------------------------------------------
+
+    def note_offset(self, seconds: float) -> None:
+        OFFSET.pack_into(self._memory, OFFSET_AT, self._boot, self._clock(), seconds)
+
+    def offset(self) -> tuple[float, float] | None:
+        """The latest in seconds, and how long ago it was measured; None where none was."""
+        boot, at, seconds = OFFSET.unpack_from(self._memory, OFFSET_AT)
+        return (seconds, self._clock() - at) if boot == self._boot else None
+
     # --- counts -----------------------------------------------------------------------------------
 
     def count(self, name: str, limit: Limit) -> Count:
@@ -104,7 +128,19 @@ class Board:
         found.come(self._clock())
         return found
 
-    def counts(self) -> Iterator[Count]:
+    def used(self) -> list[Used]:
+        with self.held():
+            return [
+                Used(
+                    name=count.name.rstrip(b"\0").decode(errors="replace"),
+                    used=count.used,
+                    most=count.most,
+                    period_s=count.period_s,
+                )
+                for count in self._counts()
+            ]
+
+    def _counts(self) -> Iterator[Count]:
         for number in range(COUNTS_MAX):
             found = Count(self._memory, COUNTS_AT + number * SIZE)
             if found.name.strip(b"\0"):

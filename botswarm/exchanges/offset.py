@@ -27,9 +27,16 @@ class Sample:
 
 
 class OffsetTracker:
-    def __init__(self, clock: Clock, ask: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ask: Callable[[], datetime],
+        note: Callable[[float], object] = lambda seconds: None,
+    ) -> None:
+        """``note`` is told every offset that was measured, in seconds."""
         self._clock = clock
         self._ask = ask
+        self._note = note
         self._lock = threading.Lock()
         self._sample: Sample | None = None
 
@@ -72,4 +79,5 @@ class OffsetTracker:
         took = self._clock.monotonic() - started
         # Said in the middle of the round trip, as well as anybody can tell.
         offset = theirs - (before + timedelta(seconds=took / 2))
+        self._note(offset.total_seconds())
         return Sample(offset, before, started, took)

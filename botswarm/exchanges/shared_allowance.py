@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.exchanges.allowance import SHARES, Limit, Purpose, TooSoon
-from botswarm.exchanges.board import Board
+from botswarm.exchanges.board import Board, Used
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +27,6 @@ class Wish(NamedTuple):
     limit: Limit
     amount: float
     ceiling: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
-    """What a person sees of one count."""
-
-    name: str
-    used: float
-    most: float
-    period_s: float
 
 
 class SharedAllowance:
@@ -119,20 +108,14 @@ class SharedAllowance:
                 self._until(left_s),
             )
 
+    def note_offset(self, seconds: float) -> None:
+        self._board.note_offset(seconds)
+
     # --- for others -------------------------------------------------------------------------------
 
     def used(self) -> list[Used]:
         """Everything that is counted at this venue, for all its accounts."""
-        with self._board.held():
-            return [
-                Used(
-                    name=count.name.rstrip(b"\0").decode(errors="replace"),
-                    used=count.used,
-                    most=count.most,
-                    period_s=count.period_s,
-                )
-                for count in self._board.counts()
-            ]
+        return self._board.used()
 
     def ban(self) -> tuple[float, str]:
         """How long one still lasts, and the venue's words."""

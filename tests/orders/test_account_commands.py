@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import pytest
 
 from botswarm.cli import main
+from botswarm.exchanges.board import Board
 from botswarm.keys import master
 from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
@@ -133,6 +134,22 @@ def test_an_account_is_added_tested_listed_and_removed(
     assert run("account", "remove", "binance:main")[0] == 6
     assert run("account", "remove", "binance:main", "--yes")[0] == 0
     assert run("account", "test", "binance:main", **of(exchange))[0] == 4
+
+
+def test_limits_show_what_was_used_and_a_ban(
+    run: Run, exchange: SimulatedExchangeServer, tmp_path: Path
+) -> None:
+    run(*ADD, given=theirs(exchange), **of(exchange))
+    _, said = run("account", "limits")
+    (server,) = said["data"]
+    used = {each["name"]: each["used"] for each in server["limits"]}
+    assert server["server"] == f"binance-127.0.0.1-{exchange.card.port}"
+    assert used["REQUEST_WEIGHT-1M"] >= 3
+    (file,) = (tmp_path / ".botswarm").glob("allowance-*")
+    Board(file).ban(300, "418")
+    _, said = run("account", "limits")
+    assert 0 < said["data"][0]["ban_s"] <= 300
+    assert run("account", "test", "binance:main", **of(exchange))[0] == 5
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,25 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
 
+from botswarm.clock import StoppedClock
+from botswarm.exchanges import allowances
 from botswarm.exchanges import board as board_module
 from botswarm.exchanges.allowance import SHARES, Limit, Purpose, TooSoon
 from botswarm.exchanges.binance import limits as binance
 from botswarm.exchanges.board import BAN_AT, Board
 from botswarm.exchanges.coinbase import limits as coinbase
 from botswarm.exchanges.kraken import limits as kraken
+from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.shared_allowance import SharedAllowance
+from botswarm.exchanges.venue_meters import VenueMeters
 
 TEN = Limit(name="ORDERS-10S", most=10, period_s=10, of_account=True, has_reserve=False)
 WEIGHT = Limit(name="REQUEST_WEIGHT-1M", most=100, period_s=60)
@@ -327,6 +333,32 @@ def test_a_ban_outlives_the_restart_of_the_machine(tmp_path: Path) -> None:
     Board(file, clock=lambda: 5000.0, wall=lambda: 1_000_000.0).ban(300, "418")
     again = Board(file, clock=lambda: 3.0, wall=lambda: 1_000_100.0, boot="another start")
     assert again.ban_left_s() == 200
+
+
+# --- the venue's clock ----------------------------------------------------------------------------
+
+
+def test_how_far_the_venues_clock_is_shows_for_every_process_and_in_the_metrics(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / allowances.file_name("binance", "https://api.binance.com")
+    allowance = SharedAllowance("binance", binance.LIMITS, Board(file), account="spot")
+    clock = StoppedClock(datetime(2026, 3, 1, tzinfo=UTC))
+    ahead = timedelta(seconds=0.75)
+    tracker = OffsetTracker(clock, lambda: clock.now() + ahead, allowance.note_offset)
+    tracker.check()
+    found = Board(file).offset()
+    assert found is not None
+    assert found[0] == 0.75
+    allowance.spend(binance.asking(600), Purpose.MARKET)
+    allowance.banned(100, "429")
+    registry = CollectorRegistry()
+    VenueMeters(tmp_path).register(registry)
+    shown = generate_latest(registry).decode()
+    server = 'server="binance-api.binance.com"'
+    assert f"botswarm_clock_offset_seconds{{{server}}} 0.75" in shown
+    assert f'used_ratio{{limit="REQUEST_WEIGHT-1M",{server}}} 0.1' in shown
+    assert f"botswarm_rate_limit_ban_seconds{{{server}}} 9" in shown
 
 
 # --- processes ------------------------------------------------------------------------------------

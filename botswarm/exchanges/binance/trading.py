@@ -91,7 +91,7 @@ class BinanceTrading:
         self._allowance = Unlimited() if allowance is None else allowance
         self._transport = Transport(url, self._allowance)
         self._order_socket = OrderSocket(order_url, key, self._allowance) if order_url else None
-        self._offset = OffsetTracker(clock, self.server_time)
+        self._offset = OffsetTracker(clock, self.server_time, self._allowance.note_offset)
         self._symbols: dict[str, str] = {}
         self._ids = KnownIds()
 

@@ -41,7 +41,7 @@ class Private:
         self, *, url: str, key: Secret, secret: Secret, clock: Clock, allowance: Allowance | None
     ) -> None:
         self.allowance = Unlimited() if allowance is None else allowance
-        self.offset = OffsetTracker(clock, self.server_time)
+        self.offset = OffsetTracker(clock, self.server_time, self.allowance.note_offset)
         self._clock = clock
         self._signer = Signer(key, secret)
         self._transport = Transport(url, self.allowance, ban_default_s=BUCKET_FILLS_S)

@@ -86,7 +86,14 @@ class KrakenTrading:
         self.account = account
         self._clock = clock
         self._allowance = Unlimited() if allowance is None else allowance
-        self._public = PublicRest(name, url, per_s=1.0, burst=5)
+        self._public = PublicRest(
+            name,
+            url,
+            per_s=1.0,
+            burst=5,
+            allowance=self._allowance,
+            cost=lambda weight: {limits.PUBLIC: weight},
+        )
         self._rest = PrivateRest(
             url=url,
             key=key,
@@ -95,7 +102,7 @@ class KrakenTrading:
             allowance=self._allowance,
         )
         self._socket = TradingSocket(stream_url, self.session_token)
-        self._offset = OffsetTracker(clock, self.server_time)
+        self._offset = OffsetTracker(clock, self.server_time, self._allowance.note_offset)
         self._names: answers.Names | None = None
         self._history = History(name, self._rest)
 

@@ -1,0 +1,109 @@
+"""A thousand orders that race one limit of an account, in processes and threads on PostgreSQL."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from multiprocessing.synchronize import Barrier
+from threading import Thread
+
+import pytest
+from sqlalchemy import func, select
+
+from botswarm.clock import SystemClock
+from botswarm.ledger import migrate
+from botswarm.ledger.models import OrderRow
+from botswarm.ledger.store import Ledger
+from botswarm.risk.limits import Limits
+from botswarm.testing.servers import PostgreSQLServer
+from botswarm.testing.venue import FakeVenue
+from botswarm.trading import executor
+from tests.orders.conftest import NO_LIMITS, an_order
+from tests.orders.test_venue_contract import BTC
+from tests.standing import reconciled
+
+PROCESSES, THREADS = 4, 4
+PRICE, WORTH = Decimal(50_000), Decimal(50)
+"""Of one order."""
+
+
+def place_all(url: str, order_ids: Sequence[str], limits: Limits, start: Barrier) -> None:
+    """Each thread a part of them, all beginning at the same moment."""
+    ledger, clock = Ledger(url), SystemClock()
+    venue = FakeVenue(clock, [BTC])
+
+    def place(mine: Sequence[str]) -> None:
+        for order_id in mine:
+            executor.place(order_id, ledger.books, venue, limits, clock)
+
+    threads = [Thread(target=place, args=(order_ids[each::THREADS],)) for each in range(THREADS)]
+    start.wait(120)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger.close()
+
+
+def race(ledger: Ledger, url: str, limits: Limits, count: int) -> None:
+    now = datetime.now(UTC)
+    ledger.books.save_instruments([BTC])
+    later = now + timedelta(hours=1)
+    orders = [
+        an_order(
+            bot=f"bot{each % 40}",
+            limit_price=PRICE,
+            reference_price=PRICE,
+            quantity=WORTH / PRICE,
+            signal_expires_at=later,
+        )
+        for each in range(count)
+    ]
+    for order in orders:
+        ledger.orders.add(order, now)
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(PROCESSES)
+    parts = [[order.id for order in orders[each::PROCESSES]] for each in range(PROCESSES)]
+    racers = [context.Process(target=place_all, args=(url, part, limits, start)) for part in parts]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(200)
+        assert racer.exitcode == 0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQLServer]:
+    with PostgreSQLServer() as made:
+        yield made
+
+
+def states(ledger: Ledger) -> dict[str, int]:
+    question = select(OrderRow.state, func.count()).group_by(OrderRow.state)
+    return ledger.database.read(lambda session: dict(session.execute(question).all()))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("limits", "room", "count"),
+    [
+        (replace(NO_LIMITS, open_notional_max=30 * WORTH), 30, 1000),
+        (replace(NO_LIMITS, open_orders_max=25), 25, 100),
+    ],
+    ids=["open notional", "open orders"],
+)
+def test_a_thousand_orders_that_race_one_limit_never_exceed_it(
+    server: PostgreSQLServer, limits: Limits, room: int, count: int
+) -> None:
+    name = f"race{room}"
+    server.create_database(name)
+    url = server.url(name).replace("postgresql://", "postgresql+psycopg2://")
+    ledger = Ledger(url)
+    migrate.migrate(ledger.database)
+    reconciled(ledger, datetime.now(UTC))
+    race(ledger, url, limits, count)
+    assert states(ledger) == {"live": room, "refused": count - room}
+    ledger.close()
