@@ -1,0 +1,41 @@
+"""A quarter of a minute of the fault campaign, and proof that it can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from botswarm.chaos.campaign.main import Options, run
+from botswarm.chaos.campaign.report import as_text
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("F2", "F3", "F12", "F16", "F18", "F19")
+ABOUT_TIME = ("I28", "I30")
+"""Held to seconds by the campaign; a machine that runs tests may stall for as long."""
+
+
+@pytest.mark.timeout(900)
+def test_every_promise_holds_while_processes_servers_links_and_replies_fail(tmp_path: Path) -> None:
+    report = run(
+        Options(faults=QUICK, rounds=1, seconds=15, seed=7, folder=tmp_path, drain_max_s=500)
+    )
+    broken = [name for name, found in report.breaches.items() if found and name not in ABOUT_TIME]
+    assert broken == [], as_text(report)
+    assert report.counts["executed"] > 10
+    assert report.counts["recovered"] > 3
+    assert sum(each.done for each in report.faults.values()) >= 3, as_text(report)
+
+
+@pytest.mark.timeout(600)
+def test_a_claim_that_is_missing_is_caught() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.campaign.plant", "claim", "--drain", "5"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert "caught by I1: doubled" in done.stdout, done.stdout + done.stderr[-3000:]
