@@ -108,8 +108,10 @@ def test_status_knows_every_part_and_finds_nothing_missing(up: Up) -> None:
     until(is_well, "status to find nothing missing")
     parts = up.swarm.ask("status")["parts"]
     assert set(parts) == {
-        *("processes", "broker", "queues", "feed", "beat", "ledger", "trading", "bots", "orders")
+        *("processes", "broker", "queues", "feed", "beat"),
+        *("ledger", "trading", "accounts", "bots", "orders"),
     }
+    assert parts["accounts"]["by_account"] == {"simulated:paper": True}
     assert parts["feed"]["age_s"] is not None
     assert parts["feed"]["age_s"] < 10
     assert parts["bots"]["by_state"]["running"] >= 9
