@@ -84,7 +84,7 @@ class ReconnectingStream(ABC):
             self.subscribe(connection)
             connection.settimeout(WAKE_EVERY_S)
         except BaseException:
-            connection.close()
+            connection.shutdown()
             raise
         return connection
 
@@ -110,7 +110,7 @@ class ReconnectingStream(ABC):
                     for event in self.read(data):
                         on_event(event)
         finally:
-            connection.close()
+            connection.shutdown()
 
 
 def parsed(frame: str | bytes) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class SocketPool:
             is_new = time.monotonic() - since < PROVEN_FOR_S
             if (is_new and not has_something_to_say(connection.sock)) or self._stands(connection):
                 return connection
-            connection.close()
+            connection.shutdown()
         try:
             return websocket.create_connection(
                 self._url, timeout=CONNECT_TIMEOUT_S, skip_utf8_validation=True
@@ -56,7 +56,7 @@ class SocketPool:
 
     def close(self) -> None:
         while (kept := self._rested()) is not None:
-            kept[0].close()
+            kept[0].shutdown()
 
     def _rested(self) -> tuple[websocket.WebSocket, float] | None:
         with self._lock:

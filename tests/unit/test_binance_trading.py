@@ -650,7 +650,7 @@ class Sayer:
     def recv(self) -> str:
         return self.frames.pop(0) if self.frames else ""
 
-    def close(self) -> None:
+    def shutdown(self) -> None:
         self.is_closed = True
 
 

@@ -53,10 +53,10 @@ class OrderSocket:
         try:
             told, is_ending = self._asked(connection, {"method": method, "params": params})
         except BaseException:
-            connection.close()
+            connection.shutdown()
             raise
         if is_ending:
-            connection.close()
+            connection.shutdown()
         else:
             self._pool.keep(connection)
         response = _as_of_rest(told)

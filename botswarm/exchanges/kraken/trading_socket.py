@@ -66,7 +66,7 @@ class TradingSocket:
         try:
             pong = self._answers(connection, b'{"method":"ping"}', 1)[0]
         except BaseException:
-            connection.close()
+            connection.shutdown()
             raise
         self._pool.keep(connection)
         return datetime.fromisoformat(str(pong["time_out"]))
@@ -91,7 +91,7 @@ class TradingSocket:
             tokened = message[:-2] + separator + b'"token":' + secret + b"}}"
             found = self._answers(connection, tokened, answers)
         except BaseException:
-            connection.close()
+            connection.shutdown()
             raise
         self._pool.keep(connection)
         return found
