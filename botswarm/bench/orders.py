@@ -107,6 +107,19 @@ class Stage:
         with self.app.connection_for_write() as connection:
             self.app.amqp.declare_all(connection)
 
+    def reconcile(self) -> None:
+        """Nothing is sent before a worker has held the account against its venue."""
+        deadline = time.monotonic() + PATIENCE_S
+        with self.workers(1):
+            while not self.ledger.reconciliations.standing("simulated", "paper").is_clean:
+                if time.monotonic() > deadline:
+                    raise TimedOut(
+                        f"the account was not reconciled within {PATIENCE_S:g} s; the worker's "
+                        f"last words: {self._last_words()}",
+                        cure="run the bench on a machine that is otherwise idle",
+                    )
+                time.sleep(POLL_S)
+
     @contextmanager
     def workers(self, count: int) -> Iterator[Mapping[str, int]]:
         """Process ids by name."""
@@ -358,6 +371,7 @@ def _run(broker: str, ledger: str, size: Size, progress: Progress) -> dict[str, 
         folder = Path(server.data) / "bench-orders"
         folder.mkdir(exist_ok=True)
         stage = Stage(server, ledger, folder, stack)
+        stage.reconcile()
         # SQLite has one writer: more workers than one would only wait for each other.
         counts = size.workers if ledger == "postgresql" else size.workers[:1]
         drains = []
