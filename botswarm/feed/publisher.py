@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 DIGEST_SPACING_S = 0.02
 CONFIRMS_WAIT_S = 0.006
+"""Longer than it takes, where ticks flow, until the next ones come."""
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 5000, 3000
 """A busier feed gathers for longer, and says more in each message."""
 MARKETS_AT_ONCE = 250
@@ -241,15 +242,15 @@ class Publisher:
             return
         until = time.monotonic() + TURN_S
         ear, broker = self._ear.fileno(), outlet.fileno()
-        if outlet.unconfirmed and self.tracker.rest():
-            # Where ticks flow, confirms are read on the way: they need no waking-up of their own.
-            select.select((ear,), (), (), CONFIRMS_WAIT_S)
+        # Where ticks flow, confirms are read on the way: they need no waking-up of their own.
+        sources = [ear] if outlet.unconfirmed else [ear, broker]
+        patience_s = CONFIRMS_WAIT_S if outlet.unconfirmed else TURN_S
         while self.tracker.rest() and not self._stop.is_set():
             due_at = self.tracker.next_digest_at()
             if due_at is not None:
                 until = min(until, max(due_at, self._next_digest))
             timeout_s = max(0.0, until - time.monotonic())
-            ready, _, _ = select.select((ear, broker), (), (), timeout_s)
+            ready, _, _ = select.select(sources, (), (), min(timeout_s, patience_s))
             if broker in ready:
                 outlet.read()
             if ear in ready:
@@ -257,6 +258,7 @@ class Publisher:
                 return
             if timeout_s <= 0 or self.is_blocked:
                 return
+            sources, patience_s = [ear, broker], TURN_S
 
     def _batches(self, outlet: Outlet, markets_max: int | None) -> None:
         news = self.tracker.take_news(markets_max)
