@@ -14,6 +14,7 @@ from botswarm.exchanges.simulated.feeds import Wrong
 
 TOKEN_USED_WITHIN_MS: Final = 900_000
 """A token is for a connection that is made within so long; there it holds while that lives."""
+TOKENS_KEPT: Final = 10_000
 CALLS_PER_S: Final = {"starter": 0.33, "intermediate": 0.5, "pro": 1.0, "unlimited": 1e9}
 CALLS_MAX: Final = {"starter": 15, "intermediate": 20, "pro": 20, "unlimited": 10**9}
 ORDERS_PER_S: Final = {"starter": 1.0, "intermediate": 2.34, "pro": 3.75, "unlimited": 1e9}
@@ -75,6 +76,8 @@ class Guard:
 
     def token(self, now_ms: int) -> str:
         made = secrets.token_urlsafe(32)
+        if len(self._tokens) >= TOKENS_KEPT:
+            del self._tokens[next(iter(self._tokens))]
         self._tokens[made] = now_ms
         return made
 

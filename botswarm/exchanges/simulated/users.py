@@ -13,11 +13,11 @@ from botswarm.exchanges.simulated.exchange import (
     Opened,
     Traded,
     Triggered,
-    is_customer,
 )
 from botswarm.exchanges.simulated.faults import Faults
+from botswarm.exchanges.simulated.options import ACCOUNT
 from botswarm.exchanges.simulated.orders import VenueOrder
-from botswarm.exchanges.simulated.streams import Line
+from botswarm.exchanges.simulated.streams import VENUE, Line
 from botswarm.exchanges.simulated.websocket import WebSocket
 
 SUBSCRIPTIONS_MAX = 1_000
@@ -49,10 +49,10 @@ class UserData:
         for fact in facts:
             if isinstance(fact, Traded):
                 for share in fact.shares:
-                    if is_customer(share.order.account):
+                    if share.order.account == ACCOUNT:
                         report = wire.traded_report(fact, share, self._next(), now_ms)
                         self._tell(share.order, report, touched)
-            elif is_customer(fact.order.account):
+            elif fact.order.account == ACCOUNT:
                 self._tell(fact.order, self._report(fact, now_ms), touched)
         for account, symbols in touched.items():
             self._send(account, self._position(account, symbols, now_ms))
@@ -70,10 +70,10 @@ class UserData:
         self, order: VenueOrder, report: dict[str, object], touched: dict[str, set[str]]
     ) -> None:
         touched.setdefault(order.account, set()).add(order.symbol)
-        if self.faults.take_kind("lose_event"):
+        if self.faults.take_kind("lose_event", VENUE):
             return
         self._send(order.account, report)
-        if self.faults.take_kind("repeat_event"):
+        if self.faults.take_kind("repeat_event", VENUE):
             self._send(order.account, report)
 
     def _position(self, account: str, symbols: set[str], now_ms: int) -> dict[str, object]:
