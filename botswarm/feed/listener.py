@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 logger = logging.getLogger(__name__)
 
-REST_S = 0.004
+REST_S = 0.0035
 """After each round that heard something: waking up costs more than reading a frame does, and what
 comes meanwhile is read together."""
 AFTER_FAILURE_S = 0.1
