@@ -67,16 +67,20 @@ class Stage(Room):
         until(self.is_watched, "the worker to look", 40)
 
 
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgreSQLServer]:
+    with PostgreSQLServer() as running:
+        yield running
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with (
-        EmbeddedBrokerServer() as broker,
-        PostgreSQLServer() as database,
-        SimulatedExchangeServer(tmp_path) as exchange,
-    ):
+def stage(database: PostgreSQLServer, tmp_path: Path) -> Iterator[Stage]:
+    with EmbeddedBrokerServer() as broker, SimulatedExchangeServer(tmp_path) as exchange:
         vhost = f"d-{uuid.uuid4().hex[:8]}"
         broker.add_vhost(vhost)
-        url = database.url()
+        name = f"d{uuid.uuid4().hex[:8]}"
+        database.create_database(name)
+        url = database.url(name)
         swarm = Swarm(broker, vhost, tmp_path)
         swarm.settings |= {
             "BOTSWARM_DATABASE_URL": url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from botswarm.domain.reconciliation import Fate, Kind
 from botswarm.ledger.verify import verify
 from botswarm.testing.venue import Fate as Fortune
 from tests.orders.test_reconcile import ETH, D, Room
+from tests.unit.test_order_path import Died, Life
 
-SEEDS = 12
+SEEDS = 8
 STEPS = 14
+DEATHS = 12
 
 
-class Life:
+class Fortunes:
     """An account at which ours, others and the venue do things; and what is to be found of it."""
 
     def __init__(self, room: Room, seed: int) -> None:
@@ -81,7 +84,7 @@ def test_after_any_life_ledger_and_venue_are_equal_to_the_last_digit(
     room = Room(tmp_path)
     room.venue.fee_asset = random.Random(seed).choice([None, "BNB"])
     room.venue.pay_in("BNB", D(10))
-    life = Life(room, seed)
+    life = Fortunes(room, seed)
     if seed % 3:
         # Some have a past before anybody looks.
         for _ in range(4):
@@ -110,3 +113,45 @@ def test_after_any_life_ledger_and_venue_are_equal_to_the_last_digit(
         room.ledger.orders.list()
     )
     room.ledger.close()
+
+
+def eventful(room: Room) -> None:
+    """Something of every kind for one reconciliation to find."""
+    ours, lost = room.place(quantity=D(1)), room.place()
+    room.place(Fortune.FILLS)
+    room.venue.fill(room.venue.taken(ours), D("0.3"))
+    room.venue.forget(lost)
+    stranger = room.venue.strangers_order("web_1")
+    room.venue.fill(stranger, D("0.5"))
+    room.venue.fill(room.venue.strangers_order("web_2", ETH.symbol), D(1))
+    room.venue.pay_in("DOGE", D(7))
+    room.clock.advance(1)
+
+
+def test_dying_on_any_line_of_it_books_nothing_twice(tmp_path: Path) -> None:
+    lines = len(_lived(tmp_path, None))
+    assert lines > 300
+    for dies_at in range(1, lines, lines // DEATHS):
+        _lived(tmp_path, dies_at)
+
+
+def _lived(folder: Path, dies_at: int | None) -> list[tuple[str, int]]:
+    """A life that dies while it opens the account, and while it reconciles; then one that lives."""
+    (folder / "ledger.db").unlink(missing_ok=True)
+    room = Room(folder)
+    first, second = Life(dies_at), Life(dies_at)
+    with contextlib.suppress(Died), first:
+        room.reconcile()
+    if dies_at is not None:
+        assert room.reconcile().agrees
+    eventful(room)
+    with contextlib.suppress(Died), second:
+        room.reconcile()
+    if dies_at is not None:
+        assert room.reconcile().agrees
+    assert room.has() == {asset: sum_ for asset, sum_ in room.venue.balances().items() if sum_}
+    done = verify(room.ledger.database)
+    assert done.findings == []
+    assert (done.counts["adjustments"], done.counts["external_fills"]) == (3, 2)
+    room.ledger.close()
+    return second.lines
