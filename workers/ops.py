@@ -38,6 +38,7 @@ def sweep_outbox() -> int:
     try:
         outbox = Outbox(_database(current_settings().database_url, os.getpid()))
         rung = outbox.sweep(ring, SystemClock().now(), older_than_s=UNHEARD_AFTER_S)
+        outbox.prune(SystemClock().now())
     except BotswarmError as error:
         logger.error("the outbox was not swept: %s; %s", error, error.cure)
         return 0

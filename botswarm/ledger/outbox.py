@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from botswarm.domain.order import Order, OrderState
@@ -18,6 +18,10 @@ from botswarm.messages import Message, PlaceOrder
 BATCH = 200
 AGAIN_MAX = timedelta(seconds=20)
 """After an outage, however long it was, everything that waits is rung for within this time."""
+KEPT_FOR = timedelta(hours=1)
+"""Long enough to look at what was rung; an order that nobody has judged by then keeps its own."""
+PRUNED_AT_ONCE = 2000
+WAITING = (OrderState.READY.value, OrderState.APPROVED.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +125,35 @@ class Outbox:
         unsent = self.relay(publish, now, before=now - patience, limit=limit)
         return unsent + self.ring(self._unanswered(now, patience, limit), publish, now)
 
+    def prune(self, now: datetime) -> int:
+        """Delete what was rung long ago and waits for nobody; answers how many.
+
+        The oldest few thousand are looked at: whoever calls this every few seconds keeps up.
+        """
+        oldest = (
+            select(OutboxRow.id, OutboxRow.task_id, OutboxRow.sent_at)
+            .order_by(OutboxRow.id)
+            .limit(PRUNED_AT_ONCE)
+            .subquery()
+        )
+        waits = (
+            select(OrderRow.id)
+            .where(OrderRow.id == oldest.c.task_id, OrderRow.state.in_(WAITING))
+            .exists()
+        )
+        done = select(oldest.c.id).where(oldest.c.sent_at < now - KEPT_FOR, ~waits)
+        ids = self._database.read(lambda session: session.scalars(done).all())
+        if ids:
+            gone = delete(OutboxRow).where(OutboxRow.id.in_(ids))
+            self._database.write(lambda session: session.execute(gone))
+        return len(ids)
+
     def _unanswered(self, now: datetime, patience: timedelta, limit: int) -> list[Doorbell]:
-        waiting = (OrderState.READY.value, OrderState.APPROVED.value)
         question = (
             select(OutboxRow)
             .join(OrderRow, OrderRow.id == OutboxRow.task_id)
             .where(
-                OrderRow.state.in_(waiting),
+                OrderRow.state.in_(WAITING),
                 OrderRow.updated_at < now - patience,
                 OutboxRow.task == PlaceOrder.task,
                 OutboxRow.sent_at < now - patience,

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from botswarm.ledger.outbox import Doorbell
+from botswarm.domain.permission import Refused
+from botswarm.ledger.outbox import KEPT_FOR, Doorbell
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import NOW, an_order, let_pass
 
@@ -89,3 +90,20 @@ def test_a_sweep_does_not_ring_for_orders_that_have_moved_on(ledger: Ledger) -> 
     bell = Bell()
     ledger.outbox.sweep(bell, NOW + timedelta(hours=1), older_than_s=5)
     assert bell.rung == []
+
+
+def test_what_was_rung_long_ago_is_deleted_unless_somebody_may_have_to_ring_again(
+    ledger: Ledger,
+) -> None:
+    heard, unheard, unsent = orders(ledger, 3)
+    bell = Bell(dies_after=2)
+    with pytest.raises(ConnectionError):
+        ledger.outbox.relay(bell, NOW)
+    ledger.books.judge(heard, lambda each, _: Refused(each, "no"), NOW)
+    assert ledger.outbox.prune(NOW + KEPT_FOR) == 0
+    assert ledger.outbox.prune(NOW + KEPT_FOR + timedelta(seconds=1)) == 1
+    assert ledger.outbox.prune(NOW + timedelta(days=9)) == 0
+    assert [each.task_id for each in ledger.outbox.pending()] == [unsent]
+    again = Bell()
+    ledger.outbox.sweep(again, NOW + timedelta(days=9), older_than_s=5)
+    assert again.rung == [unsent, unheard]

@@ -178,11 +178,20 @@ def test_a_path_that_the_table_of_states_does_not_have_is_named(
         ledger.database,
         "DELETE FROM order_events WHERE order_id = :id AND after = 'sending'",
         "DELETE FROM attempts WHERE order_id = :id",
-        "DELETE FROM outbox WHERE task_id = :id",
         id=order.id,
     )
     checks = {each.check for each in verify(ledger.database).findings}
-    assert checks == {"state", "order", "outbox"}
+    assert checks == {"state", "order"}
+
+
+def test_an_order_that_waits_and_has_no_doorbell_is_named(ledger: Ledger) -> None:
+    waiting, sent_long_ago = an_order(), sent(ledger)
+    ledger.orders.add(waiting, NOW)
+    assert verify(ledger.database).is_clean
+    for order in (waiting, sent_long_ago):
+        tamper(ledger.database, "DELETE FROM outbox WHERE task_id = :id", id=order.id)
+    (finding,) = verify(ledger.database).findings
+    assert (finding.check, finding.subject) == ("outbox", f"order {waiting.id}")
 
 
 # --- against the exchange's journal ---------------------------------------------------------------
