@@ -186,8 +186,12 @@ def account_stream(
     if stream is None:
         return None
     opened = _opened(settings, account, keys)
-    made = stream.made(settings, key=opened.key, secret=opened.secret, clock=clock)
-    return cast("AccountStream", made)
+    given: dict[str, object] = {"key": opened.key, "secret": opened.secret, "clock": clock}
+    if stream.keeps_state:
+        # It asks by REST for leave to listen.
+        url = next(iter(stream.urls(settings).values()))
+        given["allowance"] = allowances.shared(settings, account.venue, url, account.name)
+    return cast("AccountStream", stream.made(settings, **given))
 
 
 def check_takes_orders(venue: str) -> None:
