@@ -6,14 +6,18 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from celery import current_app, current_task
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
-from botswarm.errors import BotswarmError, NotFound, Unreachable
+from botswarm.errors import NotFound, Unreachable
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
+from botswarm.exchanges.allowance import TooSoon
 from botswarm.exchanges.base import TradingVenue
 from botswarm.keys.ring import ApiKeys, KeyRing
 from botswarm.ledger.store import Ledger
@@ -21,12 +25,15 @@ from botswarm.queueing import current_settings
 from botswarm.risk.limits import Limits
 from botswarm.trading.limits import limits_of
 from botswarm.trading.settle import Watch
+from workers.shares import WAIT_S, NoShare, Shares
 
 logger = logging.getLogger(__name__)
 
 REST_MAX_S = 30.0
 REST_PER_WAIT = 4.0
-"""A venue that does not answer may hold one child of five at the most, and no other account."""
+"""A venue that does not answer is waited for a fifth of the time at the most."""
+ACCOUNTS_KNOWN_S = 10.0
+"""So long the accounts there are need not be read again."""
 
 
 @dataclass(slots=True)
@@ -42,9 +49,6 @@ class Outage:
 
     def began(self, waited_s: float) -> None:
         self.until = self.clock.monotonic() + min(REST_MAX_S, waited_s * REST_PER_WAIT)
-
-    def ended(self) -> None:
-        self.until = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,36 @@ class Desks:
         self._outages: dict[Account, Outage] = {}
         self._making: dict[Account, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._shares = Shares(settings.state_dir / "slots")
+        self._accounts: tuple[float, Sequence[Account]] | None = None
 
     def accounts(self) -> Sequence[Account]:
         """All that are configured, whether they can be used or not."""
-        return configured(self.settings, self.ring)
+        now = self.clock.monotonic()
+        if self._accounts is None or now - self._accounts[0] > ACCOUNTS_KNOWN_S:
+            self._accounts = now, configured(self.settings, self.ring)
+        return self._accounts[1]
+
+    @contextmanager
+    def at(self, account: Account, worker: str, children: int) -> Iterator[Desk]:
+        """Its desk, and with it one of the children that the account may have.
+
+        Raises Resting where that is not to be tried now, and what ``of`` raises.
+        """
+        outage, several = self.outage(account), len(self.accounts())
+        if outage.is_resting:
+            raise Resting(
+                f"{account} did not answer a moment ago", cure="it is tried again by itself"
+            )
+        if several < 2:
+            yield self.of(account)
+            return
+        try:
+            with self._shares.taken(worker, account, max(1, children // several)):
+                yield self.of(account)
+        except NoShare as error:
+            outage.began(WAIT_S)
+            raise Resting(error.cause, cure=error.cure) from error
 
     def of(self, account: Account) -> Desk:
         """Raises NotFound and Refused for accounts that are not ours to trade, Unreachable where
@@ -96,9 +126,9 @@ class Desks:
                 desk = self._made[account] = self._watched(account, lambda: self._make(account))
             return desk
 
-    def of_order(self, order_id: str) -> Desk:
+    def account_of(self, order_id: str) -> Account:
         order = self.ledger.orders.get(order_id)
-        return self.of(Account(order.venue, order.account))
+        return Account(order.venue, order.account)
 
     def outage(self, account: Account) -> Outage:
         with self._lock:
@@ -121,7 +151,7 @@ class Desks:
         """Once the ledger knows some, another look at them must keep no process from its work."""
         try:
             self.ledger.books.save_instruments(venue.instruments())
-        except Unreachable as error:
+        except TooSoon as error:
             if not self.ledger.books.instruments(venue.name):
                 raise
             logger.warning("the markets of %s are as the ledger knows them: %s", venue.name, error)
@@ -159,13 +189,20 @@ def _desks_of(_: int) -> Desks:
     return Desks(settings, Ledger(settings.database_url), SystemClock())
 
 
-def desk_for(order_id: str, venue: str | None, account: str | None) -> Desk:
-    """The desk of an order, whose account the message may have named."""
+@contextmanager
+def desk_at(account: Account) -> Iterator[Desk]:
+    """The desk of an account, for the task that runs now: at most a share of the worker's children
+    is ever at one of several accounts.
+    """
+    request = getattr(current_task, "request", None)
+    worker = getattr(request, "hostname", None) or "no worker"
+    children = current_app.caps.get("orders", 1)
+    with desks().at(account, worker, children) as desk:
+        yield desk
+
+
+def account_for(order_id: str, venue: str | None, account: str | None) -> Account:
+    """The account of an order, which the message may have named."""
     if venue is None or account is None:
-        return desks().of_order(order_id)
-    return desks().of(Account(venue, account))
-
-
-def is_for_good(error: BotswarmError) -> bool:
-    """Whether the order can never be placed from here, as the settings are."""
-    return isinstance(error, NotFound) or error.exit_code == 6
+        return desks().account_of(order_id)
+    return Account(venue, account)

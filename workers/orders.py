@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from botswarm.queueing import task
 from botswarm.trading import executor
 from botswarm.trading.settle import Settled, cancel, settle
 from workers import reconciling, streams, watches, watching
-from workers.desks import Desk, desk_for, desks
+from workers.desks import Desk, Resting, account_for, desk_at, desks
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ def place(order_id: str, venue: str | None = None, account: str | None = None) -
     again, and what was sent is settled.
     """
     try:
-        try:
-            at = desk_for(order_id, venue, account)
-        except (NotFound, Refused) as error:
-            return _refuse(order_id, error)
-        if at.outage.is_resting:
-            # The first round that is answered places it, if its signal is still fresh.
-            return None
-        return _placed(order_id, at)
+        with desk_at(account_for(order_id, venue, account)) as at:
+            return _placed(order_id, at)
+    except (NotFound, Refused) as error:
+        return _refuse(order_id, error)
+    except Resting as error:
+        # The first round that is answered places it, if its signal is still fresh.
+        logger.info("order %s waits: %s", order_id, error)
+        return None
     except BotswarmError as error:
         logger.error("order %s is left as it stands: %s; %s", order_id, error, error.cure)
         return None
@@ -59,12 +59,12 @@ def place(order_id: str, venue: str | None = None, account: str | None = None) -
 def cancel_order(order_id: str) -> str | None:
     """Harmless when it comes twice, or late: the wish is in the ledger, and rounds carry it on."""
     try:
-        at = desks().of_order(order_id)
-        if at.outage.is_resting:
-            return None
-        done = cancel(order_id, at.ledger.books, at.venue, at.clock, at.watch)
-        _go_on(done, at)
-        return at.ledger.orders.get(order_id).state.value
+        with desk_at(desks().account_of(order_id)) as at:
+            done = cancel(order_id, at.ledger.books, at.venue, at.clock, at.watch)
+            _go_on(done, at)
+            return at.ledger.orders.get(order_id).state.value
+    except Resting:
+        return None
     except BotswarmError as error:
         logger.error("order %s is not cancelled yet: %s; %s", order_id, error, error.cure)
         return None
@@ -77,10 +77,13 @@ def settle_orders(
     """Harmless at any time, and in any number at once; the next one is never far."""
     try:
         if order_id is not None:
-            return _settled(desk_for(order_id, venue, account), order_id)
+            with desk_at(account_for(order_id, venue, account)) as at:
+                return _settled(at, order_id)
         if venue is not None and account is not None:
             return _round(Account(venue, account))
         return _rounds(desks().accounts())
+    except Resting:
+        return None
     except BotswarmError as error:
         logger.error("nothing was settled: %s; %s", error, error.cure)
         return None
@@ -93,8 +96,11 @@ def reconcile_account(
     """Harmless at any time, and in any number at once: what it books is booked once."""
     try:
         if venue is not None and account is not None:
-            return _reconciled(desks().of(Account(venue, account)))
+            with desk_at(Account(venue, account)) as at:
+                return _reconciled(at)
         return _reconciled_all(desks().accounts())
+    except Resting:
+        return None
     except BotswarmError as error:
         logger.error("nothing was reconciled: %s; %s", error, error.cure)
         return None
@@ -147,7 +153,8 @@ def _reconciled(at: Desk) -> dict[str, Any] | None:
 
 def _reconciled_all(accounts: Sequence[Account]) -> dict[str, Any] | None:
     if len(accounts) == 1:
-        return _reconciled(desks().of(accounts[0]))
+        with desk_at(accounts[0]) as at:
+            return _reconciled(at)
     for account in accounts:
         send(current_app, ReconcileAccount(venue=account.venue, account=account.name))
     return {"accounts": len(accounts)}
@@ -166,12 +173,10 @@ def _rounds(accounts: Sequence[Account]) -> dict[str, Any] | None:
 
 
 def _round(account: Account) -> dict[str, Any] | None:
-    if desks().outage(account).is_resting:
-        return None
-    with the_only_round(account) as is_mine:
+    with the_only_round(account) as is_mine, ExitStack() as stack:
         if not is_mine:
             return None
-        at = desks().of(account)
+        at = stack.enter_context(desk_at(account))
         remembered = watches.path_of(desks().settings.state_dir, account)
         watches.recall(remembered, at.watch, at.clock.monotonic())
         try:
@@ -188,7 +193,6 @@ def _settled(at: Desk, order_id: str | None = None) -> dict[str, Any] | None:
     if done.is_given_up:
         at.outage.began(at.clock.monotonic() - began)
     elif order_id is None:
-        at.outage.ended()
         _place_all(_unheard(at), at)
     _go_on(done, at)
     return {"open": done.open, "in_doubt": done.in_doubt, "moved": done.moved}

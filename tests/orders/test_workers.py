@@ -6,7 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -163,6 +163,8 @@ def test_rounds_that_last_long_leave_room_for_orders(room: Room) -> None:
 def test_workers_killed_again_and_again_under_load_lose_and_double_nothing(room: Room) -> None:
     for limit in ("OPEN", "POSITION"):
         room.swarm.settings[f"BOTSWARM_LIMIT_{limit}_NOTIONAL_MAX"] = "1000000"
+    # The machine may stall while the workers start again.
+    room.swarm.settings["BOTSWARM_LIMIT_SIGNAL_AGE_MAX_S"] = "60"
     orders: list[Order] = []
     for number in range(4):
         room.swarm.worker("orders")
@@ -171,7 +173,8 @@ def test_workers_killed_again_and_again_under_load_lose_and_double_nothing(room:
             if len(orders) % 3 == 0:
                 room.exchange.arm("slow", seconds=0.2 * number + 0.1)
             make = a_market_order if len(orders) % 2 else an_order
-            orders.append(make(quantity=Decimal("0.001")))
+            life = datetime.now(UTC) + timedelta(seconds=60)
+            orders.append(make(quantity=Decimal("0.001"), signal_expires_at=life))
             room.place(orders[-1])
             time.sleep(0.05)
         room.swarm.processes[-1].signal_group(signal.SIGKILL)

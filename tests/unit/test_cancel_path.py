@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -330,3 +331,40 @@ def test_a_venue_that_does_not_answer_is_told_and_proves_nothing() -> None:
     told = resolved(made, wait_s=5)
     assert all("no answer" in words or words.startswith("waiting") for words in told)
     assert made.state() is S.UNKNOWN
+
+
+# --- thousands that rest --------------------------------------------------------------------------
+
+
+def test_a_round_over_thousands_of_resting_orders_asks_a_few_questions() -> None:
+    made = world(Fault.NONE, Fate.RESTS)
+    limits = dataclasses.replace(
+        LIMITS,
+        open_orders_max=10**6,
+        orders_per_minute_max=10**6,
+        position_notional_max=D(10**9),
+        open_notional_max=D(10**9),
+    )
+    ids = [f"{number:08d}-89ab-cdef-0123-456789abcdef" for number in range(300)]
+    for each in ids:
+        made.books.add(dataclasses.replace(ORDER, id=each))
+        executor.place(each, made.books, made.venue, limits, made.clock)
+    asked: list[str] = []
+    for name in ("query", "open_orders", "fills"):
+        really = getattr(made.venue, name)
+
+        def ask(*given: Any, _name: str = name, _really: Any = really, **more: Any) -> Any:
+            asked.append(_name)
+            return _really(*given, **more)
+
+        setattr(made.venue, name, ask)
+    watch = Watch()
+    made.settle(watch)
+    assert asked == ["open_orders"]
+    # What changed and is still there needs no question of its own but for its fills.
+    made.venue.fill(made.venue.orders[0], D("0.25"))
+    made.clock.advance(settle.RESTING_EVERY_S)
+    asked.clear()
+    made.settle(watch)
+    assert "query" not in asked
+    assert made.books.orders[ids[0]].state is S.PARTIAL
