@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.reconciliation import Balances, Reckoned
@@ -55,30 +55,36 @@ def fold(
     after: int = 0,
     through: int | None = None,
 ) -> Balances:
-    """Not summed by the database: SQLite would do it in floats."""
-    question = (
-        select(PostingRow.asset, PostingRow.amount)
-        .where(
-            PostingRow.sequence > after,
-            PostingRow.ledger_account.in_(chain.accounts_of(venue, account)),
-        )
-        .execution_options(yield_per=1_000)
+    journal = (
+        PostingRow.sequence > after,
+        PostingRow.ledger_account.in_(chain.accounts_of(venue, account)),
     )
+    if session.get_bind().dialect.name == "sqlite":
+        # Its own sum would be one of floats.
+        question = select(PostingRow.asset, PostingRow.amount).where(*journal)
+    else:
+        summed = func.sum(PostingRow.amount)
+        question = select(PostingRow.asset, summed).where(*journal).group_by(PostingRow.asset)
     if through is not None:
         question = question.where(PostingRow.sequence <= through)
-    rows = ((asset, amount) for asset, amount in session.execute(question))
-    return _added(start or {}, rows)
+    rows = session.execute(question.execution_options(yield_per=1_000))
+    return _added(start or {}, ((asset, amount) for asset, amount in rows))
 
 
 def _latest(session: Session, venue: str, account: str, since: datetime) -> tuple[Balances, ...]:
-    fills = (
-        select(EntryRow.sequence)
+    # By the journal's own order, which has an index: what is recent was booked among the last.
+    last = (
+        select(EntryRow.sequence, FillRow.venue, FillRow.account, FillRow.at, FillRow.trade_id)
         .join(FillRow, FillRow.id == EntryRow.fill_id)
-        .where(FillRow.venue == venue, FillRow.account == account, FillRow.at >= since)
-        .order_by(FillRow.at.desc(), FillRow.symbol, FillRow.trade_id.desc())
+        .order_by(EntryRow.sequence.desc())
         .limit(MOVES_MAX)
     )
-    sequences = session.scalars(fills).all()
+    recent = [
+        (at, trade_id, sequence)
+        for sequence, of_venue, of_account, at, trade_id in session.execute(last)
+        if (of_venue, of_account) == (venue, account) and at >= since
+    ]
+    sequences = [sequence for _, _, sequence in sorted(recent, reverse=True)]
     legs: dict[int, list[tuple[str, Decimal]]] = {}
     for sequence, asset, amount in session.execute(
         select(PostingRow.sequence, PostingRow.asset, PostingRow.amount).where(
