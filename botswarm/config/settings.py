@@ -32,6 +32,7 @@ class Settings:
     swarm_caps: Mapping[str, int] | None
     database_url: Secret
     redis_url: Secret | None
+    address_name: str
     exchange_port: int | None
     exchange_scenario: Literal["calm", "trend", "flash-crash", "feed-outage"]
     exchange_seed: int

@@ -237,11 +237,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="redis_url",
         kind=_url(urls.redis_url, "redis:// or rediss:// URL"),
-        help="The Redis server for live prices: a copy to look at, which may be lost at any time.",
+        help="The Redis server for live prices and for sharing venues' limits between machines; "
+        "everything in it may be lost at any time.",
         default_words="none: everything works without Redis",
         conventional=("REDIS_TLS_URL", "REDIS_URL"),
         agree=_same_server,
         secret=True,
+    ),
+    Setting(
+        name="address_name",
+        kind=Kind(read=_instance_id, schema={"type": "string"}, words="a plain name"),
+        help="A name for the address from which this machine reaches venues: machines of one name "
+        "share over Redis what a venue allows one address.",
+        default="shared",
     ),
     Setting(
         name="exchange_port",

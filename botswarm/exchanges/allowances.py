@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from botswarm.config import Settings
+from botswarm.config import Secret, Settings
 from botswarm.exchanges.allowance import Limit
 from botswarm.exchanges.binance import limits as binance
 from botswarm.exchanges.board import Board
 from botswarm.exchanges.coinbase import limits as coinbase
 from botswarm.exchanges.kraken import limits as kraken
-from botswarm.exchanges.shared_allowance import SharedAllowance
+from botswarm.exchanges.shared_allowance import Elsewhere, SharedAllowance
 
 START, END = "allowance-", ".bin"
 LIMITS: Mapping[str, Sequence[Limit]] = {
@@ -26,12 +26,33 @@ LIMITS: Mapping[str, Sequence[Limit]] = {
 
 
 def shared(settings: Settings, venue: str, url: str, account: str = "") -> SharedAllowance:
-    """With all processes that use the same state folder.
+    """With all processes that use the same state folder, and over Redis with other machines.
 
     A venue's testnet counts by itself: it is another server.
     """
-    board = _board((settings.state_dir / file_name(venue, url)).absolute())
-    return SharedAllowance(venue, LIMITS.get(venue, ()), board, account=account)
+    name = file_name(venue, url)
+    board = _board((settings.state_dir / name).absolute())
+    limits = LIMITS.get(venue, ())
+    elsewhere = None if settings.redis_url is None else _elsewhere(settings, name)
+    return SharedAllowance(venue, limits, board, account=account, elsewhere=elsewhere)
+
+
+def _elsewhere(settings: Settings, name: str) -> Elsewhere:
+    assert settings.redis_url is not None
+    return _counts(
+        settings.redis_url,
+        f"botswarm:{settings.env}:{name.removesuffix(END)}",
+        settings.instance_id,
+        settings.address_name,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _counts(url: Secret, name: str, machine: str, address: str) -> Elsewhere:
+    # Where no Redis is configured nobody loads its client.
+    from botswarm.exchanges.redis_counts import RedisCounts
+
+    return RedisCounts(url, name, machine=machine, address=address)
 
 
 def file_name(venue: str, url: str) -> str:
@@ -43,7 +64,9 @@ def file_name(venue: str, url: str) -> str:
 def boards(state_dir: Path) -> dict[str, Board]:
     """Of every server that was asked from this state folder, by venue and host."""
     found = sorted(state_dir.glob(f"{START}*{END}"))
-    return {each.name.removeprefix(START).removesuffix(END): _board(each.absolute()) for each in found}
+    return {
+        each.name.removeprefix(START).removesuffix(END): _board(each.absolute()) for each in found
+    }
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.exchanges.allowance import SHARES, Limit, Purpose, TooSoon
@@ -20,13 +20,32 @@ LOCKED_AGAIN_S = 0.2
 
 
 class Wish(NamedTuple):
-    """So much of one limit, up to a ceiling."""
+    """So much of one limit, up to a part of it."""
 
     name: str
     """Of the count: the account's own, or the address'."""
     limit: Limit
     amount: float
-    ceiling: float
+    share: float
+
+
+class Answer(Protocol):
+    @property
+    def wait_s(self) -> float: ...
+    @property
+    def ban_s(self) -> float: ...
+
+
+class Elsewhere(Protocol):
+    """What other machines have asked, too. Nothing here raises: None is "not to be had now"."""
+
+    machines: int
+
+    def take(self, counts: Sequence[dict[str, Any]]) -> Answer | None: ...
+    def hear(self, counts: Sequence[dict[str, Any]]) -> None: ...
+    def learn(self, counts: Sequence[dict[str, Any]]) -> None: ...
+    def ban(self, seconds: float) -> None: ...
+    def count(self, name: str, limit: Limit, **more: float) -> dict[str, Any]: ...
 
 
 class SharedAllowance:
@@ -44,8 +63,13 @@ class SharedAllowance:
         *,
         account: str = "",
         clock: Clock | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        """With ``elsewhere`` it is shared with other machines; the board then only knows what this
+        one did, for when the others cannot be heard.
+        """
         self.venue, self.account = venue, account
+        self._elsewhere = elsewhere
         self._board = board
         self._clock = SystemClock() if clock is None else clock
         self._families: dict[str, list[Limit]] = {}
@@ -73,6 +97,8 @@ class SharedAllowance:
                     name, _, market = full_name.partition(":")
                     if (limit := self._names.get(name)) is not None:
                         self._board.count(self._named(limit, market), limit).hear(amount, since)
+        if self._elsewhere is not None and used:
+            self._hear_elsewhere(self._elsewhere, used, asked_at)
 
     def learn(self, limits: Sequence[Limit]) -> None:
         known = {limit.name: limit for limit in self._names.values()}
@@ -95,10 +121,15 @@ class SharedAllowance:
             if is_held:
                 for limit in told:
                     self._board.count(self._named(limit), limit).learn(limit)
+        if self._elsewhere is not None and told:
+            at = self._elsewhere
+            at.learn([at.count(self._named(limit), limit) for limit in told])
 
     def banned(self, seconds: float, reason: str) -> None:
         if self._board.ban(seconds, reason):
             logger.warning("%s asks for no requests for %.0f s: %s", self.venue, seconds, reason)
+            if self._elsewhere is not None:
+                self._elsewhere.ban(seconds)
 
     def obey(self) -> None:
         left_s = self._board.ban_left_s()
@@ -126,8 +157,36 @@ class SharedAllowance:
 
     # --- taking -----------------------------------------------------------------------------------
 
-    def _take(self, wishes: Sequence[Wish], purpose: Purpose, share: float = 1.0) -> float:
+    def _take(self, wishes: Sequence[Wish], purpose: Purpose) -> float:
         """0.0 and everything is taken, or how long to wait and nothing is."""
+        at = self._elsewhere
+        if at is None:
+            return self._take_here(wishes, purpose)
+        said = at.take(
+            [
+                at.count(wish.name, wish.limit, amount=wish.amount, share=wish.share)
+                for wish in wishes
+            ]
+        )
+        if said is None:
+            # As if all the others did as this one does: together they stay below the limit.
+            times = at.machines
+            return self._take_here(
+                [wish._replace(amount=wish.amount * times) for wish in wishes], purpose
+            )
+        if said.ban_s:
+            self._board.ban(said.ban_s, "told to another machine")
+        elif not said.wait_s:
+            self._keep(wishes)
+        return said.wait_s
+
+    def _keep(self, wishes: Sequence[Wish]) -> None:
+        with self._board.held() as is_held:
+            if is_held:
+                for wish in wishes:
+                    self._board.count(wish.name, wish.limit).add(wish.amount)
+
+    def _take_here(self, wishes: Sequence[Wish], purpose: Purpose) -> float:
         with self._board.held() as is_held:
             if not is_held:
                 # What looks after orders that are there goes on; a new one can wait.
@@ -137,8 +196,7 @@ class SharedAllowance:
             wait_s = 0.0
             for wish, count in zip(wishes, counts, strict=True):
                 # The limit as anybody of this machine last heard it from the venue.
-                ceiling = count.most * share * wish.ceiling / wish.limit.most
-                wait_s = max(wait_s, count.wait_s(wish.amount, ceiling, now))
+                wait_s = max(wait_s, count.wait_s(wish.amount, count.most * wish.share, now))
             if not wait_s:
                 for wish, count in zip(wishes, counts, strict=True):
                     count.add(wish.amount)
@@ -150,7 +208,18 @@ class SharedAllowance:
             for limit in self._families[family]:
                 share = SHARES[purpose] if limit.has_reserve else 1.0
                 name = self._named(limit, market)
-                yield Wish(name, limit, float(amount), limit.most * share)
+                yield Wish(name, limit, float(amount), share)
+
+    def _hear_elsewhere(
+        self, at: Elsewhere, used: Mapping[str, int], asked_at: float | None
+    ) -> None:
+        age = {} if asked_at is None else {"age": self._board.now() - asked_at + GRACE_S}
+        counts = []
+        for full_name, amount in used.items():
+            name, _, market = full_name.partition(":")
+            if (limit := self._names.get(name)) is not None:
+                counts.append(at.count(self._named(limit, market), limit, amount=amount, **age))
+        at.hear(counts)
 
     def _named(self, limit: Limit, market: str = "") -> str:
         name = f"{limit.name}:{market}" if market else limit.name
