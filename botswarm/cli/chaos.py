@@ -53,7 +53,7 @@ chaos.add_command(simulate)
 )
 @click.option("--seed", type=click.IntRange(0), help="Replays a schedule.  [default: a new one]")
 @click.option(
-    "--orders-per-s", "per_s", type=click.FloatRange(0.1, 50), default=6, show_default=True
+    "--orders-per-s", "per_s", type=click.FloatRange(0.1, 50), default=7, show_default=True
 )
 @click.option(
     "--report",

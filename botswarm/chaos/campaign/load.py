@@ -39,6 +39,7 @@ IN_FLIGHT = ("ready", "approved", "sending", "unknown")
 RESTING = ("live", "partial")
 IN_FLIGHT_MAX = 400
 """The load waits while more is on its way: faults make it late, they must not bury it."""
+BEHIND_MAX_S = 120.0
 CANCEL_EVERY_S = 10.0
 RELAY_EVERY_S = 0.05
 
@@ -83,7 +84,7 @@ def wish(seed: int, number: int, prices: Mapping[str, Decimal], now: datetime) -
         reference_price=price,
         state=OrderState.READY,
         created_at=now,
-        signal_expires_at=now + timedelta(seconds=dice.choice((20, 60, 120, 240))),
+        signal_expires_at=now + timedelta(seconds=dice.choice((30, 60, 120, 240))),
     )
     return Wish(order=order, mishap=_mishap(dice))
 
@@ -162,13 +163,14 @@ class Load:
                 for _ in range(extra):
                     self._one()
                 if now >= due:
-                    due = max(due + 1 / self._per_s, now - 1)
+                    # What could not be written in time is made up for.
+                    due = max(due + 1 / self._per_s, now - BEHIND_MAX_S)
                     self._one()
                 if now - looked_at > 1:
                     looked_at = now
                     self._learn_prices()
                     if self._in_flight() > IN_FLIGHT_MAX:
-                        due = now + 2
+                        self._over.wait(2)
             self._over.wait(max(0.002, min(0.1, due - time.monotonic())))
 
     def _one(self) -> None:
@@ -197,6 +199,8 @@ class Load:
         return 0
 
     def _learn_prices(self) -> None:
+        if self._stage.hush.is_set():
+            return
         with contextlib.suppress(Exception):
             told = self._stage.exchange.public("GET", "/api/v3/ticker/price").body
             found = {row["symbol"]: Decimal(row["price"]) for row in told}
@@ -236,6 +240,8 @@ class Load:
             self.troubles[f"cancels: {type(error).__name__}"] += 1
 
     def cancel_resting(self) -> None:
+        if self._stage.hush.is_set():
+            return
         for symbol in QUANTITIES:
             with contextlib.suppress(Exception):
                 market = symbol.replace("-", "")

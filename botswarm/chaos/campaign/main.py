@@ -27,7 +27,7 @@ FAULTS: Sequence[Fault] = sorted(
     (*PROCESS_FAULTS, *SERVER_FAULTS, *OUTSIDE_FAULTS), key=lambda fault: int(fault.code[1:])
 )
 FIRST_FILL_S = 90.0
-ORDERS_PER_S = 6.0
+ORDERS_PER_S = 7.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

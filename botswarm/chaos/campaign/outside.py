@@ -100,8 +100,13 @@ def _hold(stage: Stage, dice: random.Random) -> str:
 
 def _storm(stage: Stage, dice: random.Random) -> str:
     kind, seconds = dice.choice(("too_many", "banned")), dice.randint(1, 15)
-    _armed(stage.arm(kind, seconds=seconds))
-    time.sleep(seconds + 0.5)
+    stage.hush.set()
+    try:
+        time.sleep(0.2)
+        _armed(stage.arm(kind, seconds=seconds))
+        time.sleep(seconds + 0.5)
+    finally:
+        stage.hush.clear()
     return f"{'429' if kind == 'too_many' else '418'} for {seconds} s"
 
 

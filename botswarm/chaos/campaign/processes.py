@@ -87,7 +87,7 @@ def _kill_worker(stage: Stage, dice: random.Random) -> str:
         with contextlib.suppress(TimedOut):
             until(lambda: sending(stage), "an order to be on its way", 2)
     kill(victim)
-    until(lambda: role.running, f"{role.name} to be back", 20)
+    until(lambda: role.running, f"{role.name} to be back", 60)
     time.sleep(dice.uniform(0.5, 2.0))
     return f"{role.name} {who}"
 
@@ -98,7 +98,7 @@ def _kill_between(stage: Stage, dice: random.Random) -> str:
         caught = caught_before_send(stage, role)
         for process in caught if caught is not None else role.family():
             kill(process)
-        until(lambda: role.running, f"{role.name} to be back", 20)
+        until(lambda: role.running, f"{role.name} to be back", 60)
         return "between commit and send" if caught else "between commit and send (missed)"
     since = _journal_size(stage)
     if not stage.arm("slow", on="place", seconds=3):
@@ -112,7 +112,7 @@ def _kill_between(stage: Stage, dice: random.Random) -> str:
     for role in stage.workers:
         for child in role.children():
             kill(child)
-    until(lambda: all(role.running for role in stage.workers), "the workers to be back", 20)
+    until(lambda: all(role.running for role in stage.workers), "the workers to be back", 60)
     return "between send and reply"
 
 
@@ -146,7 +146,7 @@ def _kill_and_double(name: str) -> Fault:
         role = stage.roles[name]
         if dice.random() < 0.5:
             kill(psutil.Process(role.pid))
-            until(lambda: role.running, f"{name} to be back", 20)
+            until(lambda: role.running, f"{name} to be back", 60)
             time.sleep(1)
             return "killed"
         second = Role(f"{name}-2", role._words[2:], role.environment, stage.folder)
@@ -167,7 +167,7 @@ def _poison(stage: Stage, _: random.Random) -> str:
     try:
         before = _dead(app)
         app.send_task(TASK, queue="orders", ignore_result=True)
-        until(lambda: _dead(app) > before, "the poison to be put aside", 40)
+        until(lambda: _dead(app) > before, "the poison to be put aside", 120)
     finally:
         app.close()
     return "put aside as a dead letter"

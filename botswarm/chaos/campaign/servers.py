@@ -87,7 +87,7 @@ def _kill_database(stage: Stage, dice: random.Random) -> str:
         stage.postgresql.start()
     elif how == "immediate":
         os.kill(stage.postgresql.pid, signal.SIGQUIT)
-        until(lambda: not stage.postgresql.running, "PostgreSQL to end", 30)
+        until(lambda: not stage.postgresql.running, "PostgreSQL to end", 60)
         stage.postgresql.start()
     else:
         with contextlib.closing(_query(stage)) as connection, connection.cursor() as cursor:
@@ -96,7 +96,7 @@ def _kill_database(stage: Stage, dice: random.Random) -> str:
         if pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(pids), signal.SIGKILL)
-        until(stage.postgresql._is_ready, "PostgreSQL to recover", 30)
+        until(stage.postgresql._is_ready, "PostgreSQL to recover", 90)
     return how
 
 
@@ -143,7 +143,7 @@ def _fill_disk(stage: Stage, dice: random.Random) -> str:
     ended = not server.running
     if ended:
         server.start()
-    until(server._is_ready, f"{name} to be back", 60)
+    until(server._is_ready, f"{name} to be back", 120)
     return f"{name}{', which ended' if ended else ''}"
 
 

@@ -61,6 +61,8 @@ class Stage:
     """When the exchange's clock was set how far off."""
     halted: threading.Event = field(default_factory=threading.Event)
     """The load makes no more orders."""
+    hush: threading.Event = field(default_factory=threading.Event)
+    """The campaign itself asks the exchange for nothing that its limits would count."""
     burst: list[int] = field(default_factory=list)
     """Orders to be made at once, beside the steady ones."""
     stops: list[float] = field(default_factory=list)

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from botswarm.ledger import booking
 from botswarm.ledger.models import FillRow
 
 _done: list[bool] = []
-_enter = booking.enter
 
 
 def enter(session: Session, rows: Mapping[Any, FillRow]) -> list[FillRow]:
-    if not _done:
+    if rows and not _done:
         session.execute(text("ALTER TABLE fills DROP CONSTRAINT IF EXISTS uq_fills_venue"))
         _done.append(True)
-    return _enter(session, rows)
+    ordered = sorted(rows.values(), key=lambda row: (row.venue, row.symbol, row.trade_id))
+    for row in ordered:
+        values = {name: getattr(row, name) for name in booking._FILL_COLUMNS}
+        row.id = session.execute(
+            insert(FillRow).values(**values).returning(FillRow.id)
+        ).scalar_one()
+    return ordered
 
 
 booking.enter = enter
