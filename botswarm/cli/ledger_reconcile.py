@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from botswarm.ledger.reconciling import AccountStand
     from botswarm.ledger.store import Ledger
 
+HOW = {True: " as paid in or out", False: " as a correction"}
 HEADS = ["ID", "ACCOUNT", "KIND", "WHAT", "DIFFERENCE", "SINCE"]
 
 
@@ -32,10 +33,16 @@ HEADS = ["ID", "ACCOUNT", "KIND", "WHAT", "DIFFERENCE", "SINCE"]
 @click.option("--account", metavar="VENUE:ACCOUNT", help="Only this one; else all.")
 @click.option("--last", is_flag=True, help="Say what stands, and ask no venue.")
 @click.option("--accept", type=int, metavar="ID", help="End this difference by your word.")
+@click.option("--external", is_flag=True, help="With --accept: it was paid in, or out.")
 @click.option("--reason", help="Why, with --accept; kept in the audit log.")
 @click.pass_obj
 def reconcile(
-    session: Session, account: str | None, last: bool, accept: int | None, reason: str | None
+    session: Session,
+    account: str | None,
+    last: bool,
+    accept: int | None,
+    external: bool,
+    reason: str | None,
 ) -> Answer:
     """Compare what the ledger says of an account with what its venue says, to the last digit.
 
@@ -47,9 +54,9 @@ def reconcile(
     if accept is not None:
         if not reason:
             raise click.UsageError("--accept needs a --reason; it is kept in the audit log")
-        return _accepted(ledger_of(session), accept, reason)
-    if reason:
-        raise click.UsageError("--reason goes with --accept")
+        return _accepted(ledger_of(session), accept, reason, external)
+    if reason or external:
+        raise click.UsageError("--reason and --external go with --accept")
     ledger = ledger_of(session)
     chosen = _chosen(session, ledger, account)
     done = [] if last else [_compared(session, ledger, each) for each in chosen]
@@ -93,10 +100,12 @@ def _compared(session: Session, ledger: Ledger, account: Account) -> Reconciliat
         venue.close()
 
 
-def _accepted(ledger: Ledger, number: int, reason: str) -> Answer:
-    ended = ledger.reconciliations.accept(number, actor=actor(), reason=reason, now=now())
+def _accepted(ledger: Ledger, number: int, reason: str, is_external: bool) -> Answer:
+    ended = ledger.reconciliations.accept(
+        number, actor=actor(), reason=reason, now=now(), is_external=is_external
+    )
     place = f"{ended.venue}:{ended.account}"
-    booked = "" if ended.asset is None else f" {_amount(ended)} was booked as a correction."
+    booked = "" if ended.asset is None else f" {_amount(ended)} was booked{HOW[is_external]}."
     return Answer(
         data={"accepted": _raised(ended), "reason": reason},
         text=f"Accepted: {ended.subject} of {place}.{booked}",

@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from botswarm.domain.reconciliation import Adjustment, Difference, Reconciliation
+from botswarm.domain.reconciliation import Adjustment, Difference, Kind, Reconciliation
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import adjusting
 from botswarm.ledger.account_models import DifferenceRow
@@ -44,11 +44,15 @@ def standing(session: Session) -> Sequence[Raised]:
 
 def accepted(session: Session, venue: str, account: str) -> Collection[str]:
     """Subjects of what persons have accepted."""
-    question = select(DifferenceRow.subject).distinct().where(
-        DifferenceRow.venue == venue,
-        DifferenceRow.account == account,
-        DifferenceRow.ended_at.is_not(None),
-        DifferenceRow.ended_by.not_in((BY_PROOF, BY_CHANGE)),
+    question = (
+        select(DifferenceRow.subject)
+        .distinct()
+        .where(
+            DifferenceRow.venue == venue,
+            DifferenceRow.account == account,
+            DifferenceRow.ended_at.is_not(None),
+            DifferenceRow.ended_by.not_in((BY_PROOF, BY_CHANGE)),
+        )
     )
     return set(session.scalars(question))
 
@@ -85,7 +89,9 @@ def _row_of(each: Difference, done: Reconciliation) -> DifferenceRow:
     )
 
 
-def accept(session: Session, number: int, actor: str, reason: str, now: datetime) -> Raised:
+def accept(
+    session: Session, number: int, actor: str, reason: str, now: datetime, *, is_external: bool
+) -> Raised:
     """End it by a person's word; what it moved is booked, and it is audited."""
     place = session.get(DifferenceRow, number)
     if place is None:
@@ -100,7 +106,7 @@ def accept(session: Session, number: int, actor: str, reason: str, now: datetime
     row.ended_at, row.ended_by, row.reason = now, actor, reason
     if row.asset is not None and row.amount is not None:
         adjustment = Adjustment(
-            kind=row.kind,
+            kind=(Kind.EXTERNAL if is_external else Kind.CORRECTION).value,
             asset=row.asset,
             amount=row.amount,
             reason=reason,

@@ -273,13 +273,18 @@ class Reconciliations:
 
         return self._database.write(work)
 
-    def accept(self, number: int, *, actor: str, reason: str, now: datetime) -> Raised:
+    def accept(
+        self, number: int, *, actor: str, reason: str, now: datetime, is_external: bool = False
+    ) -> Raised:
         """End a difference by a person's word; what it moved is booked, and it is audited.
 
+        ``is_external`` is money that somebody paid in or out; else it is a correction.
         The account is clean again only when the next reconciliation finds it so.
         """
         return self._database.write(
-            lambda session: differences.accept(session, number, actor, reason, now)
+            lambda session: differences.accept(
+                session, number, actor, reason, now, is_external=is_external
+            )
         )
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import select
 
 from botswarm.domain.order import Side
 from botswarm.domain.reconciliation import (
@@ -15,6 +16,7 @@ from botswarm.domain.reconciliation import (
     Kind,
     Reconciliation,
 )
+from botswarm.ledger.models import PostingRow
 from botswarm.ledger.store import Ledger
 from botswarm.ledger.verify import verify
 from tests.ledger.conftest import ACCOUNT, NOW, VENUE, a_fill, sent
@@ -115,3 +117,35 @@ def test_a_difference_stands_once_changes_and_ends_by_proof(ledger: Ledger) -> N
     assert stands() == []
     assert at.accepted(*PLACE) == set()
     assert at.standing(*PLACE).is_clean
+
+
+@pytest.mark.parametrize("is_external", [False, True])
+def test_an_accepted_difference_is_booked_where_it_belongs(
+    traded: Ledger, is_external: bool
+) -> None:
+    at = traded.reconciliations
+    difference = Difference(
+        kind=Kind.CORRECTION,
+        subject="balance of USDT",
+        words="differs",
+        fate=Fate.RAISED,
+        asset="USDT",
+        amount=D(-3),
+    )
+    at.conclude(Reconciliation(venue=VENUE, account=ACCOUNT, at=NOW, differences=(difference,)))
+    (stand,) = at.stands()
+    ended = at.accept(
+        stand.raised[0].id, actor="ann", reason="why", now=NOW, is_external=is_external
+    )
+    assert (ended.asset, ended.amount) == ("USDT", D(-3))
+    assert at.reckon(*PLACE, NOW).balances["USDT"] == D(990)
+    where = "external" if is_external else "correction"
+    booked = traded.database.read(
+        lambda session: session.scalars(
+            select(PostingRow.amount).where(
+                PostingRow.ledger_account == f"{where}:{VENUE}:{ACCOUNT}"
+            )
+        ).all()
+    )
+    assert booked == [D(-3)]
+    assert verify(traded.database).findings == []

@@ -101,7 +101,7 @@ def test_nothing_is_traded_on_an_account_that_differs_until_a_person_accepts(roo
     assert reason.startswith("the account is not reconciled: balance of USDT")
     assert reconcile(room, "--last")[0] == 3
     assert reconcile(room, "--accept", str(raised["id"]))[0] == 2
-    code, _ = reconcile(room, "--accept", str(raised["id"]), "--reason", "my own deposit")
+    code, _ = reconcile(room, "--accept", str(raised["id"]), "--external", "--reason", "mine")
     assert code == 0
     code, answer = reconcile(room)
     assert (code, is_clean(room)) == (0, True), answer
