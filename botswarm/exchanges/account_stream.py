@@ -16,6 +16,7 @@ import websocket
 from botswarm.clock import Clock
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.base import AccountEvent
+from botswarm.exchanges.socket_pool import hang_up, in_words
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class ReconnectingStream(ABC):
             self.subscribe(connection)
             connection.settimeout(WAKE_EVERY_S)
         except BaseException:
-            connection.shutdown()
+            hang_up(connection)
             raise
         return connection
 
@@ -110,7 +111,7 @@ class ReconnectingStream(ABC):
                     for event in self.read(data):
                         on_event(event)
         finally:
-            connection.shutdown()
+            hang_up(connection)
 
 
 def parsed(frame: str | bytes) -> dict[str, Any]:
@@ -122,7 +123,3 @@ def parsed(frame: str | bytes) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise StreamEnded("a frame that is no object")
     return said
-
-
-def in_words(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -139,3 +139,47 @@ def test_a_trade_of_another_shape_is_the_venues_fault_and_says_so() -> None:
     del told.trades[0]["vol"]
     with pytest.raises(Unreachable, match="cannot be read"):
         history(told).fills("BTC-USD", NAMES, 0, None)
+
+
+class OneOrder:
+    """Of one order, with as many trades as it is said to have."""
+
+    def __init__(self, trades: int) -> None:
+        self.told = Told([0] * trades)
+        self.questions: list[str] = []
+
+    def ask(self, question: str, parameters: Mapping[str, str], *_: object) -> Any:
+        self.questions.append(question)
+        names = [f"T{number}" for number in range(len(self.told.trades))]
+        if question == "QueryOrders":
+            row = {"status": "open", "vol": "100", "vol_exec": "1", "cl_ord_id": "abc"}
+            return {parameters["txid"]: {**row, "trades": names}}
+        assert question == "QueryTrades"
+        wanted = parameters["txid"].split(",")
+        assert len(wanted) <= 20
+        rows = dict(zip(names, self.told.trades, strict=True))
+        return {name: {**rows[name], "ordertxid": "OA"} for name in wanted}
+
+
+def test_trades_of_an_order_cost_one_question_and_one_for_each_twenty() -> None:
+    venue = OneOrder(45)
+    asked = History("kraken", cast("PrivateRest", venue))
+    assert asked.order("OA").filled_quantity == 1
+    fills = asked.fills("BTC-USD", NAMES, None, "OA")
+    assert len(fills) == 45
+    assert {fill.client_order_id for fill in fills} == {"abc"}
+    # Until there are no more: what was told a moment ago is not asked for again.
+    assert not asked.fills("BTC-USD", NAMES, fills[-1].trade_id, "OA")
+    assert venue.questions == ["QueryOrders", *["QueryTrades"] * 3]
+
+
+def test_a_trade_that_came_since_is_asked_for_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    venue = OneOrder(2)
+    asked = History("kraken", cast("PrivateRest", venue))
+    assert len(asked.fills("BTC-USD", NAMES, None, "OA")) == 2
+    venue.told.trade(0)
+    monkeypatch.setattr("botswarm.exchanges.kraken.history.NAMES_FRESH_S", 0.0)
+    assert len(asked.fills("BTC-USD", NAMES, None, "OA")) == 3
+    assert venue.questions == ["QueryOrders", "QueryTrades"] * 2

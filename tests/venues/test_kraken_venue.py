@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,23 @@ def test_a_frozen_request_shows_no_secret(bench: Bench) -> None:
         card = bench.server.card
         for secret in (card.api_key, card.api_secret, "token", "nonce"):
             assert secret.encode() not in request.payload
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_an_order_whose_number_is_known_is_found_by_it_in_any_state(bench: Bench) -> None:
+    for order, state in (
+        (bench.order(), OrderState.LIVE),
+        (bench.market_order(), OrderState.FILLED),
+    ):
+        number = bench.accepted(order).venue_order_id
+        known = replace(order, venue_order_id=number)
+        assert bench.found(known, state) == bench.venue.query(order)
+        # A number that is not there, or another order's, finds nothing wrong.
+        for wrong in ("OAAAAA-AAAAA-AAAAAA", number):
+            other = bench.order(venue_order_id=wrong)
+            assert bench.venue.query(other) is None
 
 
 # --- the stream ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from botswarm.exchanges.socket_pool import (
     PONG_TIMEOUT_S,
     SocketPool,
     Told,
+    hang_up,
     in_words,
     object_of,
 )
@@ -53,10 +54,10 @@ class OrderSocket:
         try:
             told, is_ending = self._asked(connection, {"method": method, "params": params})
         except BaseException:
-            connection.shutdown()
+            hang_up(connection)
             raise
         if is_ending:
-            connection.shutdown()
+            hang_up(connection)
         else:
             self._pool.keep(connection)
         response = _as_of_rest(told)

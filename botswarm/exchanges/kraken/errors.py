@@ -9,6 +9,8 @@ from botswarm.exchanges.meaning import Meaning
 INVALID_NONCE = "EAPI:Invalid nonce"
 INVALID_SESSION = "ESession:Invalid session"
 UNKNOWN_ORDER = "EOrder:Unknown order"
+NO_SUCH_ORDER = (UNKNOWN_ORDER, "EOrder:Invalid order")
+"""To a question that names the venue's own id: it has no such order, or does not see it yet."""
 CALLS_EXCEEDED = "EAPI:Rate limit exceeded"
 ORDERS_EXCEEDED = "EOrder:Rate limit exceeded"
 

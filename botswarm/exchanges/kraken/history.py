@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from botswarm.domain.fill import Fill
+from botswarm.exchanges.allowance import Purpose
 from botswarm.exchanges.base import Report
 from botswarm.exchanges.kraken import answers
 from botswarm.exchanges.kraken.answers import Names
@@ -16,6 +18,12 @@ HISTORY_PAGE = 50
 TRADES_AT_ONCE = 20
 ORDERS_AT_ONCE = 50
 ORDER_IDS_KEPT = 10_000
+ORDERS_NAMED = 1_000
+ROWS_KEPT = 2_000
+NAMES_FRESH_S = 1.0
+"""Who was told that an order has traded asks for its trades right after, twice: one list will do.
+Should one be missing from it, the order counts as open until the next look.
+"""
 
 
 class History:
@@ -27,6 +35,10 @@ class History:
         self._client_ids: dict[str, str] = {}
         self._latest: dict[str, tuple[int, int]] = {}
         """Of each market, the last trade seen here: its number, and the second it was made in."""
+        self._named: dict[str, tuple[Sequence[str], float]] = {}
+        """Of each order lately asked for, the names of its trades, and when they were told."""
+        self._rows: dict[str, Mapping[str, Any]] = {}
+        """Trades by their names: they never change."""
         self._lock = threading.Lock()
 
     def fills(
@@ -36,6 +48,7 @@ class History:
         after_trade_id: int | None,
         venue_order_id: str | None,
     ) -> Sequence[Fill]:
+        rows: Iterable[Mapping[str, Any]]
         if venue_order_id is not None:
             rows = self._trades_of(venue_order_id)
         elif after_trade_id is None:
@@ -55,19 +68,43 @@ class History:
             self._latest[symbol] = found[-1].trade_id, int(found[-1].at.timestamp())
         return found
 
-    def _trades_of(self, venue_order_id: str) -> Iterable[Mapping[str, Any]]:
-        """Two questions, whatever the age of the order: no page can hide one."""
+    def order(self, venue_order_id: str, purpose: Purpose = Purpose.QUERY) -> Report:
+        """By the venue's own name: one question, whatever its state. Raises VenueSaidNo."""
         parameters = {"txid": venue_order_id, "trades": "true", "consolidate_taker": "false"}
-        told = self._rest.ask("QueryOrders", parameters)
+        told = self._rest.ask("QueryOrders", parameters, purpose)
         with reading("QueryOrders"):
             row = told[venue_order_id]
-            self.report(venue_order_id, row)
-            wanted = [str(each) for each in row.get("trades") or ()]
-        for start in range(0, len(wanted), TRADES_AT_ONCE):
-            chosen = ",".join(wanted[start : start + TRADES_AT_ONCE])
-            trades = self._rest.ask("QueryTrades", {"txid": chosen})
+            names = [str(each) for each in row.get("trades") or ()]
+            with self._lock:
+                _make_room(self._named, ORDERS_NAMED)
+                self._named[venue_order_id] = names, time.monotonic()
+            return self.report(venue_order_id, row)
+
+    def _trades_of(self, venue_order_id: str) -> Sequence[Mapping[str, Any]]:
+        """Whatever the age of the order no page can hide one, and none is asked for twice."""
+        names = self._names_of(venue_order_id)
+        with self._lock:
+            rows = {name: self._rows[name] for name in names if name in self._rows}
+        missing = [name for name in names if name not in rows]
+        for start in range(0, len(missing), TRADES_AT_ONCE):
+            chosen = missing[start : start + TRADES_AT_ONCE]
+            told = self._rest.ask("QueryTrades", {"txid": ",".join(chosen)})
             with reading("QueryTrades"):
-                yield from trades.values()
+                rows |= {name: told[name] for name in chosen}
+        with self._lock:
+            for name in missing:
+                _make_room(self._rows, ROWS_KEPT)
+                self._rows[name] = rows[name]
+        return [rows[name] for name in names]
+
+    def _names_of(self, venue_order_id: str) -> Sequence[str]:
+        with self._lock:
+            names, at = self._named.get(venue_order_id, ((), 0.0))
+        if not at or time.monotonic() - at > NAMES_FRESH_S:
+            self.order(venue_order_id)
+            with self._lock:
+                names, _ = self._named[venue_order_id]
+        return names
 
     def _page(self, offset: int, after_s: int = 0) -> tuple[list[Mapping[str, Any]], int]:
         """Of all markets, newest first, and how many there are in all."""
@@ -119,8 +156,7 @@ class History:
 
     def remember(self, venue_order_id: str, client_order_id: str) -> None:
         with self._lock:
-            if len(self._client_ids) >= ORDER_IDS_KEPT:
-                self._client_ids.pop(next(iter(self._client_ids)))
+            _make_room(self._client_ids, ORDER_IDS_KEPT)
             self._client_ids[venue_order_id] = client_order_id
 
     def _client_ids_of(self, wanted: set[str]) -> Mapping[str, str]:
@@ -135,3 +171,8 @@ class History:
                 for name in chosen:
                     known[name] = self.report(name, told[name]).client_order_id
         return known
+
+
+def _make_room(kept: dict[str, Any], most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]

@@ -31,6 +31,7 @@ from botswarm.exchanges.base import (
 from botswarm.exchanges.kraken import answers, limits, placing, symbols
 from botswarm.exchanges.kraken.errors import (
     INVALID_SESSION,
+    NO_SUCH_ORDER,
     ORDERS_EXCEEDED,
     UNKNOWN_ORDER,
     meaning_of,
@@ -294,23 +295,35 @@ class KrakenTrading:
             )
 
     def query(self, order: Order) -> Report | None:
-        """Among the open ones first: what ends meanwhile is among the closed ones after."""
         is_in_doubt = order.state in (OrderState.SENDING, OrderState.UNKNOWN)
         purpose = Purpose.RESOLVE if is_in_doubt else Purpose.QUERY
+        if order.venue_order_id is not None:
+            try:
+                found = self._history.order(order.venue_order_id, purpose)
+            except VenueSaidNo as error:
+                if error.code not in NO_SUCH_ORDER:
+                    raise
+            else:
+                if found.client_order_id == order.client_order_id:
+                    return found
+        return self._named(order, purpose)
+
+    def _named(self, order: Order, purpose: Purpose) -> Report | None:
+        """Among the open ones first: what ends meanwhile is among the closed ones after."""
         named = {"cl_ord_id": order.client_order_id}
         for question, part in (("OpenOrders", "open"), ("ClosedOrders", "closed")):
             parameters = named if part == "open" else {**named, "consolidate_taker": "false"}
             told = self._rest.ask(question, parameters, purpose)
             with reading(question):
-                found = answers.newest(
+                newest = answers.newest(
                     {
                         name: row
                         for name, row in told[part].items()
                         if row.get("cl_ord_id") == order.client_order_id
                     }
                 )
-                if found is not None:
-                    return self._history.report(*found)
+                if newest is not None:
+                    return self._history.report(*newest)
         return None
 
     def open_orders(self, symbol: str | None = None) -> Sequence[Report]:

@@ -18,6 +18,7 @@ from botswarm.exchanges.socket_pool import (
     PONG_TIMEOUT_S,
     SocketPool,
     Told,
+    hang_up,
     in_words,
     object_of,
 )
@@ -66,7 +67,7 @@ class TradingSocket:
         try:
             pong = self._answers(connection, b'{"method":"ping"}', 1)[0]
         except BaseException:
-            connection.shutdown()
+            hang_up(connection)
             raise
         self._pool.keep(connection)
         return datetime.fromisoformat(str(pong["time_out"]))
@@ -91,7 +92,7 @@ class TradingSocket:
             tokened = message[:-2] + separator + b'"token":' + secret + b"}}"
             found = self._answers(connection, tokened, answers)
         except BaseException:
-            connection.shutdown()
+            hang_up(connection)
             raise
         self._pool.keep(connection)
         return found
