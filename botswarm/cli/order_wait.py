@@ -47,6 +47,11 @@ def wait_for(
 
 def is_known(order: Order) -> bool:
     """Whether it is where it was to go, or will never be."""
+    if order.state.value == "live":
+        # Some venues say that they took it, and only later what came of it.
+        return order.kind.has_stop or (
+            order.kind.has_limit and order.time_in_force.value not in ("ioc", "fok")
+        )
     return order.state.value not in ("ready", "approved", "sending", "unknown")
 
 
