@@ -471,7 +471,12 @@ def second_try(checkout: Checkout) -> int:
 def bench(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:
     ensure_servers(checkout, server_places, way_to_root)
     ensure_venv(checkout, "dev", wanted)
-    start(checkout, ["botswarm", "bench", "broker", *arguments])
+    if arguments and not arguments[0].startswith("-"):
+        start(checkout, ["botswarm", "bench", *arguments])
+    code = run_step(checkout, ["botswarm", "bench", "broker", *arguments])
+    if code != 0:
+        return code
+    start(checkout, ["botswarm", "bench", "orders", *arguments])
 
 
 def run(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:

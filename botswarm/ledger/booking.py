@@ -9,13 +9,13 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, tuple_
+from sqlalchemy import Row, and_, bindparam, literal, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
 from botswarm.ledger import chain
-from botswarm.ledger.fold import EXACT, ZERO, Assets, Folded, Holding, fold, follows
+from botswarm.ledger.fold import EXACT, ZERO, Assets, Folded, Holding, day_of, fold, follows
 from botswarm.ledger.models import DailyResultRow, FillRow, PositionRow
 from botswarm.ledger.rows import fill_of
 from botswarm.ledger.writes import Writes
@@ -32,15 +32,29 @@ _ENTER = {
     name: kind.insert(FillRow).on_conflict_do_nothing().returning(FillRow.id, *_IDENTITY)
     for name, kind in (("sqlite", sqlite), ("postgresql", postgresql))
 }
-_HOLDINGS = select(*PositionRow.__table__.columns).where(
-    tuple_(PositionRow.bot, PositionRow.venue, PositionRow.account, PositionRow.symbol).in_(
-        bindparam("places", expanding=True)
+_one = select(literal(1).label("one")).subquery("one")
+# Where a bot stands in a market, and what its account realised on a day: a row in any case.
+_STAND = (
+    select(*PositionRow.__table__.columns, DailyResultRow.realised.label("result"))
+    .select_from(_one)
+    .outerjoin(
+        PositionRow,
+        and_(
+            PositionRow.bot == bindparam("bot_name"),
+            PositionRow.venue == bindparam("venue_name"),
+            PositionRow.account == bindparam("account_name"),
+            PositionRow.symbol == bindparam("symbol_name"),
+        ),
     )
-)
-_RESULTS = select(*DailyResultRow.__table__.columns).where(
-    tuple_(
-        DailyResultRow.venue, DailyResultRow.account, DailyResultRow.day, DailyResultRow.quote
-    ).in_(bindparam("days", expanding=True))
+    .outerjoin(
+        DailyResultRow,
+        and_(
+            DailyResultRow.venue == bindparam("venue_name"),
+            DailyResultRow.account == bindparam("account_name"),
+            DailyResultRow.day == bindparam("on_day"),
+            DailyResultRow.quote == bindparam("quote_name"),
+        ),
+    )
 )
 
 
@@ -87,12 +101,14 @@ def book(session: Session, writes: Writes, rows: Sequence[FillRow], now: datetim
         return
     head = chain.hold_head(session)
     chain.append(writes, head, rows, now)
-    moved = _by_position(rows)
-    holdings = _holdings(session, moved)
     results: dict[Day, Decimal] = {}
-    for place, fills in moved.items():
-        _move_position(session, writes, place, fills, holdings.get(place), results, now)
-    _add_results(session, writes, results)
+    for place, fills in _by_position(rows).items():
+        _move_position(session, writes, place, fills, results, now)
+    after = [
+        {"venue": venue, "account": account, "day": day, "quote": quote, "realised": realised}
+        for (venue, account, day, quote), realised in results.items()
+    ]
+    writes.insert(DailyResultRow, after, known="replace")
 
 
 def filled_by(rows: Iterable[FillRow]) -> Mapping[str, Decimal]:
@@ -146,23 +162,18 @@ def _by_position(rows: Sequence[FillRow]) -> dict[Place, list[Fill]]:
     return places
 
 
-def _holdings(session: Session, places: Iterable[Place]) -> dict[Place, Holding]:
-    rows = session.connection().execute(_HOLDINGS, {"places": list(places)})
-    return {(row.bot, row.venue, row.account, row.symbol): holding_of(row) for row in rows}
-
-
 def _move_position(
     session: Session,
     writes: Writes,
     place: Place,
     fills: list[Fill],
-    holding: Holding | None,
     results: dict[Day, Decimal],
     now: datetime,
 ) -> None:
     bot, venue, account, symbol = place
-    assets = Assets.of(symbol)
-    before = holding or Holding()
+    assets, today = Assets.of(symbol), day_of(fills[-1])
+    stand = _stand(session, place, assets.quote, today)
+    before = Holding() if stand.bot is None else holding_of(stand)
     if follows(fills, before):
         folded = fold(fills, assets, before)
         daily = folded.daily
@@ -184,7 +195,24 @@ def _move_position(
     writes.insert(PositionRow, [position], known="replace")
     for day, realised in daily.items():
         where = (venue, account, day, assets.quote)
-        results[where] = EXACT.add(results.get(where, ZERO), realised)
+        if where not in results:
+            known = stand if day == today else _stand(session, place, assets.quote, day)
+            results[where] = ZERO if known.result is None else known.result
+        results[where] = EXACT.add(results[where], realised)
+
+
+def _stand(session: Session, place: Place, quote: str, day: str) -> Row[Any]:
+    bot, venue, account, symbol = place
+    values = {
+        "bot_name": bot,
+        "venue_name": venue,
+        "account_name": account,
+        "symbol_name": symbol,
+        "quote_name": quote,
+        "on_day": day,
+    }
+    stand: Row[Any] = session.connection().execute(_STAND, values).one()
+    return stand
 
 
 def _fold_anew(
@@ -224,21 +252,3 @@ def holding_of(row: PositionRow | Row[Any]) -> Holding:
         realised=row.realised,
         last_trade_id=row.last_trade_id,
     )
-
-
-def _add_results(session: Session, writes: Writes, results: Mapping[Day, Decimal]) -> None:
-    if not results:
-        return
-    rows = session.connection().execute(_RESULTS, {"days": list(results)})
-    known = {(row.venue, row.account, row.day, row.quote): row.realised for row in rows}
-    after = [
-        {
-            "venue": venue,
-            "account": account,
-            "day": day,
-            "quote": quote,
-            "realised": EXACT.add(known.get((venue, account, day, quote), ZERO), realised),
-        }
-        for (venue, account, day, quote), realised in results.items()
-    ]
-    writes.insert(DailyResultRow, after, known="replace")

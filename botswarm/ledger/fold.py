@@ -99,10 +99,15 @@ def fold(fills: Iterable[Fill], assets: Assets, start: Holding | None = None) ->
         before = holding.realised
         holding = holding.after(fill, assets)
         if holding.realised != before:
-            day = fill.at.astimezone(UTC).date().isoformat()
+            day = day_of(fill)
             with localcontext(EXACT):
                 daily[day] = daily.get(day, ZERO) + holding.realised - before
     return Folded(holding, daily)
+
+
+def day_of(fill: Fill) -> str:
+    """In UTC."""
+    return fill.at.astimezone(UTC).date().isoformat()
 
 
 def follows(fills: Sequence[Fill], holding: Holding) -> bool:
