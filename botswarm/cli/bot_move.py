@@ -26,7 +26,7 @@ from botswarm.cli.bot_choice import (
 from botswarm.cli.bot_words import plain, stand_data
 from botswarm.cli.command import Command
 from botswarm.cli.failures import NotConfirmed
-from botswarm.cli.ringing import ring
+from botswarm.cli.ringing import ring_these
 from botswarm.cli.session import Answer, Session
 from botswarm.errors import Refused
 
@@ -109,7 +109,7 @@ def _cancel_orders(
 ) -> list[str]:
     ids = [order.id for order in ledger.orders.under_way_of(names)]
     wished = ledger.cancels.wish(ids, now(), actor=actor(), reason=reason or "its bot was stopped")
-    return ring(session, ledger, wished.asked)
+    return ring_these(session, ledger, wished.doorbells)
 
 
 def _moved_one(stand: Stand, verb: Verb) -> Answer:

@@ -13,7 +13,7 @@ from botswarm.cli.command import Command
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.order_wait import is_over, late, wait_for, wait_option
 from botswarm.cli.order_words import account_of, in_a_line, listed, market_of, order_data
-from botswarm.cli.ringing import ring
+from botswarm.cli.ringing import ring_these
 from botswarm.cli.session import Answer, Session
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def cancel(
     if len(orders) > 1 or (orders and not ids):
         confirm(session, f"cancel {_number(orders)}", listed(orders[:SHOWN]))
     wished = ledger.cancels.wish([each.id for each in orders], now(), actor=actor(), reason=reason)
-    warnings = ring(session, ledger, wished.asked)
+    warnings = ring_these(session, ledger, wished.doorbells)
     known = wait_for(ledger, [each.id for each in orders], is_over, wait_s or 0)
     return Answer(
         data={

@@ -17,7 +17,7 @@ from botswarm.cli.order_cancel import confirm
 from botswarm.cli.order_place import last_price
 from botswarm.cli.order_wait import is_known, is_over, late, refusal, wait_for, wait_option
 from botswarm.cli.order_words import account_of, in_a_line, market_of, order_data
-from botswarm.cli.ringing import ring
+from botswarm.cli.ringing import ring, ring_these
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 
@@ -207,7 +207,7 @@ def _cancel_first(session: Session, ledger: Ledger, selling: Sequence[_Closing])
         )
     ]
     wished = ledger.cancels.wish(ids, now(), actor=actor(), reason="its position is to be closed")
-    warnings = ring(session, ledger, wished.asked)
+    warnings = ring_these(session, ledger, wished.doorbells)
     left = late(wait_for(ledger, ids, is_over, CANCEL_WAIT_S), is_over, CANCEL_WAIT_S)
     return warnings if left is None else [*warnings, left.cause]
 

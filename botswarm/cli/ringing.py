@@ -19,9 +19,13 @@ PENDING_MAX = 2000
 def ring(session: Session, ledger: Ledger, order_ids: Collection[str]) -> list[str]:
     """The doorbells of these orders; warnings where nobody could be rung for."""
     wanted = set(order_ids)
-    bells = [
-        bell for bell in ledger.outbox.pending(PENDING_MAX) if bell.kwargs.get("order_id") in wanted
-    ]
+    pending = ledger.outbox.pending(PENDING_MAX)
+    return ring_these(
+        session, ledger, [bell for bell in pending if bell.kwargs.get("order_id") in wanted]
+    )
+
+
+def ring_these(session: Session, ledger: Ledger, bells: Collection[Doorbell]) -> list[str]:
     if not bells:
         return []
     try:

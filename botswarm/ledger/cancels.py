@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import uuid4
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -15,8 +16,10 @@ from botswarm.ledger.outbox import Doorbell, doorbell_of, outbox_row
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import move, order_of
 from botswarm.ledger.session import Database
-from botswarm.messages import CancelOrder
+from botswarm.messages import CancelOrder, SettleOrders
 
+TOGETHER_MIN = 10
+"""From so many on one doorbell of an account rings for all of them: its round asks together."""
 AT_ONCE_MAX = 500
 """Orders in one transaction: nobody else can move them until it is committed."""
 NOT_SENT = (OrderState.READY, OrderState.APPROVED)
@@ -117,7 +120,7 @@ def wish(
 ) -> tuple[Wished, list[OutboxRow]]:
     """The wish that orders which are held end; the caller touches their bots."""
     ended, asked, known, over = [], [], [], []
-    bells = []
+    bells, places = [], set[tuple[str, str]]()
     for row in rows:
         if row.state in NOT_SENT:
             words = f"cancelled by {actor} before it was sent: {reason}"
@@ -131,7 +134,13 @@ def wish(
             row.is_ending = True
             session.add(CancelRow(order_id=row.id, at=now, actor=actor, reason=reason))
             bells.append(outbox_row(CancelOrder(order_id=row.id), f"cancel-{row.id}", now))
+            places.add((row.venue, row.account))
             asked.append(row.id)
+    if len(asked) >= TOGETHER_MIN:
+        bells = [
+            outbox_row(SettleOrders(venue=venue, account=account), f"cancel-{uuid4()}", now)
+            for venue, account in sorted(places)
+        ]
     session.add_all(bells)
     session.flush()
     wished = Wished(ended=tuple(ended), asked=tuple(asked), known=tuple(known), over=tuple(over))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -26,6 +26,8 @@ ASK_SLOWLY_AFTER_S = 8.0
 """Questions cost the account's budget, and the fence is many seconds away anyway."""
 CANCEL_TOGETHER_MIN = 10
 """From so many unwanted orders of a market on the venue is asked for the end of all at once."""
+TOLD_WITHIN_S = 2.0
+"""So long the venue's own word on them is waited for, before each is asked about."""
 MARKETS_ONE_BY_ONE_MAX = 12
 """For more than these one question about all markets is the cheaper one."""
 RESTING_EVERY_S = 5.0
@@ -174,18 +176,23 @@ class Round:
 
     def _end(self, symbol: str, orders: list[Order]) -> None:
         """Together only where nothing else rests there: neither ours nor somebody's by hand."""
-        if len(orders) >= CANCEL_TOGETHER_MIN and self._is_all_unwanted(symbol):
-            self._note_asked(orders)
-            self.venue.cancel_all(symbol)
-            self._compare(orders, self.venue.open_orders(symbol))
+        if len(orders) < CANCEL_TOGETHER_MIN:
+            self.each(orders, self.cancel)
             return
-        self.each(orders, self.cancel)
+        there = {report.client_order_id for report in self.venue.open_orders(symbol)}
+        if there & {order.client_order_id for order in orders}:
+            if not self._is_all_unwanted(symbol, there):
+                self.each(orders, self.cancel)
+                return
+            self.venue.cancel_all(symbol)
+            # The account's stream tells of each; what it does not tell, the next look finds.
+            self.watch.rested_at = self.clock.monotonic() - RESTING_EVERY_S + TOLD_WITHIN_S
+        self._note_asked(orders)
 
-    def _is_all_unwanted(self, symbol: str) -> bool:
+    def _is_all_unwanted(self, symbol: str, there: Set[str]) -> bool:
         known = self.books.unsettled(self.venue.name, self.venue.account)
         ours = [order for order, _ in known if order.symbol == symbol]
         unwanted = {order.client_order_id for order in ours if order.is_ending}
-        there = {report.client_order_id for report in self.venue.open_orders(symbol)}
         approved = self.books.approved(self.venue.name, self.venue.account)
         is_quiet = not any(order.symbol == symbol for order in approved)
         return is_quiet and len(unwanted) == len(ours) and there <= unwanted

@@ -12,9 +12,9 @@ from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import Approved, Exposure, Refused, Verdict
 from botswarm.exchanges.base import SignedRequest
 from botswarm.ledger import migrate
-from botswarm.ledger.cancels import Wished
+from botswarm.ledger.cancels import TOGETHER_MIN, Wished
 from botswarm.ledger.store import Ledger
-from botswarm.messages import CancelOrder
+from botswarm.messages import CancelOrder, SettleOrders
 from botswarm.testing.books import begin_attempt
 from botswarm.testing.servers import PostgreSQLServer
 from tests.orders.conftest import an_order
@@ -171,6 +171,13 @@ def test_a_replacement_of_nothing_is_refused(ledger: Ledger) -> None:
     verdict = judged(ledger, added(ledger, replaces="no-such-order"))
     assert isinstance(verdict, Refused)
     assert "does not know" in verdict.reason
+
+
+def test_very_many_wishes_ring_once_for_their_account(ledger: Ledger) -> None:
+    orders = [live(ledger, added(ledger)) for _ in range(TOGETHER_MIN)]
+    (bell,) = wish(ledger, *orders).doorbells
+    assert (bell.task, bell.kwargs["account"]) == (SettleOrders.task, "paper")
+    assert len(ledger.books.to_cancel(*WHERE)) == TOGETHER_MIN
 
 
 def test_many_wishes_are_one_audited_action(ledger: Ledger) -> None:

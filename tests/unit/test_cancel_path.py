@@ -154,8 +154,12 @@ def test_many_are_cancelled_together_only_where_nothing_else_rests() -> None:
         executor.place(each, made.books, made.venue, limits, made.clock)
     for each in (ids[0], *more):
         made.books.wish_cancel(each)
-    made.settle(Watch())
+    watch = Watch()
+    made.settle(watch)
     assert asked == ["BTC-USDT"]
+    assert all(each.state.is_final for each in made.venue.orders)
+    made.clock.advance(settle.TOLD_WITHIN_S)
+    made.settle(watch)
     assert {made.books.orders[each].state for each in (ids[0], *more)} == {S.CANCELED}
 
 
