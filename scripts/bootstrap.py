@@ -473,10 +473,10 @@ def bench(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) 
     ensure_venv(checkout, "dev", wanted)
     if arguments and not arguments[0].startswith("-"):
         start(checkout, ["botswarm", "bench", *arguments])
-    code = run_step(checkout, ["botswarm", "bench", "broker", *arguments])
-    if code != 0:
-        return code
-    start(checkout, ["botswarm", "bench", "orders", *arguments])
+    for name in ("broker", "orders"):
+        if code := run_step(checkout, ["botswarm", "bench", name, *arguments]):
+            return code
+    return 0
 
 
 def run(checkout: Checkout, arguments: list[str], wanted: Interpreter | None) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, literal, select, tuple_
+from sqlalchemy import Row, Select, and_, bindparam, literal, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -34,7 +34,7 @@ _ENTER = {
 }
 _one = select(literal(1).label("one")).subquery("one")
 # Where a bot stands in a market, and what its account realised on a day: a row in any case.
-_STAND = (
+_STAND: Select[Any] = (
     select(*PositionRow.__table__.columns, DailyResultRow.realised.label("result"))
     .select_from(_one)
     .outerjoin(
@@ -211,8 +211,7 @@ def _stand(session: Session, place: Place, quote: str, day: str) -> Row[Any]:
         "quote_name": quote,
         "on_day": day,
     }
-    stand: Row[Any] = session.connection().execute(_STAND, values).one()
-    return stand
+    return session.connection().execute(_STAND, values).one()
 
 
 def _fold_anew(
