@@ -14,7 +14,7 @@ from celery import current_app, current_task
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
-from botswarm.errors import NotFound, Unreachable
+from botswarm.errors import BotswarmError, NotFound, Refused, Unreachable
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.allowance import TooSoon
@@ -60,6 +60,8 @@ class Desk:
     limits: Limits
     clock: Clock
     outage: Outage
+    objection: Refused | None = None
+    """Why no order is placed with this key; what is there already is looked after all the same."""
     watch: Watch = field(default_factory=Watch)
 
     @property
@@ -161,7 +163,23 @@ class Desks:
         venue = accounts.trading_venue(self.settings, self.clock, account, keys)
         self._learn_markets(venue)
         limits = limits_of(self.settings)
-        return Desk(self.ledger, venue, limits, self.clock, self.outage(account))
+        outage, objection = self.outage(account), _objection_to(venue)
+        return Desk(self.ledger, venue, limits, self.clock, outage, objection)
+
+
+def _objection_to(venue: TradingVenue) -> Refused | None:
+    try:
+        rights = venue.permissions()
+    except BotswarmError as error:
+        # Not every venue answers this; the others said so when the key was added.
+        logger.info("what the key of %s:%s may do: %s", venue.name, venue.account, error)
+        return None
+    if not rights.can_withdraw:
+        return None
+    return Refused(
+        f"the key of {venue.name}:{venue.account} may withdraw money",
+        cure="make one that may not: botswarm account rotate, then restart the order workers",
+    )
 
 
 def configured(settings: Settings, ring: KeyRing) -> Sequence[Account]:

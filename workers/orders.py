@@ -110,6 +110,8 @@ def reconcile_account(
 
 
 def _placed(order_id: str, at: Desk) -> str | None:
+    if at.objection is not None:
+        return _refuse(order_id, at.objection)
     began = at.clock.monotonic()
     order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
     if order is None and reconciling.is_awaited(at):

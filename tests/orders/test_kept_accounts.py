@@ -10,16 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from botswarm.clock import SystemClock
 from botswarm.config import Secret, load
 from botswarm.domain.order import OrderState
+from botswarm.exchanges import accounts
+from botswarm.exchanges.accounts import Account
+from botswarm.exchanges.base import Permissions
 from botswarm.keys.ring import ApiKeys, KeyRing
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
 from botswarm.messages import PlaceOrder, send
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import EmbeddedBrokerServer
+from botswarm.testing.venue import FakeVenue
 from tests.integration.swarm import Swarm, until
 from tests.orders.conftest import a_market_order
+from tests.orders.test_venue_contract import BTC
+from workers import orders
+from workers.desks import Desks
 
 
 @pytest.fixture
@@ -70,3 +78,23 @@ def test_an_order_of_a_kept_account_is_signed_with_its_key_and_filled(
     for secret in (card.api_key, card.api_secret):
         assert secret not in worker.text
     ledger.close()
+
+
+class Withdrawing(FakeVenue):
+    def permissions(self) -> Permissions:
+        return Permissions(can_trade=True, can_withdraw=True)
+
+
+def test_a_key_that_may_withdraw_places_nothing(
+    sqlite_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(environ={"BOTSWARM_STATE_DIR": str(tmp_path)}, folder=tmp_path).settings
+    venue = Withdrawing(SystemClock(), [BTC])
+    made = Desks(settings, sqlite_ledger, SystemClock())
+    monkeypatch.setattr(accounts, "trading_venue", lambda *_: venue)
+    monkeypatch.setattr(orders, "desks", lambda: made)
+    order = a_market_order(signal_expires_at=datetime.now(UTC) + timedelta(hours=1))
+    sqlite_ledger.orders.add(order, datetime.now(UTC))
+    assert orders._placed(order.id, made.of(Account("simulated", "paper"))) == "refused"
+    assert "may withdraw money" in (sqlite_ledger.orders.get(order.id).reason or "")
+    assert venue.orders == []
