@@ -62,6 +62,7 @@ class Bench:
 
     def send(self, order: Order, at: datetime | None = None) -> Answer:
         instrument = self.markets[order.symbol]
+        self.venue.ready()
         return self.venue.send(self.venue.sign(order, instrument, at or datetime.now(UTC)))
 
     def accepted(self, order: Order) -> Report:

@@ -152,6 +152,8 @@ class KrakenTrading:
     # --- placing --------------------------------------------------------------------------------
 
     def ready(self) -> None:
+        # Asked once; orders by REST are said in other names of markets.
+        self.names()
         self._socket.warm()
         self._offset.check()
 
