@@ -34,11 +34,11 @@ class AccountKind(StrEnum):
 
 
 def account_kind(settings: Settings, venue: str, account: str) -> AccountKind:
-    """Whose money it is. An account that is not configured here counts as real money."""
+    """Whose money it is. What is not known to be play money counts as real money."""
     if (venue, account) == (SIMULATED, PAPER):
         return AccountKind.PAPER
-    is_ours = (venue, account) == (BINANCE, SPOT) and settings.binance_api_key is not None
-    if is_ours and _is_play_money(settings.binance_rest_url):
+    # Whatever account it is, and wherever its keys are: the address leads to no other money.
+    if venue in STREAMED and _is_play_money(STREAMED[venue].rest_url(settings)):
         return AccountKind.TESTNET
     return AccountKind.LIVE
 

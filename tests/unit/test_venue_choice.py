@@ -11,7 +11,7 @@ from botswarm.clock import SystemClock
 from botswarm.config import Secret, load
 from botswarm.config.settings import Settings
 from botswarm.errors import NotFound, Refused, Unreachable
-from botswarm.exchanges import accounts
+from botswarm.exchanges import accounts, registry
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.simulated import record
 
@@ -155,3 +155,24 @@ def test_a_venue_that_takes_no_orders_is_named_with_those_that_do() -> None:
         accounts.check_takes_orders("coinbase-exchange")
     assert "coinbase, kraken" in str(caught.value.cure)
     accounts.check_takes_orders("ccxt-okx")
+
+
+@pytest.mark.parametrize(
+    ("venue", "account", "url", "kind"),
+    [
+        ("simulated", "paper", "https://api.binance.com", "paper"),
+        ("simulated", "other", "https://testnet.binance.vision", "live"),
+        ("binance", "spot", "https://testnet.binance.vision", "testnet"),
+        ("binance", "kept", "https://testnet.binance.vision", "testnet"),
+        ("binance", "kept", "http://127.0.0.1:18443", "testnet"),
+        ("binance", "spot", "https://api.binance.com", "live"),
+        ("binance", "kept", "https://api.binance.com.evil.example", "live"),
+        ("kraken", "kept", "https://testnet.binance.vision", "live"),
+        ("nowhere", "kept", "https://testnet.binance.vision", "live"),
+    ],
+)
+def test_money_is_real_unless_the_venues_address_is_known_to_be_of_play_money(
+    tmp_path: Path, venue: str, account: str, url: str, kind: str
+) -> None:
+    given = settings(tmp_path, BOTSWARM_BINANCE_REST_URL=url)
+    assert registry.account_kind(given, venue, account).value == kind
