@@ -73,7 +73,9 @@ class Journal:
             if kind == "fill":
                 order.filled += Decimal(entry["quantity"])
                 order.is_ended = order.is_ended or entry.get("status") == "FILLED"
-                self.fills[_plain(entry["symbol"]), entry["trade_id"], client_id] = VenueFill(
+                # Where its protocol names trades, the number that such a name is kept under.
+                trade_id = entry.get("named_trade", entry["trade_id"])
+                self.fills[_plain(entry["symbol"]), trade_id, client_id] = VenueFill(
                     client_order_id=client_id,
                     side=entry["side"],
                     price=Decimal(entry["price"]),

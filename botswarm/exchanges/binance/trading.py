@@ -121,14 +121,13 @@ class BinanceTrading:
     # --- placing and cancelling -----------------------------------------------------------------
 
     def ready(self) -> None:
-        self._transport.warm()
+        road = self._transport if self._order_socket is None else self._order_socket
+        road.warm()
         self._offset.check()
 
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
-        road = self._transport if self._order_socket is None else self._order_socket
-        road.warm()
-        self._offset.check()
+        self.ready()
         # The last that may say no: what is committed after this is sent without asking.
         self._allowance.spend(limits.PLACING, Purpose.PLACE)
         signed_at = to_ms(self._offset.to_venue(now))

@@ -114,14 +114,17 @@ class CcxtTrading:
         except UNREADABLE as error:
             raise unreadable("time", error) from error
 
-    def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
-        """Frozen is what is asked for: ccxt signs as it sends, and by its own clock."""
-        payload = json.dumps(words.wish(order)).encode("ascii")
+    def ready(self) -> None:
         if not self._client.markets:
             self.instruments()
         if self._has_time:
             self._offset.check()
             self._follow_clock()
+
+    def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
+        """Frozen is what is asked for: ccxt signs as it sends, and by its own clock."""
+        payload = json.dumps(words.wish(order)).encode("ascii")
+        self.ready()
         self._allowance.spend(COST, Purpose.PLACE)
         return SignedRequest(payload=payload, signed_at=now, fence_at=now + NEVER)
 

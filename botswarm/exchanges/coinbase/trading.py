@@ -111,8 +111,7 @@ class CoinbaseTrading:
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         wanted = orders.configuration(order)
-        self._rest.warm()
-        self._rest.offset.check()
+        self.ready()
         self._rest.allowance.spend(limits.ASKING, Purpose.PLACE)
         signed_at = self._rest.offset.to_venue(now)
         at_s = int(signed_at.timestamp())

@@ -74,6 +74,11 @@ def number_of(order_id: str) -> int | None:
     return number & (1 << 60) - 1 if number >> 60 == _PREFIX >> 60 else None
 
 
+def trade_name(symbol: str, trade_id: int, order_id: int) -> str:
+    """Trades are named here, and each side of one by itself."""
+    return made_up_id("trade", symbol, trade_id, order_id)
+
+
 class Words:
     def __init__(self, exchange: Exchange, products: Mapping[str, str]) -> None:
         """``products`` are the venue's names of our symbols."""
@@ -201,7 +206,7 @@ class Words:
     def fill(self, trade: OwnTrade) -> Row:
         return {
             "entry_id": made_up_id("entry", trade.symbol, trade.trade_id, trade.order_id),
-            "trade_id": made_up_id("trade", trade.symbol, trade.trade_id, trade.order_id),
+            "trade_id": trade_name(trade.symbol, trade.trade_id, trade.order_id),
             "order_id": order_id(trade.order_id),
             "trade_time": moment(trade.at_ms, 9),
             "trade_type": "FILL",

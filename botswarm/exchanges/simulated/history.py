@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from botswarm.domain.order import Side
 from botswarm.errors import Unreachable
+from botswarm.exchanges.numbering import named_trades
+from botswarm.exchanges.simulated import coinbase_words
 from botswarm.exchanges.simulated.accounts import Fees
 from botswarm.exchanges.simulated.exchange import (
     HOUSES,
@@ -76,6 +78,11 @@ def _opened(fact: Opened) -> Entry:
 
 
 def _fill(fact: Traded, share: Share) -> Entry:
+    order = share.order
+    named = {}
+    if order.account == coinbase_words.ACCOUNT:
+        name = coinbase_words.trade_name(order.symbol, fact.trade_id, order.id)
+        named = {"named_trade": named_trades([(fact.at_ms, name)])[name]}
     return {
         "type": "fill",
         "at": fact.at_ms,
@@ -87,6 +94,7 @@ def _fill(fact: Traded, share: Share) -> Entry:
         "commission_asset": share.commission_asset,
         "is_maker": share.is_maker,
         "status": share.status.value,
+        **named,
     }
 
 
