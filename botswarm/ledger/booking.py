@@ -17,6 +17,7 @@ from botswarm.domain.fill import Fill
 from botswarm.ledger import chain
 from botswarm.ledger.fold import EXACT, ZERO, Assets, Folded, Holding, day_of, fold, follows
 from botswarm.ledger.models import DailyResultRow, FillRow, PositionRow
+from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.rows import fill_of
 from botswarm.ledger.writes import Writes
 
@@ -55,6 +56,7 @@ _STAND: Select[Any] = (
             DailyResultRow.quote == bindparam("quote_name"),
         ),
     )
+    .execution_options(**PREPARED)
 )
 
 

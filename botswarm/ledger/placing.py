@@ -33,6 +33,7 @@ from botswarm.ledger.models import (
     PositionRow,
     TradingStateRow,
 )
+from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.rows import INSTRUMENT_FIELDS
 from botswarm.ledger.standing import hold_account, is_awaited, objection_of
 from botswarm.ledger.steps import COLUMNS, Step
@@ -62,6 +63,7 @@ _CLAIM = (
     .where(OrderRow.id == bindparam("which"))
     # In this order everywhere, so that nobody waits in a circle.
     .with_for_update(of=[AccountRow, OrderRow])
+    .execution_options(**PREPARED)
 )
 _SCOPES = ("swarm", "account", "bot", "market")
 _Other = aliased(OrderRow)
@@ -133,6 +135,7 @@ _EXPOSURE = (
             _Other.id != bindparam("which"),
         ),
     )
+    .execution_options(**PREPARED)
 )
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from botswarm.config import Secret
 from botswarm.errors import Misconfigured, Problem, TimedOut, Unreachable
+from botswarm.ledger import prepared
 from botswarm.ledger.columns import to_json
 
 ATTEMPTS_MAX = 5
@@ -186,6 +187,7 @@ class Database:
             max_overflow=POOL_OVERFLOW_MAX,
             executemany_mode="values_plus_batch",
         )
+        prepared.listen(engine)
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:

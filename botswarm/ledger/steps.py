@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from botswarm.domain.order import Order, OrderState
 from botswarm.ledger.fold import EXACT
 from botswarm.ledger.models import OrderEventRow, OrderRow
+from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.rows import counts_as_open, order_of
 from botswarm.ledger.writes import Writes
 
@@ -37,7 +38,10 @@ _SAVE = (
     )
 )
 _BY_ID: Select[Any] = (
-    select(*COLUMNS, VERDICT).where(OrderRow.id == bindparam("which")).with_for_update()
+    select(*COLUMNS, VERDICT)
+    .where(OrderRow.id == bindparam("which"))
+    .with_for_update()
+    .execution_options(**PREPARED)
 )
 _BY_NAME: Select[Any] = (
     select(*COLUMNS, VERDICT)
