@@ -10,6 +10,7 @@ from typing import Any
 
 from botswarm.domain.market import TIMEFRAMES_S
 from botswarm.errors import BotswarmError
+from botswarm.ledger.bot import MANUAL
 from botswarm.ledger.bots import Bot
 from botswarm.strategies.api import Strategy
 from botswarm.strategies.registry import Catalog
@@ -119,6 +120,8 @@ def _problems(
     problems = []
     if not re.fullmatch(NAME, name):
         problems.append(f"{name!r} is no name: letters, digits, . _ and -, at most 63 of them")
+    if name == MANUAL:
+        problems.append(f"{name!r} is the name of people's own orders: take another")
     if not re.fullmatch(SYMBOL, symbol):
         problems.append(f"{symbol!r} is no market: write it like BTC-USDT")
     if timeframe is not None and timeframe not in TIMEFRAMES_S:

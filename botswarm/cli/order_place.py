@@ -17,15 +17,13 @@ from botswarm.cli.order_words import account_of, in_a_line, order_data, pair_of
 from botswarm.cli.ringing import ring
 from botswarm.cli.session import Answer, Session
 from botswarm.errors import NotFound
+from botswarm.ledger.bot import MANUAL
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
     from botswarm.domain.order import Order, OrderKind
     from botswarm.exchanges.accounts import Account
     from botswarm.ledger.store import Ledger
-
-MANUAL = "manual"
-"""The bot that people's own orders and positions belong to."""
 
 
 class Amount(click.ParamType[Decimal]):

@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 NEVER = -1
+MANUAL = "manual"
+"""Whom people's own orders and positions belong to; no bot may have that name."""
 
 
 class BotState(StrEnum):

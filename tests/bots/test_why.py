@@ -247,6 +247,7 @@ def test_a_bot_with_work_under_way_is_not_deleted(ledger: Ledger) -> None:
     ("changes", "complaint"),
     [
         ({"name": "two words"}, "'two words' is no name"),
+        ({"name": "manual"}, "people's own orders"),
         ({"symbol": "BTCUSDT"}, "'BTCUSDT' is no market"),
         ({"timeframe": "7m"}, "'7m' is no timeframe"),
         ({"budget": "0"}, "the budget is 0"),

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from botswarm.clock import StoppedClock
 from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import Approved, Exposure, Refused, Verdict
 from botswarm.exchanges.base import SignedRequest
@@ -17,7 +18,10 @@ from botswarm.ledger.store import Ledger
 from botswarm.messages import CancelOrder, SettleOrders
 from botswarm.testing.books import begin_attempt
 from botswarm.testing.servers import PostgreSQLServer
-from tests.orders.conftest import an_order
+from botswarm.testing.venue import FakeVenue
+from botswarm.trading import executor
+from tests.orders.conftest import NO_LIMITS, an_order
+from tests.orders.test_books_contract import a_fill
 from tests.orders.test_venue_contract import BTC
 from tests.standing import reconciled
 
@@ -185,3 +189,25 @@ def test_many_wishes_are_one_audited_action(ledger: Ledger) -> None:
     done = wish(ledger, *orders)
     assert len(done.asked) == len(done.doorbells) == 3
     assert {order.id for order, _ in ledger.cancels.pending()} == {order.id for order in orders}
+
+
+def test_what_the_other_filled_is_taken_off_before_the_bytes_are_frozen(ledger: Ledger) -> None:
+    before = live(ledger, added(ledger, quantity=Decimal(2)))
+    after = added(ledger, quantity=Decimal(2), replaces=before.id)
+    ledger.books.book([a_fill(before, 7, "0.5")], NOW, account="paper")
+    ledger.books.record(before.id, S.CANCELED, NOW)
+    venue = FakeVenue(StoppedClock(NOW), [BTC])
+    executor.place(after.id, ledger.books, venue, NO_LIMITS, StoppedClock(NOW))
+    assert [order.quantity for order in venue.orders] == [Decimal("1.5")]
+    kept = ledger.orders.get(after.id)
+    assert (kept.state, kept.quantity) == (S.LIVE, Decimal("1.5"))
+
+
+def test_nothing_is_sent_in_place_of_what_was_filled_whole(ledger: Ledger) -> None:
+    before = live(ledger, added(ledger, quantity=Decimal(2)))
+    after = added(ledger, quantity=Decimal(2), replaces=before.id)
+    ledger.books.book([a_fill(before, 7, "2")], NOW, account="paper")
+    ledger.books.record(before.id, S.FILLED, NOW)
+    verdict = judged(ledger, after)
+    assert isinstance(verdict, Refused)
+    assert verdict.reason == "what it replaces was filled first: 2"
