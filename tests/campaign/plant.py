@@ -15,10 +15,12 @@ from botswarm.chaos.campaign.main import Options, run
 FAULTS = {
     "claim": ("F3", 3, 12.0),
     "fence": ("F20", 5, 30.0),
-    "dedupe": ("F19", 6, 25.0),
+    "dedupe": ("F19", 12, 75.0),
     "fsync": ("F12", 5, 30.0),
 }
 """Those that bring it to light: which, how often, in how many seconds."""
+BREAKS = {"claim": "I1", "fence": "I1", "dedupe": "I5", "fsync": "I20"}
+"""The promise that each breaks; others are broken as well, some only because there is no time."""
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def main() -> int:
     broken = {name: found for name, found in report.breaches.items() if found}
     for name, found in broken.items():
         print(f"caught by {name}: {found[0]}")
-    return 0 if broken else 1
+    return 0 if BREAKS[options.bug] in broken else 1
 
 
 if __name__ == "__main__":

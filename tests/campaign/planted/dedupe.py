@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 from botswarm.ledger import booking
 from botswarm.ledger.models import FillRow
 
+CONSTRAINT = "uq_fills_venue_symbol_trade_id_account"
 _done: list[bool] = []
 
 
 def enter(session: Session, rows: Mapping[Any, FillRow]) -> list[FillRow]:
     if rows and not _done:
-        session.execute(text("ALTER TABLE fills DROP CONSTRAINT IF EXISTS uq_fills_venue"))
+        session.execute(text(f"ALTER TABLE fills DROP CONSTRAINT IF EXISTS {CONSTRAINT}"))
         _done.append(True)
     ordered = sorted(rows.values(), key=lambda row: (row.venue, row.symbol, row.trade_id))
     for row in ordered:
