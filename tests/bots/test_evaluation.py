@@ -185,7 +185,9 @@ def test_a_decision_becomes_a_ready_order_with_its_reasons_and_its_doorbell(
     story = ledger.orders.story(order.id)
     assert story.evaluation is not None
     assert story.evaluation["verdict"] == "in"
-    assert [bell.kwargs for bell in decided.doorbells] == [{"order_id": order.id}]
+    assert [bell.kwargs for bell in decided.doorbells] == [
+        {"order_id": order.id, "venue": "simulated", "account": "paper"}
+    ]
     assert last(ledger, "alpha")["orders"][0]["id"] == order.id
 
 
