@@ -115,6 +115,29 @@ def test_a_session_that_a_restarted_venue_does_not_know_is_begun_anew(
         venue.close()
 
 
+def test_a_killed_exchange_comes_back_with_orders_balances_and_fees(
+    bench: Bench, tmp_path: Path
+) -> None:
+    server = SimulatedExchangeServer(tmp_path, options=["--kraken-tier", "unlimited"])
+    server.start()
+    venue = KRAKEN.venue(server, tmp_path)
+    try:
+        orders = bench.order(), bench.market_order(quantity=Decimal("0.3"))
+        for order in orders:
+            request = venue.sign(order, bench.markets[MARKET], order.created_at)
+            assert isinstance(venue.send(request), Accepted)
+        before = [venue.query(order) for order in orders], venue.balances()
+        server.kill()
+        server.start()
+        assert ([venue.query(order) for order in orders], venue.balances()) == before
+        # What the open order holds is held again, with its fee, and given back in the end.
+        venue.cancel(orders[0])
+        assert venue.balances() == before[1]
+    finally:
+        venue.close()
+        server.stop()
+
+
 def test_a_frozen_request_shows_no_secret(bench: Bench) -> None:
     order = bench.order()
     for force in (TimeInForce.GTC, TimeInForce.FOK):
