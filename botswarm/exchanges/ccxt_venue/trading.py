@@ -191,7 +191,7 @@ class CcxtTrading:
     def permissions(self) -> Permissions:
         raise Refused(
             f"{self.name} cannot be asked through ccxt what a key may do",
-            cure="make sure at the venue that the key may trade and may not withdraw",
+            cure="make sure at the venue that it may not withdraw, then add it with --no-test",
         )
 
     # --- questions ------------------------------------------------------------------------------
