@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -182,8 +182,8 @@ TAKEN = {
 }
 
 
-def answer_to(status: int, body: object) -> object:
-    venue = CoinbaseTrading(
+def a_venue() -> CoinbaseTrading:
+    return CoinbaseTrading(
         name="coinbase",
         account="main",
         url="http://127.0.0.1:1",
@@ -191,6 +191,10 @@ def answer_to(status: int, body: object) -> object:
         secret=Secret(PEM),
         clock=StoppedClock(NOW),
     )
+
+
+def answer_to(status: int, body: object) -> object:
+    venue = a_venue()
     venue._rest = Said(status, body)  # type: ignore[assignment]
     said = json.dumps({"client_order_id": ORDER.client_order_id}).encode()
     return venue.send(SignedRequest(payload=b"token\n" + said, signed_at=NOW, fence_at=NOW))
@@ -250,6 +254,47 @@ def test_an_answer_that_proves_it_is_a_refusal(status: int, body: object, code: 
     answer = answer_to(status, body)
     assert isinstance(answer, Declined)
     assert code in (None, answer.code)
+
+
+class Fills:
+    """In the place of the connection: one page of fills."""
+
+    def __init__(self, *rows: Mapping[str, object]) -> None:
+        self.rows = rows
+
+    def pages(self, path: str, query: object, rows: str) -> Iterator[Sequence[object]]:
+        yield self.rows
+
+
+def a_fill(kind: str, name: str) -> dict[str, object]:
+    return {
+        "entry_id": f"entry of {name}",
+        "trade_id": name,
+        "order_id": "v-1",
+        "trade_time": "2026-01-02T03:04:05.678901Z",
+        "trade_type": kind,
+        "price": "100",
+        "size": "0.5",
+        "commission": "0.3",
+        "product_id": "BTC-USDT",
+        "size_in_quote": False,
+        "side": "BUY",
+    }
+
+
+def test_a_correction_is_no_trade_and_is_told_to_people_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    venue = a_venue()
+    rows = (a_fill("FILL", "one"), a_fill("REVERSAL", "two"))
+    venue._rest = Fills(*rows)  # type: ignore[assignment]
+    venue._ids.keep(ORDER.client_order_id, "v-1")
+    for _ in range(2):
+        (fill,) = venue.fills("BTC-USDT")
+        assert (fill.client_order_id, fill.commission_asset) == (ORDER.client_order_id, "USDT")
+    assert [record.getMessage() for record in caplog.records] == [
+        "coinbase tells a REVERSAL of the trade two, order v-1"
+    ]
 
 
 # --- orders ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -40,6 +41,8 @@ from botswarm.exchanges.numbering import moment_of, named_trades
 from botswarm.exchanges.reading import moment_of_text, number
 from botswarm.exchanges.transport import NoAnswer, NotSent, Response
 
+logger = logging.getLogger(__name__)
+
 ORDERS = "/orders"
 CANCEL = "/orders/batch_cancel"
 HISTORY = "/orders/historical"
@@ -51,6 +54,7 @@ FILLS_PAGE = 1000
 BEFORE_DECISION = timedelta(minutes=1)
 """The venue's clock may be behind ours: its orders are looked for from so much earlier on."""
 OVERLAP_MS = 1000
+FILL = "FILL"
 TIME_MAX = 2**53
 
 NOT_YET_OPEN = ("PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
@@ -86,6 +90,7 @@ class CoinbaseTrading:
         self.account = account
         self._rest = Private(url=url, key=key, secret=secret, clock=clock, allowance=allowance)
         self._ids = KnownIds()
+        self._corrections: set[str] = set()
 
     def close(self) -> None:
         self._rest.close()
@@ -297,14 +302,25 @@ class CoinbaseTrading:
             found = {
                 numbers[row["trade_id"]]: (at_ms, row)
                 for at_ms, row in times
-                # A reversal or a correction is no trade of ours: balances tell of it.
-                if row["trade_type"] == "FILL" and row["product_id"] == symbol
+                if row["trade_type"] == FILL and row["product_id"] == symbol
             }
+            self._tell_of_corrections(rows)
             first = 0 if after_trade_id is None else after_trade_id + 1
             chosen = [each for each in sorted(found) if each >= first][:FILLS_PAGE]
             return [self._fill(each, symbol, *found[each]) for each in chosen]
         except (*UNREADABLE, Malformed) as error:
             raise unreadable("fills", error) from error
+
+    def _tell_of_corrections(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A reversal or a correction is no trade of ours; reconciliation sees what it did."""
+        for row in rows:
+            name = str(row["entry_id"])
+            if row["trade_type"] != FILL and name not in self._corrections:
+                self._corrections.add(name)
+                words = (
+                    f"{row['trade_type']} of the trade {row['trade_id']}, order {row['order_id']}"
+                )
+                logger.warning("%s tells a %s", self.name, words)
 
     def balances(self) -> dict[str, Decimal]:
         found: dict[str, Decimal] = {}
