@@ -18,7 +18,7 @@ from botswarm.chaos.campaign.stage import Stage, stage
 from botswarm.chaos.campaign.waiting import until
 from botswarm.errors import TimedOut
 
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ def zombies(seconds: float, rounds: int) -> Verdict:
         stage() as made,
         Load(made, seed=random.randrange(1_000_000), per_s=4, mishaps=False) as load,
     ):
+        until(lambda: made.exchange.journal("fill"), "the first fill", PATIENCE_S)
         for _ in range(rounds):
             _round(made, seconds, verdict)
         load.stop()

@@ -26,7 +26,7 @@ from botswarm.testing.servers import wait_until
 FAULTS: Sequence[Fault] = sorted(
     (*PROCESS_FAULTS, *SERVER_FAULTS, *OUTSIDE_FAULTS), key=lambda fault: int(fault.code[1:])
 )
-FIRST_FILL_S = 90.0
+FIRST_FILL_S = 300.0
 ORDERS_PER_S = 7.0
 
 
