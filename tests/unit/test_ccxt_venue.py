@@ -19,7 +19,7 @@ from botswarm.config import Secret
 from botswarm.domain.order import OrderKind, OrderState, TimeInForce
 from botswarm.errors import NotFound, Refused
 from botswarm.exchanges.base import Accepted, Answer, Declined, SignedRequest, Unclear
-from botswarm.exchanges.ccxt_venue import errors, trading, words
+from botswarm.exchanges.ccxt_venue import asking, errors, trading, words
 from botswarm.exchanges.ccxt_venue.trading import CcxtTrading
 from botswarm.exchanges.meaning import Meaning
 from botswarm.testing.servers import free_port
@@ -309,7 +309,7 @@ def test_without_ccxt_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     def absent(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(trading, "import_module", absent)
+    monkeypatch.setattr(asking, "import_module", absent)
     with pytest.raises(NotFound) as caught:
         a_venue()
     assert "botswarm[ccxt]" in str(caught.value.cure)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from importlib import import_module
 from typing import Any, TypeVar
 
 from botswarm.clock import Clock
@@ -16,7 +15,7 @@ from botswarm.config import Secret
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderState, Side
-from botswarm.errors import NotFound, Refused, Unreachable
+from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.allowance import Allowance, Purpose, Unlimited
 from botswarm.exchanges.base import (
     Accepted,
@@ -28,6 +27,7 @@ from botswarm.exchanges.base import (
     Unclear,
 )
 from botswarm.exchanges.ccxt_venue import words
+from botswarm.exchanges.ccxt_venue.asking import calling, camel, cancelling, class_of, rounded
 from botswarm.exchanges.ccxt_venue.errors import meaning_of, was_never_sent
 from botswarm.exchanges.ccxt_venue.words import UNREADABLE, theirs, unreadable
 from botswarm.exchanges.known_ids import KnownIds
@@ -36,7 +36,6 @@ from botswarm.exchanges.numbering import moment_of, named_trades
 from botswarm.exchanges.offset import OffsetTracker
 from botswarm.exchanges.transport import ANSWER_TIMEOUT_S
 
-PREFIX = "ccxt-"
 SEND_WITHIN = timedelta(seconds=5)
 """A process that slept for longer between committing and sending does not send any more. It narrows
 what a venue without an expiry leaves open; it cannot close it."""
@@ -96,7 +95,7 @@ class CcxtTrading:
     # --- placing --------------------------------------------------------------------------------
 
     def instruments(self) -> Sequence[Instrument]:
-        load = _calling("load_markets")
+        load = calling("load_markets")
         markets = self._ask("markets", load, Purpose.QUERY, TIMELESS)
         try:
             mode = int(self._client.precisionMode)
@@ -134,7 +133,7 @@ class CcxtTrading:
         wish = json.loads(request.payload)
         client_id = wish["params"]["clientOrderId"]
         try:
-            if changed := self._once(lambda client: _rounded(client, wish)):
+            if changed := self._once(lambda client: rounded(client, wish)):
                 return Declined("not sent", changed)
             row = self._once(lambda client: client.create_order(**wish))
             report = words.report(row, client_id)
@@ -177,7 +176,7 @@ class CcxtTrading:
         for report in self.open_orders(symbol):
             order_id, market = report.venue_order_id, theirs(symbol)
             try:
-                self._ask("cancelling", _cancelling(order_id, market), Purpose.CANCEL)
+                self._ask("cancelling", cancelling(order_id, market), Purpose.CANCEL)
             except VenueSaidNo as error:
                 if error.meaning is not Meaning.NOT_FOUND:
                     raise
@@ -207,10 +206,10 @@ class CcxtTrading:
         symbol = theirs(order.symbol)
         since = int((order.created_at - BEFORE_DECISION).timestamp() * 1000)
         for question in ("fetch_open_orders", "fetch_orders", "fetch_closed_orders"):
-            if not self._client.has.get(_camel(question)):
+            if not self._client.has.get(camel(question)):
                 continue
             asked = (symbol,) if question == "fetch_open_orders" else (symbol, since)
-            rows = self._ask("orders", _calling(question, *asked), purpose)
+            rows = self._ask("orders", calling(question, *asked), purpose)
             for report in self._reports(rows):
                 if report.client_order_id == order.client_order_id:
                     return report
@@ -218,7 +217,7 @@ class CcxtTrading:
 
     def _numbered(self, order_id: str, order: Order, purpose: Purpose) -> Report | None:
         try:
-            asked = _calling("fetch_order", order_id, theirs(order.symbol))
+            asked = calling("fetch_order", order_id, theirs(order.symbol))
             row = self._ask("an order", asked, purpose)
         except VenueSaidNo as error:
             if error.meaning is Meaning.NOT_FOUND:
@@ -232,7 +231,7 @@ class CcxtTrading:
     def open_orders(self, symbol: str | None = None) -> Sequence[Report]:
         asked = () if symbol is None else (theirs(symbol),)
         return self._reports(
-            self._ask("open orders", _calling("fetch_open_orders", *asked), Purpose.QUERY)
+            self._ask("open orders", calling("fetch_open_orders", *asked), Purpose.QUERY)
         )
 
     def _reports(self, rows: Any) -> list[Report]:
@@ -255,7 +254,7 @@ class CcxtTrading:
         """As many as the venue tells at once; of the past it may tell the newest only."""
         market = theirs(symbol)
         since = None if after_trade_id is None else moment_of(after_trade_id)
-        rows = self._ask("trades", _calling("fetch_my_trades", market, since), Purpose.QUERY)
+        rows = self._ask("trades", calling("fetch_my_trades", market, since), Purpose.QUERY)
         try:
             wanted = [
                 row for row in rows if venue_order_id is None or row["order"] == venue_order_id
@@ -287,7 +286,7 @@ class CcxtTrading:
         known = self._ids.of_client(order_id)
         if known is not None:
             return known
-        asked = _calling("fetch_order", order_id, theirs(symbol))
+        asked = calling("fetch_order", order_id, theirs(symbol))
         client_id = str(self._ask("an order", asked, Purpose.QUERY).get("clientOrderId") or "")
         self._ids.keep(client_id, order_id)
         return client_id
@@ -343,7 +342,7 @@ class CcxtTrading:
                 raise
 
     def _made(self) -> Any:
-        kind = _class_of(self.name)
+        kind = class_of(self.name)
         given = {
             "apiKey": self._key.reveal(),
             "secret": self._secret.reveal(),
@@ -372,40 +371,3 @@ class CcxtTrading:
                 cure="choose a venue with a sandbox",
             )
         return client
-
-
-def _class_of(name: str) -> Any:
-    try:
-        ccxt = import_module("ccxt")
-    except ImportError as error:
-        raise NotFound(
-            "ccxt is not installed, and other venues are traded through it",
-            cure="pip install 'botswarm[ccxt]'",
-        ) from error
-    kind = name.removeprefix(PREFIX)
-    if kind not in ccxt.exchanges:
-        raise NotFound(f"ccxt knows no venue {kind!r}", cure="see the list in its manual")
-    return getattr(ccxt, kind)
-
-
-def _rounded(client: Any, wish: Mapping[str, Any]) -> str:
-    """What ccxt would make another number of before it sends it; nothing where it would not."""
-    symbol, price = wish["symbol"], wish["price"]
-    pairs = [(wish["amount"], client.amount_to_precision(symbol, wish["amount"]))]
-    if price is not None:
-        pairs.append((price, client.price_to_precision(symbol, price)))
-    changed = [f"{ours} to {theirs}" for ours, theirs in pairs if Decimal(ours) != Decimal(theirs)]
-    return f"ccxt would round {', '.join(changed)}" if changed else ""
-
-
-def _calling(question: str, *asked: object) -> Callable[[Any], Any]:
-    return lambda client: getattr(client, question)(*asked)
-
-
-def _cancelling(order_id: str, market: str) -> Callable[[Any], Any]:
-    return _calling("cancel_order", order_id, market)
-
-
-def _camel(question: str) -> str:
-    first, *others = question.split("_")
-    return first + "".join(each.title() for each in others)
