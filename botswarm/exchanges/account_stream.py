@@ -16,7 +16,8 @@ import websocket
 from botswarm.clock import Clock
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.base import AccountEvent
-from botswarm.exchanges.socket_pool import hang_up, in_words
+from botswarm.exchanges.resting import in_words
+from botswarm.exchanges.socket_pool import hang_up
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -12,6 +10,7 @@ from typing import Any
 
 import websocket
 
+from botswarm.exchanges.resting import Resting, in_words
 from botswarm.exchanges.transport import CONNECT_TIMEOUT_S, NotSent, has_something_to_say
 
 PROVEN_FOR_S = 10.0
@@ -28,13 +27,11 @@ class SocketPool:
         self._url = url
         self._venue = venue
         self._stands = stands
-        self._lock = threading.Lock()
-        self._idle: list[tuple[websocket.WebSocket, float]] = []
-        self._pid = os.getpid()
+        self._resting = Resting[websocket.WebSocket]()
 
     def take(self) -> websocket.WebSocket:
         """Raises NotSent. Whoever has one keeps it here again, or closes it."""
-        while (kept := self._rested()) is not None:
+        while (kept := self._resting.take()) is not None:
             connection, since = kept
             is_new = time.monotonic() - since < PROVEN_FOR_S
             if (is_new and not has_something_to_say(connection.sock)) or self._stands(connection):
@@ -51,19 +48,15 @@ class SocketPool:
             ) from error
 
     def keep(self, connection: websocket.WebSocket) -> None:
-        with self._lock:
-            self._idle.append((connection, time.monotonic()))
+        self._resting.keep(connection)
 
     def close(self) -> None:
-        while (kept := self._rested()) is not None:
+        while (kept := self._resting.take()) is not None:
             hang_up(kept[0])
 
-    def _rested(self) -> tuple[websocket.WebSocket, float] | None:
-        with self._lock:
-            if self._pid != os.getpid():
-                # The parent's sockets: two processes writing into one would mix their requests.
-                self._idle, self._pid = [], os.getpid()
-            return self._idle.pop() if self._idle else None
+    @property
+    def resting(self) -> int:
+        return len(self._resting)
 
 
 def object_of(frame: str | bytes) -> Told:
@@ -75,10 +68,6 @@ def object_of(frame: str | bytes) -> Told:
     if not isinstance(told, dict):
         raise ValueError("a frame that is no object")
     return told
-
-
-def in_words(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def hang_up(connection: websocket.WebSocket) -> None:

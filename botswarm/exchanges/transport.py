@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import os
 import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botswarm.errors import Unreachable
+from botswarm.exchanges.resting import Resting, in_words
 
 if TYPE_CHECKING:
     from botswarm.exchanges.allowance import Allowance
@@ -65,9 +64,7 @@ class Transport:
         self._port = parts.port
         self._path = parts.path.rstrip("/")
         self._context = ssl.create_default_context() if parts.scheme == "https" else None
-        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._resting = Resting[http.client.HTTPConnection]()
         self._allowance = allowance
         self._ban_default_s = ban_default_s
 
@@ -83,7 +80,7 @@ class Transport:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise NoAnswer(
-                f"{self._host} did not answer: {_in_words(error)}", cure="see the venue's status"
+                f"{self._host} did not answer: {in_words(error)}", cure="see the venue's status"
             ) from error
         if len(told) > BODY_MAX:
             connection.close()
@@ -91,7 +88,7 @@ class Transport:
         if response.will_close:
             connection.close()
         else:
-            self._keep(connection)
+            self._resting.keep(connection)
         said = {name.lower(): value for name, value in response.getheaders()}
         if response.status in (418, 429):
             self._note_ban(response.status, said.get("retry-after"))
@@ -100,16 +97,16 @@ class Transport:
     def warm(self) -> None:
         """Have a connection ready, so that what is sent next fails now or not for that reason."""
         self._obey_ban()
-        self._keep(self._connection())
+        self._resting.keep(self._connection())
 
     def close(self) -> None:
-        while (kept := self._take()) is not None:
+        while (kept := self._resting.take()) is not None:
             kept[0].close()
 
     # --- connections --------------------------------------------------------------------------
 
     def _connection(self) -> http.client.HTTPConnection:
-        while (kept := self._take()) is not None:
+        while (kept := self._resting.take()) is not None:
             connection, since = kept
             if time.monotonic() - since < IDLE_MAX_S and not has_something_to_say(connection.sock):
                 return connection
@@ -126,7 +123,7 @@ class Transport:
         except OSError as error:
             connection.close()
             raise NotSent(
-                f"{self._host} cannot be reached: {_in_words(error)}",
+                f"{self._host} cannot be reached: {in_words(error)}",
                 cure="check the network and the venue's address",
             ) from error
         connection.sock.settimeout(ANSWER_TIMEOUT_S)
@@ -135,17 +132,6 @@ class Transport:
         # An ended connection shall be an error, never a silent second connection.
         connection.auto_open = 0
         return connection
-
-    def _take(self) -> tuple[http.client.HTTPConnection, float] | None:
-        with self._lock:
-            if self._pid != os.getpid():
-                # The parent's sockets: two processes writing into one would mix their requests.
-                self._idle, self._pid = [], os.getpid()
-            return self._idle.pop() if self._idle else None
-
-    def _keep(self, connection: http.client.HTTPConnection) -> None:
-        with self._lock:
-            self._idle.append((connection, time.monotonic()))
 
     # --- bans ---------------------------------------------------------------------------------
 
@@ -156,7 +142,7 @@ class Transport:
             # Connecting took its time, and another process may have been told to stop meanwhile.
             self._obey_ban()
         except NotSent:
-            self._keep(connection)
+            self._resting.keep(connection)
             raise
         return connection
 
@@ -178,7 +164,3 @@ def has_something_to_say(resting: socket.socket | None) -> bool:
     poll = select.poll()
     poll.register(resting, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _in_words(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -43,8 +43,9 @@ class Semantics:
 
 
 BINANCE = Semantics("binance", timedelta(seconds=2), timedelta(seconds=14), timedelta(seconds=10))
-KRAKEN = Semantics("kraken", timedelta(seconds=5), timedelta(seconds=17))
-COINBASE = Semantics("coinbase", timedelta(seconds=10), timedelta(seconds=22), is_idempotent=True)
+KRAKEN = Semantics("kraken", timedelta(seconds=5), timedelta(seconds=7))
+COINBASE = Semantics("coinbase", timedelta(seconds=30), timedelta(seconds=40), is_idempotent=True)
+"""It may let a token live longer than the token itself says."""
 
 
 class Fault(Enum):

@@ -669,14 +669,14 @@ def test_only_the_answer_to_the_request_is_taken_for_one() -> None:
     assert found.status == 200
     assert sayer.sent["params"] == {"symbol": "BTCUSDT", "apiKey": KEY.reveal()}
     assert not sayer.is_closed
-    assert road._pool._idle
+    assert road._pool.resting
 
 
 def test_a_connection_that_will_end_is_not_used_again() -> None:
     found, sayer, road = asked('{"event":{"e":"serverShutdown","E":1}}', TAKEN_BY_SOCKET)
     assert found.status == 200
     assert sayer.is_closed
-    assert not road._pool._idle
+    assert not road._pool.resting
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from botswarm.domain.order import OrderState
-from botswarm.errors import Unreachable
+from botswarm.exchanges.answers import said, unreadable
 from botswarm.exchanges.base import Permissions
 from botswarm.exchanges.transport import Response
 
@@ -52,13 +51,6 @@ def number(text: str) -> Decimal:
     return value
 
 
-def said(response: Response) -> Any:
-    try:
-        return json.loads(response.body, parse_float=Decimal)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def error_of(response: Response) -> tuple[int | None, str]:
     try:
         told = said(response)
@@ -71,13 +63,6 @@ def a_list(answer: Any, what: str) -> list[Any]:
     if isinstance(answer, list):
         return answer
     raise unreadable(what, TypeError("not a list"))
-
-
-def unreadable(what: str, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"the venue's answer about {what} cannot be read ({type(error).__name__}: {error})",
-        cure="see whether the venue changed its protocol",
-    )
 
 
 def read_permissions(answer: Mapping[str, Any]) -> Permissions:

@@ -13,12 +13,12 @@ import websocket
 from botswarm.config import Secret
 from botswarm.exchanges.allowance import Allowance
 from botswarm.exchanges.binance import limits
+from botswarm.exchanges.resting import in_words
 from botswarm.exchanges.socket_pool import (
     PONG_TIMEOUT_S,
     SocketPool,
     Told,
     hang_up,
-    in_words,
     object_of,
 )
 from botswarm.exchanges.transport import ANSWER_TIMEOUT_S, BAN_DEFAULT_S, NoAnswer, Response

@@ -15,6 +15,7 @@ from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderState, Side, TimeInForce
 from botswarm.errors import Refused, Unreachable
 from botswarm.exchanges.allowance import Allowance, Purpose, Unlimited
+from botswarm.exchanges.answers import said, unreadable
 from botswarm.exchanges.base import (
     Accepted,
     Answer,
@@ -35,9 +36,7 @@ from botswarm.exchanges.binance.answers import (
     ms_of,
     number,
     read_permissions,
-    said,
     to_ms,
-    unreadable,
 )
 from botswarm.exchanges.binance.errors import meaning_of
 from botswarm.exchanges.binance.order_socket import OrderSocket

@@ -8,9 +8,10 @@ from typing import Any
 
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Malformed, Refused
+from botswarm.exchanges.answers import unreadable
 from botswarm.exchanges.base import Answer, Declined, Report, Unclear
 from botswarm.exchanges.coinbase import order_errors
-from botswarm.exchanges.coinbase.private import UNREADABLE, unreadable
+from botswarm.exchanges.coinbase.private import UNREADABLE
 from botswarm.exchanges.reading import number
 
 STATES: Mapping[str, OrderState] = {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +11,7 @@ from botswarm.clock import Clock
 from botswarm.config import Secret
 from botswarm.errors import Unreachable
 from botswarm.exchanges.allowance import Allowance, Purpose, Unlimited
+from botswarm.exchanges.answers import said, unreadable
 from botswarm.exchanges.coinbase import limits, order_errors
 from botswarm.exchanges.coinbase.tokens import Signer
 from botswarm.exchanges.meaning import VenueSaidNo
@@ -148,14 +147,6 @@ def encoded(query: Query) -> str:
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in query)
 
 
-def said(response: Response) -> Any:
-    """Raises ValueError for what is no JSON."""
-    try:
-        return json.loads(response.body, parse_float=Decimal)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def error_of(response: Response) -> tuple[str, str]:
     """The venue's word for it, and its explanation; of some errors there is plain text only."""
     try:
@@ -164,10 +155,3 @@ def error_of(response: Response) -> tuple[str, str]:
         return str(told.get("error") or ""), str(details)[:WORDS_MAX]
     except UNREADABLE:
         return "", response.body[:WORDS_MAX].decode(errors="replace").strip()
-
-
-def unreadable(what: str, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"the venue's answer about {what} cannot be read ({type(error).__name__}: {error})",
-        cure="see whether the venue changed its protocol",
-    )

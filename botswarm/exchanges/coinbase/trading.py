@@ -16,6 +16,7 @@ from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.errors import Malformed, Refused, Unreachable
 from botswarm.exchanges.allowance import Allowance, Purpose
+from botswarm.exchanges.answers import said, unreadable
 from botswarm.exchanges.base import (
     Accepted,
     Answer,
@@ -32,8 +33,6 @@ from botswarm.exchanges.coinbase.private import (
     UNREADABLE,
     Private,
     error_of,
-    said,
-    unreadable,
 )
 from botswarm.exchanges.known_ids import KnownIds
 from botswarm.exchanges.meaning import Meaning, VenueSaidNo

@@ -14,12 +14,12 @@ import websocket
 from botswarm.config import Secret
 from botswarm.errors import Unreachable
 from botswarm.exchanges.reading import shown
+from botswarm.exchanges.resting import in_words
 from botswarm.exchanges.socket_pool import (
     PONG_TIMEOUT_S,
     SocketPool,
     Told,
     hang_up,
-    in_words,
     object_of,
 )
 from botswarm.exchanges.transport import ANSWER_TIMEOUT_S, NoAnswer, NotSent
