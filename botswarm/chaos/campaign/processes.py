@@ -8,6 +8,7 @@ import resource
 import time
 
 import psutil
+from amqp.exceptions import AMQPError
 from sqlalchemy import select
 
 from botswarm.chaos.campaign import clocks
@@ -166,6 +167,7 @@ def _kill_and_double(name: str) -> Fault:
 def _poison(stage: Stage, _: random.Random) -> str:
     app = make_app(stage.settings, set_as_current=False)
     try:
+        until(lambda: _has_dead(app), "the workers to have declared their queues", 120)
         before = _dead(app)
         app.send_task(TASK, queue="orders", ignore_result=True)
         until(lambda: _dead(app) > before, "the poison to be put aside", 120)
@@ -180,6 +182,13 @@ def dead_letters(stage: Stage) -> int:
         return _dead(app)
     finally:
         app.close()
+
+
+def _has_dead(app: App) -> bool:
+    """After the broker's whole state was lost they come with the first worker."""
+    with contextlib.suppress(OSError, AMQPError):
+        return _dead(app) >= 0
+    return False
 
 
 def _dead(app: App) -> int:
