@@ -56,6 +56,14 @@ chaos.add_command(simulate)
     "--orders-per-s", "per_s", type=click.FloatRange(0.1, 50), default=7, show_default=True
 )
 @click.option(
+    "--at-once",
+    "lanes",
+    type=click.IntRange(1, 8),
+    default=2,
+    show_default=True,
+    help="So many faults may strike at once, where they do not touch the same thing.",
+)
+@click.option(
     "--report",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -74,6 +82,7 @@ def run(
     rounds: int | None,
     seed: int | None,
     per_s: float,
+    lanes: int,
     path: Path | None,
     folder: Path | None,
 ) -> Answer:
@@ -98,6 +107,7 @@ def run(
         rounds=rounds,
         seed=drawn,
         per_s=per_s,
+        lanes=lanes,
         folder=None if folder is None else folder.resolve(),
     )
     done = main.run(options, progress)

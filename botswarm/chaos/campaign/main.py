@@ -14,7 +14,7 @@ from botswarm.chaos.campaign.evidence import gather
 from botswarm.chaos.campaign.invariants import judge
 from botswarm.chaos.campaign.load import Load
 from botswarm.chaos.campaign.outside import OUTSIDE_FAULTS
-from botswarm.chaos.campaign.plan import Fault, counted, plan, rounds_within
+from botswarm.chaos.campaign.plan import LANES, Fault, counted, plan, rounds_within
 from botswarm.chaos.campaign.processes import PROCESS_FAULTS, dead_letters
 from botswarm.chaos.campaign.report import Report, counts_of, machine, now_words, struck
 from botswarm.chaos.campaign.runner import DRAIN_MAX_S, Runner, Watcher, drain
@@ -38,6 +38,8 @@ class Options:
     rounds: int | None = None
     """How often each; without it as often as fits into the time."""
     seed: int = 1
+    lanes: int = LANES
+    """So many faults at once."""
     per_s: float = ORDERS_PER_S
     folder: Path | None = None
     """Kept afterwards, with every log."""
@@ -61,8 +63,16 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
     with stage(folder=options.folder, plugin=options.plugin, progress=progress) as made:
         impossible = _impossible(faults, made)
         faults = [fault for fault in faults if fault.code not in impossible]
-        rounds = options.rounds or rounds_within(faults, options.seconds, options.seed)
-        strikes = plan(faults, rounds=rounds, seconds=options.seconds, seed=options.seed)
+        rounds = options.rounds or rounds_within(
+            faults, options.seconds, options.seed, options.lanes
+        )
+        strikes = plan(
+            faults,
+            rounds=rounds,
+            seconds=options.seconds,
+            seed=options.seed,
+            lanes=options.lanes,
+        )
         with Watcher(made) as watcher, Load(
             made, seed=options.seed, per_s=options.per_s
         ) as load:  # fmt: skip

@@ -45,26 +45,28 @@ class Strike:
         return _dice(seed, self.fault, self.round)
 
 
-def plan(faults: Sequence[Fault], *, rounds: int, seconds: float, seed: int) -> list[Strike]:
+def plan(
+    faults: Sequence[Fault], *, rounds: int, seconds: float, seed: int, lanes: int = LANES
+) -> list[Strike]:
     """In the order of their times; spread over ``seconds`` where they need less."""
-    tight = _tight(faults, rounds, seed)
+    tight = _tight(faults, rounds, seed, lanes)
     last = max((each.at_s + each.lasts_s for each in tight), default=0.0)
     stretch = max(1.0, (seconds - WARM_UP_S) / last) if last else 1.0
     return [replace(each, at_s=round(WARM_UP_S + each.at_s * stretch, 1)) for each in tight]
 
 
-def rounds_within(faults: Sequence[Fault], seconds: float, seed: int) -> int:
+def rounds_within(faults: Sequence[Fault], seconds: float, seed: int, lanes: int = LANES) -> int:
     """How often each can strike in that time; at least once."""
     many = 1
     while many < ROUNDS_MAX:
-        tight = _tight(faults, many + 1, seed)
+        tight = _tight(faults, many + 1, seed, lanes)
         if max(each.at_s + each.lasts_s for each in tight) > seconds - WARM_UP_S:
             break
         many += 1
     return many
 
 
-def _tight(faults: Sequence[Fault], rounds: int, seed: int) -> list[Strike]:
+def _tight(faults: Sequence[Fault], rounds: int, seed: int, lanes: int) -> list[Strike]:
     """Each as soon as a lane and all that it touches are free."""
     waiting = [(fault, number) for number in range(rounds) for fault in faults]
     # Each round is shuffled by itself: a run that is cut short has met every fault as often.
@@ -75,14 +77,14 @@ def _tight(faults: Sequence[Fault], rounds: int, seed: int) -> list[Strike]:
         dice.shuffle(block)
         shuffled += block
     free: dict[str, float] = {}
-    lanes = [0.0] * LANES
+    ends = [0.0] * lanes
     found = []
     for fault, number in shuffled:
         lasts_s = fault.about_s
         if fault.lasts is not None:
             lasts_s = fault.lasts(_dice(seed, fault, number))
-        at = max([min(lanes), *(free.get(name, 0.0) for name in fault.holds)])
-        lanes[lanes.index(min(lanes))] = at + lasts_s
+        at = max([min(ends), *(free.get(name, 0.0) for name in fault.holds)])
+        ends[ends.index(min(ends))] = at + lasts_s
         for name in fault.holds:
             free[name] = at + lasts_s + REST_S
         found.append(Strike(fault=fault, round=number, at_s=at, lasts_s=lasts_s))
