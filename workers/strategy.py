@@ -22,7 +22,7 @@ from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Candle
-from botswarm.errors import BotswarmError, NotFound, Unreachable
+from botswarm.errors import BotswarmError, NotFound
 from botswarm.exchanges import registry as venues
 from botswarm.exchanges.streams import MarketData
 from botswarm.ledger.store import Ledger
@@ -184,7 +184,7 @@ def desk_for(settings: Settings, clock: Clock) -> Desk:
     book = MarketBook(
         first_whole(
             lambda *asked: ledger.candles.load(*asked[:3], limit=asked[3]),
-            _Venue(settings).candles,
+            _Venues(settings).candles,
             wall_ms=lambda: int(clock.now().timestamp() * 1000),
         )
     )
@@ -198,23 +198,22 @@ def desk_for(settings: Settings, clock: Clock) -> Desk:
     )
 
 
-class _Venue:
-    """Asked for history only, and first found when that is: it may start after us."""
+class _Venues:
+    """Asked for history only, and first found when that is: they may start after us."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._data: MarketData | None = None
+        self._data: dict[str, MarketData] = {}
 
     def candles(self, venue: str, symbol: str, timeframe: str, limit: int) -> Sequence[Candle]:
-        if self._data is None:
-            self._data = venues.market_data(self._settings)
-        if self._data.name != venue:
-            raise Unreachable(f"{venue} is not the venue of this swarm, {self._data.name}")
+        data = self._data.get(venue)
+        if data is None:
+            data = self._data[venue] = venues.market_data(self._settings, venue)
         try:
-            return self._data.candles(symbol, timeframe, limit=limit)
+            return data.candles(symbol, timeframe, limit=limit)
         except BotswarmError:
             # The simulated exchange may come back at another address.
-            self._data = None
+            self._data.pop(venue, None)
             raise
 
 

@@ -18,13 +18,14 @@ from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
-from botswarm.errors import NotFound
+from botswarm.errors import NotFound, Refused
 
 if TYPE_CHECKING:
     from botswarm.cli.account_test import Tested
     from botswarm.config import Settings
     from botswarm.exchanges.accounts import Account
     from botswarm.exchanges.base import TradingVenue
+    from botswarm.exchanges.registry import AccountKind
     from botswarm.keys.ring import ApiKeys, KeyRing
     from botswarm.ledger.exchange_keys import KeptKey
     from botswarm.ledger.store import Ledger
@@ -72,6 +73,7 @@ def add(
     The venue is asked first what the key may do: one that may withdraw is refused.
     """
     place = _place(account)
+    _check_has_keys(place)
     keys = account_keys.read(session, from_file, with_passphrase=with_passphrase)
     with _opened(session) as (settings, ledger, ring):
         tested = None if no_test else _test(settings, place, keys)
@@ -120,13 +122,15 @@ def rotate(
 def list_accounts(session: Session) -> Answer:
     """List the accounts: where their keys come from, and what their last test said."""
     from botswarm.exchanges.accounts import Account, accounts
+    from botswarm.exchanges.registry import account_kind
 
     with _opened(session) as (settings, _, ring):
         kept = {Account(each.venue, each.account): each for each in ring.kept()}
         found = accounts(settings, kept)
-    rows = [_row(each, kept.get(each)) for each in found]
+        kinds = {each: account_kind(settings, each.venue, each.name) for each in found}
+    rows = [_row(each, kinds[each], kept.get(each)) for each in found]
     return Answer(
-        data=[_listed(each, kept.get(each)) for each in found],
+        data=[_listed(each, kinds[each], kept.get(each)) for each in found],
         text=in_columns(["ACCOUNT", "KIND", "KEY", "SINCE", "LAST TEST"], rows),
     )
 
@@ -221,13 +225,29 @@ def _opened(session: Session) -> Iterator[tuple[Settings, Ledger, KeyRing]]:
 
 
 def _place(text: str) -> Account:
-    from botswarm.exchanges.accounts import Account, check_takes_orders
+    from botswarm.exchanges.accounts import (
+        Account,
+        check_takes_orders,
+        is_at_prices_of_another,
+    )
 
     venue, colon, name = text.partition(":")
     if not (colon and NAME.fullmatch(name)):
         raise click.UsageError(f"{text!r} is no account; write it as binance:spot")
-    check_takes_orders(venue)
-    return Account(venue, name)
+    place = Account(venue, name)
+    if not is_at_prices_of_another(place):
+        check_takes_orders(venue)
+    return place
+
+
+def _check_has_keys(place: Account) -> None:
+    from botswarm.exchanges.accounts import is_at_prices_of_another
+
+    if is_at_prices_of_another(place):
+        raise Refused(
+            f"{place} trades on paper, without keys: the name is kept for that",
+            cure=f"choose another name; or start it: botswarm run paper --venue {place.venue}",
+        )
 
 
 def _keys(ring: KeyRing, place: Account) -> ApiKeys | None:
@@ -272,9 +292,9 @@ def _described(kept: KeptKey, tested: Tested | None) -> dict[str, object]:
     return {**said, "test": None if tested is None else tested.data()}
 
 
-def _listed(place: Account, kept: KeptKey | None) -> dict[str, object]:
+def _listed(place: Account, kind: AccountKind, kept: KeptKey | None) -> dict[str, object]:
     if kept is None:
-        return {"account": str(place), "from": "settings"}
+        return {"account": str(place), "from": "settings", "kind": kind.value}
     return {
         "account": str(place),
         "from": "ledger",
@@ -288,9 +308,9 @@ def _listed(place: Account, kept: KeptKey | None) -> dict[str, object]:
     }
 
 
-def _row(place: Account, kept: KeptKey | None) -> tuple[str, ...]:
+def _row(place: Account, kind: AccountKind, kept: KeptKey | None) -> tuple[str, ...]:
     if kept is None:
-        return str(place), "-", "of the settings", "-", "-"
+        return str(place), kind.value, "of the settings", "-", "-"
     test = "never"
     if kept.tested_at is not None:
         objection = (kept.test or {}).get("objection")

@@ -116,7 +116,7 @@ def import_bots(
         )
     following = [] if at_once or not plan.new else ["botswarm bot start --state created --dry-run"]
     answer = _answer(plan, file, "", at_once, following)
-    return replace(answer, warnings=elsewhere(told, here))
+    return replace(answer, warnings=elsewhere(told, settings))
 
 
 def _text(file: Path) -> str:

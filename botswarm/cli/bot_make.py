@@ -76,13 +76,13 @@ def create(
     from botswarm.ledger.bot import BotState
 
     settings = session.settings()
-    here, own_account = place_of(settings)
     venue, symbol = market_of(market)
+    here, own_account = place_of(settings, venue)
     spec = BotSpec.of(
         catalog_of(settings),
         name=name,
         strategy=strategy,
-        venue=venue or here,
+        venue=here,
         symbol=symbol,
         account=account or own_account,
         timeframe=timeframe,
@@ -101,7 +101,7 @@ def create(
     return Answer(
         data=stand_data(ledger.bots.stand(name)),
         text=f"{name} is {bot.state}: {bot.strategy} on {bot.venue}:{bot.symbol}.",
-        warnings=elsewhere([bot], here),
+        warnings=elsewhere([bot], settings),
         next=[f"botswarm bot why {name}" if at_once else f"botswarm bot start {name}"],
     )
 
@@ -256,7 +256,7 @@ def _clone(
     return Answer(
         data=[stand_data(ledger.bots.stand(copy)) for copy in names],
         text=f"{named(names)}: {number(names)} created{' and started' if at_once else ''}.",
-        warnings=elsewhere(copies, place_of(settings)[0]),
+        warnings=elsewhere(copies, settings),
         next=[f"botswarm bot {'why' if at_once else 'start'} {names[0]}"],
     )
 
@@ -308,18 +308,24 @@ def demo(session: Session, /, if_empty: bool) -> Answer:
     return Answer(data=[each.name for each in made], text=text, next=["botswarm bot list"])
 
 
-def place_of(settings: Settings) -> tuple[str, str]:
-    """Venue and account of this swarm: where bots go that do not say it."""
+def place_of(settings: Settings, venue: str | None = None) -> tuple[str, str]:
+    """Where bots go that do not say it: on paper, unless the settings hold a key for the venue."""
     from botswarm.exchanges import registry as venues
 
-    here = venues.venue_name(settings)
-    return here, venues.PAPER if here == venues.SIMULATED else venues.SPOT
+    here = venue or venues.venue_name(settings)
+    has_key = here == venues.BINANCE and settings.binance_api_key is not None
+    return here, venues.SPOT if has_key else venues.PAPER
 
 
-def elsewhere(bots: Sequence[Bot], here: str) -> Sequence[str]:
-    away = sorted({bot.venue for bot in bots} - {here})
+def elsewhere(bots: Sequence[Bot], settings: Settings) -> Sequence[str]:
+    from botswarm.exchanges import registry as venues
+
+    away = sorted({bot.venue for bot in bots} - set(venues.fed_venues(settings)))
     return (
-        [f"this swarm trades on {here}; nobody evaluates bots of {', '.join(away)} here"]
+        [
+            f"no feed of this swarm reads {', '.join(away)}, so nobody evaluates bots there; "
+            "name it in BOTSWARM_FEED_VENUES"
+        ]
         if away
         else []
     )

@@ -134,6 +134,57 @@ def feed(session: Session, state_dir: str | None, venues: str | None, markets: s
     feeding.run(settings, lambda: session.settings(**flags))
 
 
+@run.command("paper")
+@click.option("--venue", metavar="NAME", help="At whose prices; needed where several are fed.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Where it listens, on 127.0.0.1.")
+@click.option("--state-dir", metavar="FOLDER", help="Stronger than BOTSWARM_STATE_DIR.")
+@click.option(
+    "--balances", metavar="VALUE", help="Stronger than BOTSWARM_PAPER_BALANCES; of a new account."
+)
+@standby.if_needed
+@click.pass_obj
+def paper(
+    session: Session,
+    /,
+    venue: str | None,
+    port: int | None,
+    state_dir: str | None,
+    balances: str | None,
+    if_needed: bool,
+) -> None:
+    """Trade on paper at a real venue's live prices: the account VENUE:paper.
+
+    Orders walk the venue's own book and rest behind its own queue; no order leaves this machine.
+    The prices are the feed's, so the feed must follow the venue. A restart goes on with every
+    balance and open order of the last run.
+    """
+    flags: dict[str, tuple[str, object]] = {
+        "state_dir": ("--state-dir", state_dir),
+        "paper_balances": ("--balances", balances),
+        "log_level": ("-v", "debug" if session.verbose else None),
+    }
+    settings = session.settings(**flags)
+
+    from botswarm import logs
+    from botswarm.exchanges import registry
+
+    if venue is None:
+        fed = registry.paper_venues(settings)
+        if not fed and if_needed:
+            standby.stand_by(settings, "no venue is fed but the simulated exchange")
+            return
+        if len(fed) != 1:
+            raise click.UsageError(f"name one with --venue: {', '.join(fed) or 'none is fed'}")
+        venue = fed[0]
+    if venue == registry.SIMULATED:
+        raise click.UsageError("that venue is on paper already: botswarm run exchange")
+
+    from botswarm.cli import paper as trading
+
+    logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    trading.run(settings, lambda: session.settings(**flags), venue, port)
+
+
 @run.command("worker")
 @click.option("--queues", "-Q", required=True, metavar="NAMES", help="Such as orders,risk.")
 @click.pass_obj

@@ -48,7 +48,8 @@ def up(session: Session, procfile: Path | None, no_demo: bool) -> None:
 
     Starts what the Procfile lists, in order, and starts again what ends. Without a RabbitMQ URL
     it runs the embedded broker; without an exchange account the simulated exchange, and on an
-    empty ledger the demo's bots. Ctrl-C stops in order: a worker that is finishing an order
+    empty ledger the demo's bots. For each real venue whose prices are fed, it runs what trades on
+    paper there. Ctrl-C stops in order: a worker that is finishing an order
     is waited for.
     """
     start(session, procfile, with_demo=not no_demo)
@@ -87,7 +88,8 @@ def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
 def _plan(
     session: Session, configuration: Configuration, procfile: Path | None, *, with_demo: bool
 ) -> Plan:
-    from botswarm.supervisor.plan import read_procfile
+    from botswarm.exchanges.registry import paper_venues
+    from botswarm.supervisor.plan import for_venues, read_procfile
     from botswarm.supervisor.up import Plan
 
     settings = configuration.settings
@@ -98,7 +100,7 @@ def _plan(
     skip = {name: reason for name, reason in found.items() if reason is not None}
     return Plan(
         state_dir=settings.state_dir,
-        lines=read_procfile(procfile or _procfile()),
+        lines=for_venues(read_procfile(procfile or _procfile()), paper_venues(settings)),
         skip=skip,
         environment=_environment(session, configuration),
         ready={

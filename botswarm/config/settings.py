@@ -37,6 +37,10 @@ class Settings:
     exchange_scenario: Literal["calm", "trend", "flash-crash", "feed-outage"]
     exchange_seed: int
     exchange_orders_per_10s_max: int
+    paper_balances: Mapping[str, Decimal] | None
+    paper_fees: Mapping[str, tuple[Decimal, Decimal]] | None
+    paper_latency_ms: int
+    paper_stale_s: int
     master_key: Secret | None
     binance_api_key: Secret | None
     binance_api_secret: Secret | None

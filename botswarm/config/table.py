@@ -12,6 +12,7 @@ from botswarm.config import urls
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
+from botswarm.config.paper import PAPER
 from botswarm.config.running import BOTS
 from botswarm.config.secret import Secret
 from botswarm.errors import Problem
@@ -276,6 +277,7 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds, as Binance does; raise it to measure throughput.",
         default=100,
     ),
+    *PAPER,
     Setting(
         name="master_key",
         kind=Kind(read=_plain_text, schema={"type": "string"}, words="32 bytes in base64"),

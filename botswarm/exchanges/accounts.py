@@ -12,7 +12,15 @@ from botswarm.config import Secret, Settings
 from botswarm.errors import NotFound
 from botswarm.exchanges import allowances
 from botswarm.exchanges.base import AccountStream, TradingVenue
-from botswarm.exchanges.registry import BINANCE, PAPER, SIMULATED, SPOT, card, refuse_real_money
+from botswarm.exchanges.registry import (
+    BINANCE,
+    PAPER,
+    SIMULATED,
+    SPOT,
+    card,
+    paper_card,
+    refuse_real_money,
+)
 from botswarm.exchanges.simulated import record
 
 Urls = Callable[[Settings], Mapping[str, str]]
@@ -93,10 +101,23 @@ def _binance_urls(settings: Settings) -> Mapping[str, str]:
 
 
 def _simulated_urls(settings: Settings) -> Mapping[str, str]:
-    found = card(settings)
+    return _urls_on(card(settings), settings)
+
+
+def _urls_on(found: record.ExchangeRecord, settings: Settings) -> Mapping[str, str]:
     if settings.binance_order_road == "rest":
         return {"url": found.rest_url}
     return {"url": found.rest_url, "order_url": found.ws_api_url}
+
+
+def _on_paper(venue: str) -> _Traded:
+    """At another venue's prices, in Binance's words."""
+    return _Traded(
+        venue=_Part(*_BINANCE, lambda settings: _urls_on(paper_card(settings, venue), settings)),
+        stream=_Part(
+            *_BINANCE_STREAM, lambda settings: {"url": paper_card(settings, venue).ws_api_url}
+        ),
+    )
 
 
 TRADED: Mapping[str, _Traded] = {
@@ -141,6 +162,7 @@ def accounts(settings: Settings, kept: Iterable[Account] = ()) -> Sequence[Accou
     named = {*kept}
     if settings.binance_api_key is not None:
         named.add(Account(BINANCE, SPOT))
+    named |= {Account(venue, PAPER) for venue in record.paper_venues(settings.state_dir)}
     if not named or record.read(settings.state_dir) is not None:
         named.add(Account(SIMULATED, PAPER))
     return sorted(named)
@@ -162,7 +184,7 @@ def trading_venue(
     takes no orders, and Unreachable where no exchange has been started.
     """
     opened = _opened(settings, account, keys)
-    part = _traded(account.venue).venue
+    part = _traded(account).venue
     url = next(iter(part.urls(settings).values()), "")
     given = {"passphrase": opened.passphrase} if part.takes_passphrase else {}
     made = part.made(
@@ -173,7 +195,7 @@ def trading_venue(
         key=opened.key,
         secret=opened.secret,
         clock=clock,
-        allowance=allowances.shared(settings, account.venue, url, account.name),
+        allowance=allowances.shared(settings, _asked(account), url, account.name),
     )
     return cast("TradingVenue", made)
 
@@ -182,7 +204,7 @@ def account_stream(
     settings: Settings, clock: Clock, account: Account, keys: Keys | None = None
 ) -> AccountStream | None:
     """What the venue says of the account by itself; None where it says nothing."""
-    stream = _traded(account.venue).stream
+    stream = _traded(account).stream
     if stream is None:
         return None
     opened = _opened(settings, account, keys)
@@ -190,16 +212,32 @@ def account_stream(
     if stream.keeps_state:
         # It asks by REST for leave to listen.
         url = next(iter(stream.urls(settings).values()))
-        given["allowance"] = allowances.shared(settings, account.venue, url, account.name)
+        given["allowance"] = allowances.shared(settings, _asked(account), url, account.name)
     return cast("AccountStream", stream.made(settings, **given))
 
 
 def check_takes_orders(venue: str) -> None:
     """Raises NotFound for a venue that takes no orders from here."""
-    _traded(venue)
+    _traded_at(venue)
 
 
-def _traded(venue: str) -> _Traded:
+def is_at_prices_of_another(account: Account) -> bool:
+    """Whether it is one on paper at a real venue's prices."""
+    return account.name == PAPER and account.venue != SIMULATED
+
+
+def _asked(account: Account) -> str:
+    """Whose limits count: on paper nobody asks the venue."""
+    return allowances.PAPER + account.venue if is_at_prices_of_another(account) else account.venue
+
+
+def _traded(account: Account) -> _Traded:
+    if is_at_prices_of_another(account):
+        return _on_paper(account.venue)
+    return _traded_at(account.venue)
+
+
+def _traded_at(venue: str) -> _Traded:
     if venue.startswith(CCXT):
         return ANY_OTHER
     if venue not in TRADED:
@@ -211,7 +249,11 @@ def _traded(venue: str) -> _Traded:
 
 
 def _opened(settings: Settings, account: Account, keys: Keys | None) -> Keys:
-    _traded(account.venue)
+    _traded(account)
+    if is_at_prices_of_another(account):
+        # Keys that are kept under its name are for something else, and open nothing here.
+        found = paper_card(settings, account.venue)
+        return _Pair(Secret(found.api_key), Secret(found.api_secret))
     if keys is not None:
         return keys
     if account == Account(SIMULATED, PAPER):

@@ -16,6 +16,8 @@ from botswarm.exchanges.kraken import limits as kraken
 from botswarm.exchanges.shared_allowance import Elsewhere, SharedAllowance
 
 START, END = "allowance-", ".bin"
+PAPER = "paper-"
+"""Before a venue's name: who trades on paper at its prices, in Binance's words."""
 LIMITS: Mapping[str, Sequence[Limit]] = {
     "simulated": binance.LIMITS,
     "binance": binance.LIMITS,
@@ -32,7 +34,7 @@ def shared(settings: Settings, venue: str, url: str, account: str = "") -> Share
     """
     name = file_name(venue, url)
     board = _board((settings.state_dir / name).absolute())
-    limits = LIMITS.get(venue, ())
+    limits = binance.LIMITS if venue.startswith(PAPER) else LIMITS.get(venue, ())
     elsewhere = None if settings.redis_url is None else _elsewhere(settings, name)
     return SharedAllowance(venue, limits, board, account=account, elsewhere=elsewhere)
 

@@ -28,14 +28,15 @@ HERE = ("127.0.0.1", "::1", "localhost")
 
 
 class AccountKind(StrEnum):
-    PAPER = "paper"  # the simulated exchange
+    PAPER = "paper"  # ours: at prices that are made up, or at a real venue's
     TESTNET = "testnet"  # a real venue's play money
     LIVE = "live"  # real money
 
 
 def account_kind(settings: Settings, venue: str, account: str) -> AccountKind:
     """Whose money it is. What is not known to be play money counts as real money."""
-    if (venue, account) == (SIMULATED, PAPER):
+    if account == PAPER:
+        # The name is kept for it: whatever the venue, its orders never leave this machine.
         return AccountKind.PAPER
     # Whatever account it is, and wherever its keys are: the address leads to no other money.
     if venue in STREAMED and _is_play_money(STREAMED[venue].rest_url(settings)):
@@ -187,6 +188,22 @@ def card(settings: Settings) -> record.ExchangeRecord:
             cure="start one: botswarm run exchange; or set BOTSWARM_BINANCE_API_KEY",
         )
     return found
+
+
+def paper_card(settings: Settings, venue: str) -> record.ExchangeRecord:
+    """Of the process that trades on paper at a venue's prices; raises Unreachable where none is."""
+    found = record.read(settings.state_dir, record.PAPER + venue)
+    if found is None:
+        raise Unreachable(
+            f"nobody trades on paper at {venue} here: none was started in {settings.state_dir}",
+            cure=f"start it: botswarm run paper --venue {venue}",
+        )
+    return found
+
+
+def paper_venues(settings: Settings) -> Sequence[str]:
+    """Those that are fed and have prices of their own: each has an account on paper."""
+    return [venue for venue in fed_venues(settings) if venue != SIMULATED]
 
 
 def refuse_real_money(url: str) -> None:

@@ -1,11 +1,11 @@
-"""Keeps a process's market book up to date from the feed's digests, whatever comes in."""
+"""Hears what the feed says on its exchange, whatever comes in, and keeps market books by it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -13,7 +13,7 @@ from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
 
 from botswarm.errors import BotswarmError, Malformed
 from botswarm.market.book import MarketBook
-from botswarm.market.wire import EXCHANGE, Digest, decode
+from botswarm.market.wire import EXCHANGE, Batch, Digest, decode
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +27,31 @@ SAID_MAX = 10
 WAITING_MAX = 500
 
 
-class Follower:
-    """A thread and a connection of its own: neither waits for the worker it lives in.
+class Listener:
+    """A thread and a connection of its own: neither waits for the process it lives in."""
 
-    Start it in the process that evaluates, so in a child after the fork.
-    """
+    def __init__(
+        self,
+        url: Callable[[], str],
+        keys: Sequence[str],
+        hear: Callable[[Digest | Batch], None],
+        *,
+        name: str,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
+        """``url`` is asked before each connection: the embedded broker may have moved.
 
-    def __init__(self, url: Callable[[], str], book: MarketBook) -> None:
-        """``url`` is asked before each connection: the embedded broker may have moved."""
-        self.book = book
+        ``hear`` runs in the thread.
+        """
+        self._name = name
+        self._keys = keys
+        self._hear = hear
+        self._waiting_max = waiting_max
         self._url = url
         self._stopped = threading.Event()
         self._following = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="market book", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._trouble = ""
-        self.digests = 0
         self.malformed = 0
         self.connects = 0
 
@@ -65,11 +75,11 @@ class Follower:
                 self._follow()
             except (AMQPError, OSError, BotswarmError) as error:
                 if str(error) != self._trouble:
-                    logger.warning("the market book hears nothing: %s; trying again", error)
+                    logger.warning("the %s hears nothing: %s; trying again", self._name, error)
                 self._trouble = str(error)
             except Exception:
                 # An entrance: whatever it was, the worker and the next attempt live on.
-                logger.exception("the market book's connection failed; trying again")
+                logger.exception("the connection of the %s failed; trying again", self._name)
             self._following.clear()
             lasted = time.monotonic() - began > RETRY_MAX_S
             pause_s = RETRY_FIRST_S if lasted else min(2 * pause_s, RETRY_MAX_S)
@@ -85,9 +95,10 @@ class Follower:
                 "",
                 exclusive=True,
                 auto_delete=True,
-                arguments={"x-max-length": WAITING_MAX, "x-overflow": "drop-head"},
+                arguments={"x-max-length": self._waiting_max, "x-overflow": "drop-head"},
             ).queue
-            channel.queue_bind(queue, EXCHANGE, ANY_DIGEST)
+            for key in self._keys:
+                channel.queue_bind(queue, EXCHANGE, key)
             channel.basic_consume(queue, no_ack=True, callback=self._on_message)
             self.connects += 1
             self._trouble = ""
@@ -101,20 +112,34 @@ class Follower:
 
     def _on_message(self, message: Any) -> None:
         try:
-            digest = decode(message.body)
-            if isinstance(digest, Digest):
-                self.book.apply(digest)
-                self.digests += 1
+            self._hear(decode(message.body))
         except Malformed as error:
             self._left_out(error)
         except Exception as error:
-            # Never raised: one odd message must not cost the worker its market.
+            # Never raised: one odd message must not cost the process its market.
             self._left_out(error)
 
     def _left_out(self, error: Exception) -> None:
         self.malformed += 1
         if self.malformed <= SAID_MAX:
             logger.warning("a message on %s was left out: %s", EXCHANGE, error)
+
+
+class Follower(Listener):
+    """Keeps a book up to date. Start it in the process that evaluates: in a child, after the fork.
+
+    It counts what it was told.
+    """
+
+    def __init__(self, url: Callable[[], str], book: MarketBook) -> None:
+        super().__init__(url, (ANY_DIGEST,), self._apply, name="market book")
+        self.book = book
+        self.digests = 0
+
+    def _apply(self, message: Digest | Batch) -> None:
+        if isinstance(message, Digest):
+            self.book.apply(message)
+            self.digests += 1
 
 
 def _connection(url: str) -> Any:

@@ -17,13 +17,15 @@ _LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 # What others wait for. Started first, stopped last; the rest starts together when these are up.
 FOUNDATIONS: Final = ("broker", "exchange")
 RELEASE: Final = "release"
+# One line of the Procfile, and a process for each venue whose prices are traded on paper.
+PAPER: Final = "paper"
 
 # How long a process may take to end by itself before it is killed. Workers get longer than any
 # order may take (90 s): a worker that is finishing one is never killed.
 GRACE_S: Final = 15.0
 WORKER_GRACE_S: Final = 120.0
 # In this order: first who makes work, then who does it, then what they stand on.
-STOP_STAGES: Final = (("beat", "feed"), ("",), ("exchange",), ("broker",))
+STOP_STAGES: Final = (("beat", "feed"), ("",), ("exchange", PAPER), ("broker",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class Line:
 
     @property
     def stop_stage(self) -> int:
+        name = PAPER if self.name.startswith(f"{PAPER}-") else self.name
         for stage, names in enumerate(STOP_STAGES):
-            if self.name in names:
+            if name in names:
                 return stage
         return 1
 
@@ -90,6 +93,18 @@ def _is_command(text: str) -> bool:
         return bool(shlex.split(text))
     except ValueError:  # a quotation mark without its second
         return False
+
+
+def for_venues(lines: Sequence[Line], venues: Sequence[str]) -> Sequence[Line]:
+    """The line that trades on paper becomes one for each of these venues."""
+    found: list[Line] = []
+    for line in lines:
+        if line.name == PAPER:
+            each = (Line(f"{PAPER}-{name}", f"{line.command} --venue {name}") for name in venues)
+            found.extend(each)
+        else:
+            found.append(line)
+    return found
 
 
 def needed(lines: Sequence[Line], skip: Mapping[str, str]) -> Sequence[Line]:

@@ -17,6 +17,7 @@ from botswarm.exchanges.simulated.orders import (
     Force,
     NewOrder,
     OrderType,
+    SelfTrade,
     Status,
     VenueOrder,
 )
@@ -208,6 +209,36 @@ class Exchange:
             market.book.side(order.side).remove(order)
         return order, [self._end(market, order, Status.CANCELED, now_ms, cancel_id=cancel_id)]
 
+    # --- what others do, where the market is another's ------------------------------------
+
+    def offer(
+        self, symbol: str, side: Side, price: Decimal, quantity: Decimal, now_ms: int
+    ) -> VenueOrder:
+        """An order of the house that stands for the orders of others; it trades with nobody now."""
+        order = self._others(HOUSES[0], symbol, side, price, quantity, now_ms)
+        self.market(symbol).book.side(side).add(order)
+        return order
+
+    def withdraw(self, order: VenueOrder, now_ms: int) -> None:
+        """Take such an order away; it concerns no customer."""
+        market = self.markets[order.symbol]
+        market.book.side(order.side).remove(order)
+        self._end(market, order, Status.CANCELED, now_ms)
+
+    def hit(self, maker: VenueOrder, quantity: Decimal, now_ms: int) -> Sequence[Fact]:
+        """Others trade with an order that rests, at its price."""
+        market = self.markets[maker.symbol]
+        taker = self._others(
+            HOUSES[1], maker.symbol, maker.side.opposite, maker.price, quantity, now_ms
+        )
+        return [self._book_trade(market, taker, Match(maker, maker.price, quantity), now_ms)]
+
+    def trigger(self, symbol: str, now_ms: int) -> Sequence[Fact]:
+        """Wake the orders whose price has come, as the last price says."""
+        facts: list[Fact] = []
+        self._trigger(self.markets[symbol], now_ms, facts)
+        return facts
+
     def find(
         self,
         account: str,
@@ -250,6 +281,26 @@ class Exchange:
             is_working=not request.type.waits_for_a_price,
             quantity=request.quantity or ZERO,
             quote_quantity=request.quote_quantity or ZERO,
+            placed_ms=now_ms,
+            updated_ms=now_ms,
+        )
+
+    def _others(
+        self, account: str, symbol: str, side: Side, price: Decimal, quantity: Decimal, now_ms: int
+    ) -> VenueOrder:
+        """Nothing is set aside for it: those it stands for have what they offer."""
+        return VenueOrder(
+            id=self._next_id(account),
+            account=account,
+            symbol=symbol,
+            client_order_id="",
+            side=side,
+            type=OrderType.LIMIT,
+            force=Force.GTC,
+            self_trade=SelfTrade.NONE,
+            price=price,
+            quantity=quantity,
+            quote_quantity=ZERO,
             placed_ms=now_ms,
             updated_ms=now_ms,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -106,6 +107,8 @@ class Gateway:
     async def _perform(
         self, operation: Operation, parameters: Parameters, window: Window | None
     ) -> Outcome:
+        if operation.action in ("place", "cancel") and (delay_s := self.service.market.delay_s()):
+            await asyncio.sleep(delay_s)
         carried = await carry(
             self.service.faults,
             VENUE,

@@ -16,8 +16,13 @@ from typing import Any, Final
 
 from botswarm.errors import Unreachable
 
-FILE: Final = "exchange-journal.jsonl"
+KIND: Final = "journal.jsonl"
+FILE: Final = f"exchange-{KIND}"
 Entry = dict[str, Any]
+
+
+def path_of(state_dir: Path, part: str) -> Path:
+    return state_dir / f"{part}-{KIND}"
 
 
 class JournalFailed(Unreachable):

@@ -11,14 +11,13 @@ from botswarm.errors import Unreachable
 from botswarm.exchanges.simulated.record import ExchangeRecord
 
 HOST: Final = "127.0.0.1"
-PORT: Final = 18443
 # Below the range that outgoing connections get their ports from: a client that retries while
 # the exchange is away could be given the exchange's own port.
 PORTS_TRIED: Final = 200
 
 
-def listen(wanted: int | None, previous: ExchangeRecord | None) -> socket.socket:
-    for port in _ports(wanted, previous):
+def listen(wanted: int | None, previous: ExchangeRecord | None, first: int) -> socket.socket:
+    for port in _ports(wanted, previous, first):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -35,15 +34,15 @@ def listen(wanted: int | None, previous: ExchangeRecord | None) -> socket.socket
         listener.setblocking(False)
         return listener
     raise Unreachable(
-        f"no free port from {PORT} to {PORT + PORTS_TRIED - 1}",
+        f"no free port from {first} to {first + PORTS_TRIED - 1}",
         cure="name a free one with --port",
     )
 
 
-def _ports(wanted: int | None, previous: ExchangeRecord | None) -> Iterator[int]:
+def _ports(wanted: int | None, previous: ExchangeRecord | None, first: int) -> Iterator[int]:
     if wanted is not None:
         yield wanted
         return
     if previous is not None:
         yield previous.port
-    yield from range(PORT, PORT + PORTS_TRIED)
+    yield from range(first, first + PORTS_TRIED)

@@ -98,6 +98,15 @@ class SyntheticMarket:
             self._take(market, line.key, step_ms, at_ms, facts)
         return facts
 
+    def catch_up(self, now_ms: int) -> list[Fact]:
+        return []  # nothing happens between its steps
+
+    def objection(self, symbol: str, now_ms: int) -> str:
+        return ""
+
+    def delay_s(self) -> float:
+        return 0.0
+
     def _quote(
         self, market: Market, line: PriceLine, step_ms: int, now_ms: int, facts: list[Fact]
     ) -> None:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from botswarm.exchanges.simulated import record
+from botswarm.exchanges.simulated.accounts import FEES, Fees
 from botswarm.exchanges.simulated.limits import RateLimits
 from botswarm.exchanges.simulated.prices import Scenario
 
@@ -23,8 +25,12 @@ FIRST_BALANCES: Final[Mapping[str, Decimal]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeOptions:
     state_dir: Path
+    part: str = record.PART
+    """What its journal and its card are named after."""
     port: int | None = None
     """None: that of its last run, else the usual one or the next that is free."""
+    first_port: int = 18443
+    """The usual one."""
     scenario: Scenario = "calm"
     seed: int = 1
     ping_s: float = 20.0
@@ -40,3 +46,13 @@ class ExchangeOptions:
     limits: RateLimits = field(default_factory=RateLimits)
     balances: Mapping[str, Decimal] = field(default_factory=lambda: dict(FIRST_BALANCES))
     """Of the account, where the journal does not know it yet."""
+    fees: Mapping[str, Fees] = field(default_factory=lambda: FEES)
+    """By account."""
+    fee_in_quote: bool = False
+    """A buyer pays the fee on top of the price, not out of what was bought."""
+
+    @property
+    def title(self) -> str:
+        if self.part != record.PART:
+            return f"paper trading at {self.part.removeprefix(record.PAPER)}'s prices"
+        return f"simulated exchange, scenario {self.scenario}"

@@ -81,8 +81,8 @@ class Publisher:
         self.others: list[Listener] = []
         # Update numbers start at the time, so that they never fall, not even over a restart.
         self.boards = {
-            symbol: Board(market, candles[symbol], now_ms)
-            for symbol, market in exchange.markets.items()
+            symbol: Board(exchange.markets[symbol], each, now_ms)
+            for symbol, each in candles.items()
         }
         for board in self.boards.values():
             board.depth = {speed: DepthChanges(now_ms) for speed in (OTHERS, FAST_MS, SLOW_MS)}
@@ -95,7 +95,7 @@ class Publisher:
         by_market: dict[str, list[PublicTrade]] = {}
         previous: Traded | None = None
         for fact in facts:
-            if not isinstance(fact, Traded):
+            if not isinstance(fact, Traded) or fact.symbol not in self.boards:
                 continue
             if previous is not None and not _belongs(previous, fact):
                 self._aggregate(previous.symbol, parts, now_ms)

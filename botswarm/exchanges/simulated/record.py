@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from botswarm import cards
 
-FILE = "exchange.json"
+PART = "exchange"
+"""What the files of the exchange with a market of its own are named after."""
+FILE = f"{PART}.json"
+PAPER = "paper-"
+"""Before a venue's name: the exchange that trades on paper at that venue's prices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +43,19 @@ class ExchangeRecord:
         return f"ExchangeRecord({self.host}:{self.port}, pid {self.pid})"
 
 
-def read(state_dir: Path) -> ExchangeRecord | None:
-    return cards.read(state_dir / FILE, ExchangeRecord)
+def read(state_dir: Path, part: str = PART) -> ExchangeRecord | None:
+    return cards.read(_file(state_dir, part), ExchangeRecord)
 
 
-def write(state_dir: Path, record: ExchangeRecord) -> None:
-    cards.write(state_dir / FILE, record)
+def write(state_dir: Path, record: ExchangeRecord, part: str = PART) -> None:
+    cards.write(_file(state_dir, part), record)
+
+
+def paper_venues(state_dir: Path) -> Sequence[str]:
+    """Those at whose prices orders were ever traded on paper here."""
+    found = sorted(state_dir.glob(f"{PAPER}*.json"))
+    return [each.stem.removeprefix(PAPER) for each in found]
+
+
+def _file(state_dir: Path, part: str) -> Path:
+    return state_dir / f"{part}.json"

@@ -22,6 +22,10 @@ def filter_failure(name: str) -> Refusal:
     return Refusal(-1013, f"Filter failure: {name}")
 
 
+def market_closed(reason: str) -> Refusal:
+    return Refusal(-1013, f"Market is closed: {reason}.")
+
+
 def missing(parameter: str) -> Refusal:
     return Refusal(
         -1102,

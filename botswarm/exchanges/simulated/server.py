@@ -30,7 +30,7 @@ from botswarm.exchanges.simulated.http import (
     read_request,
     split_parameters,
 )
-from botswarm.exchanges.simulated.journal import FILE, Journal, JournalFailed
+from botswarm.exchanges.simulated.journal import Journal, JournalFailed, path_of
 from botswarm.exchanges.simulated.kraken import KrakenFeed
 from botswarm.exchanges.simulated.kraken_trading import STREAM_PATH as KRAKEN_PATH
 from botswarm.exchanges.simulated.kraken_trading import KrakenTeller
@@ -41,6 +41,7 @@ from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
 from botswarm.exchanges.simulated.record import ExchangeRecord
 from botswarm.exchanges.simulated.service import Service, Teller
 from botswarm.exchanges.simulated.signatures import Credentials
+from botswarm.exchanges.simulated.source import MarketSource
 from botswarm.exchanges.simulated.streams import VENUE, Line, StreamConnection
 from botswarm.exchanges.simulated.users import UserLine
 from botswarm.exchanges.simulated.websocket import Closed, WebSocket, encode_frame, handshake
@@ -54,11 +55,13 @@ class Server:
     def __init__(self, service: Service, credentials: Credentials) -> None:
         self.service = service
         self.gateway = Gateway(service, credentials)
-        service.tellers["kraken"] = KrakenTeller(
-            service, credentials.key, credentials.secret, service.options.kraken_tier
-        )
-        self.coinbase = CoinbaseTeller(service, credentials.key, credentials.secret)
-        service.tellers["coinbase"] = self.coinbase
+        self.coinbase: CoinbaseTeller | None = None
+        if service.feeds:
+            self.coinbase = CoinbaseTeller(service, credentials.key, credentials.secret)
+            service.tellers["coinbase"] = self.coinbase
+            service.tellers["kraken"] = KrakenTeller(
+                service, credentials.key, credentials.secret, service.options.kraken_tier
+            )
         self._connections: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -117,7 +120,8 @@ class Server:
         teller = self.service.tellers.get(venue)
         if teller is not None and teller.is_door(request):
             return await teller.rest(request)
-        answer = self.service.feeds[venue].rest(request) if request.method == "GET" else None
+        feed = self.service.feeds.get(venue)
+        answer = feed.rest(request) if feed is not None and request.method == "GET" else None
         return answer or Response.json({"message": "NotFound"}, status=404), "whole"
 
     # --- WebSockets -----------------------------------------------------------------------
@@ -131,7 +135,9 @@ class Server:
     ) -> None:
         teller = self.service.tellers.get(venue)
         is_private = teller is not None and teller.is_door(request)
-        if not is_private and not _is_stream(venue, request.path) and request.path != WS_API_PATH:
+        is_told = venue == VENUE or venue in self.service.feeds
+        is_stream = is_told and _is_stream(venue, request.path)
+        if not is_private and not is_stream and request.path != WS_API_PATH:
             refusal: Response | None = Response.json(
                 {"code": -1020, "msg": "no WebSocket lives here"}, status=404
             )
@@ -306,24 +312,24 @@ def _wanted_streams(request: Request) -> list[str]:
     return [name for name in wishes.split("/") if name]
 
 
-def serve(options: ExchangeOptions) -> None:
+def serve(options: ExchangeOptions, source: MarketSource | None = None) -> None:
     """Run until SIGTERM or SIGINT; what cannot start raises an error that says why."""
-    journal = Journal(options.state_dir / FILE)
+    journal = Journal(path_of(options.state_dir, options.part))
     try:
-        asyncio.run(_run(options, journal))
+        asyncio.run(_run(options, journal, source))
     finally:
         journal.close()
 
 
-async def _run(options: ExchangeOptions, journal: Journal) -> None:
-    previous = record.read(options.state_dir)
-    listener = listen(options.port, previous)
+async def _run(options: ExchangeOptions, journal: Journal, source: MarketSource | None) -> None:
+    previous = record.read(options.state_dir, options.part)
+    listener = listen(options.port, previous, options.first_port)
     credentials = Credentials(
         previous.api_key if previous else secrets.token_hex(32),
         previous.api_secret if previous else secrets.token_hex(32),
         ACCOUNT,
     )
-    service = Service(options, journal, SystemClock())
+    service = Service(options, journal, SystemClock(), source)
     service.step()
     server = Server(service, credentials)
     stop = asyncio.Event()
@@ -333,8 +339,11 @@ async def _run(options: ExchangeOptions, journal: Journal) -> None:
         server.on_connection, sock=listener, limit=HEAD_BYTES_MAX
     )
     port = listener.getsockname()[1]
-    record.write(options.state_dir, _card(port, credentials, server.coinbase.guard))
-    _log.info("simulated exchange: http://%s:%d, scenario %s", HOST, port, options.scenario)
+    card = _card(port, credentials)
+    if server.coinbase is not None:
+        card = _with_others(card, server.coinbase.guard)
+    record.write(options.state_dir, card, options.part)
+    _log.info("%s: http://%s:%d", options.title, HOST, port)
     work = [asyncio.create_task(each) for each in (server.run_market(), server.keep_lines())]
     stopped = asyncio.create_task(stop.wait())
     endings: list[asyncio.Future[Any]] = [*work, stopped, server.failed]
@@ -346,28 +355,36 @@ async def _run(options: ExchangeOptions, journal: Journal) -> None:
     for each in done - {stopped}:
         each.result()
     await server.say_goodbye()
-    _log.info("simulated exchange: stopped")
+    _log.info("%s: stopped", options.title)
 
 
-def _card(port: int, credentials: Credentials, coinbase: CoinbaseGuard) -> ExchangeRecord:
+def _card(port: int, credentials: Credentials) -> ExchangeRecord:
     return ExchangeRecord(
         host=HOST,
         port=port,
         rest_url=f"http://{HOST}:{port}",
         stream_url=f"ws://{HOST}:{port}",
         ws_api_url=f"ws://{HOST}:{port}{WS_API_PATH}",
-        coinbase_rest_url=f"http://{HOST}:{port}/coinbase",
-        coinbase_stream_url=f"ws://{HOST}:{port}/coinbase",
-        coinbase_trading_url=f"ws://{HOST}:{port}/coinbase{COINBASE_PATH}",
-        coinbase_api_key=coinbase.name,
-        coinbase_api_secret=coinbase.pem,
-        coinbase_exchange_rest_url=f"http://{HOST}:{port}/coinbase-exchange",
-        coinbase_exchange_stream_url=f"ws://{HOST}:{port}/coinbase-exchange",
-        kraken_rest_url=f"http://{HOST}:{port}/kraken",
-        kraken_stream_url=f"ws://{HOST}:{port}/kraken/v2",
-        kraken_trading_url=f"ws://{HOST}:{port}/kraken{KRAKEN_PATH}",
         api_key=credentials.key,
         api_secret=credentials.secret,
         pid=os.getpid(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _with_others(card: ExchangeRecord, coinbase: CoinbaseGuard) -> ExchangeRecord:
+    """Where the other venues' protocols are spoken, too."""
+    there = f"{HOST}:{card.port}"
+    return replace(
+        card,
+        coinbase_rest_url=f"http://{there}/coinbase",
+        coinbase_stream_url=f"ws://{there}/coinbase",
+        coinbase_trading_url=f"ws://{there}/coinbase{COINBASE_PATH}",
+        coinbase_api_key=coinbase.name,
+        coinbase_api_secret=coinbase.pem,
+        coinbase_exchange_rest_url=f"http://{there}/coinbase-exchange",
+        coinbase_exchange_stream_url=f"ws://{there}/coinbase-exchange",
+        kraken_rest_url=f"http://{there}/kraken",
+        kraken_stream_url=f"ws://{there}/kraken/v2",
+        kraken_trading_url=f"ws://{there}/kraken{KRAKEN_PATH}",
     )

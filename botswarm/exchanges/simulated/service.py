@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final, Protocol
 
 from botswarm.clock import Clock
 from botswarm.exchanges.simulated import history, stream_journal
-from botswarm.exchanges.simulated.accounts import FEES
 from botswarm.exchanges.simulated.attempts import Attempts
 from botswarm.exchanges.simulated.candles import Candles
 from botswarm.exchanges.simulated.coinbase import CoinbaseFeed
@@ -27,7 +27,8 @@ from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
 from botswarm.exchanges.simulated.orders import NewOrder, VenueOrder
 from botswarm.exchanges.simulated.publisher import FAST_MS, SLOW_MS, Publisher
 from botswarm.exchanges.simulated.random_streams import RandomStreams
-from botswarm.exchanges.simulated.refusal import Refusal
+from botswarm.exchanges.simulated.refusal import Refusal, market_closed
+from botswarm.exchanges.simulated.source import MarketSource
 from botswarm.exchanges.simulated.stream_faults import Spoiler
 from botswarm.exchanges.simulated.streams import VENUE, Line, StreamHub
 from botswarm.exchanges.simulated.users import UserData
@@ -68,7 +69,14 @@ IDS_RESERVED: Final = 5_000
 
 
 class Service:
-    def __init__(self, options: ExchangeOptions, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self,
+        options: ExchangeOptions,
+        journal: Journal,
+        clock: Clock,
+        source: MarketSource | None = None,
+    ) -> None:
+        """Without a source it makes its market up."""
         self.options = options
         self.journal = journal
         self.clock = clock
@@ -89,7 +97,7 @@ class Service:
         self.last_step_ms = 0
         now_ms = self.now_ms()
         epoch_ms = self._epoch(now_ms)
-        self.market = SyntheticMarket.of(
+        self.market: MarketSource = source or SyntheticMarket.of(
             LISTINGS,
             seed=options.seed,
             scenario=options.scenario,
@@ -128,7 +136,9 @@ class Service:
         return Publisher(self.exchange, candles, self.hub, now_ms)
 
     def _feeds(self) -> dict[str, Feed]:
-        """Of the venues that are not Binance, by name."""
+        """Of the venues that are not Binance, by name; of another's market nobody tells."""
+        if not self.publisher.boards:
+            return {}
         stage = Stage(
             boards=self.publisher.boards,
             now_ms=self.now_ms,
@@ -154,7 +164,7 @@ class Service:
 
     def _open(self, epoch_ms: int, now_ms: int) -> None:
         entries = read(self.journal.path)
-        restored = history.restore(self.exchange, entries, FEES, now_ms)
+        restored = history.restore(self.exchange, entries, self.options.fees, now_ms)
         self.reserved = restored.ids
         for symbol, last in restored.ids.aggregates.items():
             if symbol in self.publisher.boards:
@@ -175,7 +185,7 @@ class Service:
         if name in self.exchange.accounts:
             return
         now_ms = self.now_ms()
-        self.exchange.open_account(name, FEES[name])
+        self.exchange.open_account(name, self.options.fees[name])
         entries: list[Entry] = []
         for asset, amount in self.options.balances.items():
             self.exchange.deposit(name, asset, Decimal(amount))
@@ -209,9 +219,15 @@ class Service:
     def place(self, request: NewOrder, venue: str) -> VenueOrder:
         """Raises Refusal; either is written down."""
         now_ms = self.now_ms()
+        if news := self.market.catch_up(now_ms):
+            self.commit(news, now_ms)
+        if self.options.fee_in_quote:
+            request = replace(request, fee_in_quote=True)
         try:
             if venue == VENUE:
                 self.order_limits.count(now_ms)
+            if objection := self.market.objection(request.symbol, now_ms):
+                raise market_closed(objection)
             order, facts = self.exchange.place(request, now_ms)
         except Refusal as why:
             self.journal.write([history.rejection(request, why, now_ms)])
@@ -246,8 +262,11 @@ class Service:
         return []
 
     def _note_ids(self, *, ahead: int) -> None:
+        for symbol, market in self.exchange.markets.items():
+            # A real venue has thousands of markets, and few are traded here.
+            if market.last_trade_id or symbol in self.publisher.boards:
+                self.reserved.trades[symbol] = market.last_trade_id + ahead
         for symbol, board in self.publisher.boards.items():
-            self.reserved.trades[symbol] = board.market.last_trade_id + ahead
             unseen = board.market.last_trade_id - (
                 board.tape.trades[-1].id if board.tape.trades else board.market.last_trade_id
             )
