@@ -118,7 +118,8 @@ def ask(
 
 
 def keys(client: redis_client.Redis) -> set[str]:
-    found: Any = client.keys("*")
+    """Of prices: what all machines together asked of a venue is counted there, too."""
+    found: Any = client.keys("*:live:*")
     return {key.decode() for key in found}
 
 
