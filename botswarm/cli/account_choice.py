@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from botswarm.errors import NotFound
@@ -34,3 +35,14 @@ def _ring(settings: Settings, ledger: Ledger) -> KeyRing:
     from botswarm.keys.ring import KeyRing
 
     return KeyRing(settings, ledger.exchange_keys)
+
+
+def kinds(settings: Settings) -> Callable[[str, str], str]:
+    """Of venue and account, whose money it is: it stands beside everything that is shown of one."""
+    from botswarm.exchanges.registry import account_kind
+
+    @functools.lru_cache(maxsize=1000)
+    def kind_of(venue: str, account: str) -> str:
+        return account_kind(settings, venue, account).value
+
+    return kind_of

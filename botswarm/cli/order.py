@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from botswarm.cli import order_cancel, order_place, order_resolve
+from botswarm.cli.account_choice import kinds
 from botswarm.cli.bot_choice import ledger_of
 from botswarm.cli.command import Group
 from botswarm.cli.order_words import (
@@ -58,7 +59,11 @@ def list_orders(
         states=[OrderState(state) for state in states],
         limit=limit,
     )
-    return Answer(data=[order_data(each) for each in found], text=listed(found))
+    kind_of = kinds(session.settings())
+    data = [
+        {**order_data(each), "account_kind": kind_of(each.venue, each.account)} for each in found
+    ]
+    return Answer(data=data, text=listed(found, kind_of))
 
 
 @order.command("show")

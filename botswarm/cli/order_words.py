@@ -9,7 +9,7 @@ import click
 from botswarm.cli.table import in_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from botswarm.domain.fill import Fill
     from botswarm.domain.order import Order
@@ -48,12 +48,14 @@ def in_a_line(each: Order) -> str:
     )
 
 
-def listed(orders: Sequence[Order]) -> str:
+def listed(orders: Sequence[Order], kind_of: Callable[[str, str], str] | None = None) -> str:
+    """``kind_of`` tells whose money it is, by venue and account."""
     rows = [
         (
             f"{each.created_at:%Y-%m-%d %H:%M:%S}",
             each.id,
             each.bot,
+            *([kind_of(each.venue, each.account)] if kind_of else []),
             f"{each.venue}:{each.symbol}",
             each.side.value,
             f"{each.filled_quantity.normalize():f}/{each.quantity.normalize():f}",
@@ -63,7 +65,8 @@ def listed(orders: Sequence[Order]) -> str:
         )
         for each in orders
     ]
-    return in_columns(HEADS, rows) if rows else "No orders."
+    heads = (*HEADS[:3], "KIND", *HEADS[3:]) if kind_of else HEADS
+    return in_columns(heads, rows) if rows else "No orders."
 
 
 def state(each: Order) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from botswarm.cli.account_choice import kinds
 from botswarm.cli.bot_choice import actor, ledger_of, now
 from botswarm.cli.command import Group
 from botswarm.cli.order_cancel import confirm
@@ -55,10 +56,12 @@ def list_positions(session: Session, /, is_flat: bool, **options: Any) -> Answer
     A position is the fold of all fills of a bot in a market, commissions taken off.
     """
     found = _held(ledger_of(session), is_flat=is_flat, **options)
+    kind_of = kinds(session.settings())
     rows = [
         (
             each.bot,
             f"{each.venue}:{each.account}",
+            kind_of(each.venue, each.account),
             each.symbol,
             f"{each.quantity.normalize():f}",
             _average(each),
@@ -67,9 +70,10 @@ def list_positions(session: Session, /, is_flat: bool, **options: Any) -> Answer
         )
         for each in found
     ]
-    heads = ["BOT", "ACCOUNT", "MARKET", "QUANTITY", "AVERAGE PRICE", "REALISED", "CHANGED"]
+    heads = ["BOT", "ACCOUNT", "KIND", "MARKET", "QUANTITY", "AVERAGE PRICE", "REALISED", "CHANGED"]
     text = in_columns(heads, rows) if rows else "No positions."
-    return Answer(data=[_data(each) for each in found], text=text)
+    data = [{**_data(each), "account_kind": kind_of(each.venue, each.account)} for each in found]
+    return Answer(data=data, text=text)
 
 
 @dataclass(frozen=True, slots=True)

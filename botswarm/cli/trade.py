@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from botswarm.cli.account_choice import kinds
 from botswarm.cli.bot_choice import ledger_of
 from botswarm.cli.command import Group
 from botswarm.cli.exporting import export, export_options
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from botswarm.ledger.trades import Traded, Wanted
 
 LIST_MAX = 10_000
+MONEY_HEADS = ("PRICE", "COMMISSION", "TRADE", "ORDER")
 COLUMNS = (
     *("at", "venue", "account", "symbol", "trade_id", "bot", "order_id", "client_order_id"),
     *("side", "price", "quantity", "notional", "commission", "commission_asset"),
-    *("is_external", "booked_at"),
+    *("is_external", "booked_at", "account_kind"),
 )
 
 
@@ -60,10 +63,12 @@ def list_trades(session: Session, /, limit: int, **options: Any) -> Answer:
     Trades of orders that are not ours are external: they are kept, and belong to no bot.
     """
     found = ledger_of(session).trades.latest(_wanted(**options), limit)
+    kind_of = kinds(session.settings())
     rows = [
         (
             f"{each.fill.at:%Y-%m-%d %H:%M:%S}",
             each.bot or "(external)",
+            kind_of(each.fill.venue, each.account),
             f"{each.fill.venue}:{each.fill.symbol}",
             each.fill.side.value,
             f"{each.fill.quantity.normalize():f}",
@@ -74,9 +79,20 @@ def list_trades(session: Session, /, limit: int, **options: Any) -> Answer:
         )
         for each in found
     ]
-    heads = ["AT", "BOT", "MARKET", "SIDE", "QUANTITY", "PRICE", "COMMISSION", "TRADE", "ORDER"]
+    heads = [
+        "AT",
+        "BOT",
+        "KIND",
+        "MARKET",
+        "SIDE",
+        "QUANTITY",
+        "PRICE",
+        "COMMISSION",
+        "TRADE",
+        "ORDER",
+    ]
     text = in_columns(heads, rows) if rows else "No trades."
-    return Answer(data=[_data(each) for each in found], text=text)
+    return Answer(data=[_data(each, kind_of) for each in found], text=text)
 
 
 @trade.command("export")
@@ -88,7 +104,8 @@ def export_trades(
 ) -> Answer | None:
     """Write every trade that fits, in the order of booking, to its last digit."""
     found = ledger_of(session).trades.all(_wanted(**options))
-    return export((_data(each) for each in found), COLUMNS, form, out)
+    kind_of = kinds(session.settings())
+    return export((_data(each, kind_of) for each in found), COLUMNS, form, out)
 
 
 def _wanted(
@@ -107,12 +124,13 @@ def _wanted(
     )
 
 
-def _data(each: Traded) -> dict[str, object]:
+def _data(each: Traded, kind_of: Callable[[str, str], str]) -> dict[str, object]:
     fill = each.fill
     return {
         **fill_data(fill),
         "venue": fill.venue,
         "account": each.account,
+        "account_kind": kind_of(fill.venue, each.account),
         "symbol": fill.symbol,
         "side": fill.side.value,
         "notional": f"{fill.notional:f}",

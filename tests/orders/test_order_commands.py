@@ -254,6 +254,11 @@ def test_trades_and_the_journal_are_exported_to_their_last_digit(room: Room) -> 
     known = {fill.trade_id: fill for fill in room.ledger.orders.fills("manual", limit=1000)}
     ours = {int(row["trade_id"]): row for row in rows if row["bot"] == "manual"}
     assert ours.keys() == known.keys()
+    assert {row["account_kind"] for row in rows} == {"paper"}
+    for noun in ("order", "position", "trade"):
+        _, listed = room.call(noun, "list", "--bot", "manual")
+        assert {each["account_kind"] for each in listed["data"]} == {"paper"}
+        assert "paper" in room.call(noun, "list", "--bot", "manual", is_json=False)[1]
     assert all(Decimal(ours[each]["price"]) == known[each].price for each in known)
     code, text = room.call("trade", "export", is_json=False)
     assert (code, len(text.splitlines())) == (0, len(rows))
