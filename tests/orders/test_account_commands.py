@@ -268,3 +268,9 @@ def test_a_master_key_of_the_settings_is_exchanged_by_a_file(run: Run, tmp_path:
     assert run(*words, **environ)[1]["data"]["id"] == new.id != old.id
     environ = {"BOTSWARM_MASTER_KEY_FILE": str(tmp_path / "new")}
     assert run("secrets", "status", **environ)[0] == 0
+
+
+def test_the_name_of_accounts_on_paper_takes_no_keys(run: Run) -> None:
+    code, answer = run("account", "add", "kraken:paper", "--kind", "live", given=keys())
+    assert code == 6
+    assert "kraken:paper trades on paper, without keys" in answer["error"]["cause"]

@@ -12,7 +12,7 @@ import pytest
 
 from botswarm.errors import Misconfigured
 from botswarm.supervisor.console import Console
-from botswarm.supervisor.plan import Line, needed, read_procfile
+from botswarm.supervisor.plan import Line, for_venues, needed, read_procfile
 
 
 def procfile(folder: Path, text: str) -> Path:
@@ -60,6 +60,16 @@ def test_a_worker_has_longer_to_end_than_any_order_may_take() -> None:
     assert worker.grace_s > BY_NAME["orders"].hard_limit_s
     assert Line("mine", "celery -A botswarm worker -Q orders").grace_s == worker.grace_s
     assert Line("feed", "botswarm run feed").grace_s < worker.grace_s
+
+
+def test_each_fed_venue_has_a_process_that_trades_on_paper() -> None:
+    lines = [Line("feed", "x"), Line("paper", "botswarm run paper --if-needed")]
+    assert for_venues(lines, []) == [Line("feed", "x")]
+    kraken, binance = for_venues(lines, ["kraken", "binance"])[1:]
+    assert kraken == Line("paper-kraken", "botswarm run paper --if-needed --venue kraken")
+    assert binance.name == "paper-binance"
+    # Workers that finish orders still need it.
+    assert Line("orders", "x").stop_stage < kraken.stop_stage == Line("exchange", "x").stop_stage
 
 
 def test_makers_of_work_stop_first_and_the_broker_last() -> None:

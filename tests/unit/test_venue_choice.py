@@ -13,7 +13,9 @@ from botswarm.config.settings import Settings
 from botswarm.errors import NotFound, Refused, Unreachable
 from botswarm.exchanges import accounts, registry
 from botswarm.exchanges.accounts import Account
+from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.exchanges.simulated import record
+from botswarm.exchanges.simulated.record import ExchangeRecord
 
 PAPER, SPOT = Account("simulated", "paper"), Account("binance", "spot")
 KEYS = {"BOTSWARM_BINANCE_API_KEY": "some-key", "BOTSWARM_BINANCE_API_SECRET": "some-secret"}
@@ -157,9 +159,33 @@ def test_a_venue_that_takes_no_orders_is_named_with_those_that_do() -> None:
     accounts.check_takes_orders("ccxt-okx")
 
 
+def test_keys_of_another_account_never_open_one_on_paper(tmp_path: Path) -> None:
+    given, account = settings(tmp_path), Account("kraken", "paper")
+    with pytest.raises(Unreachable, match="nobody trades on paper at kraken here"):
+        accounts.trading_venue(given, SystemClock(), account, PlainKeys())
+    card = ExchangeRecord(
+        host="127.0.0.1",
+        port=18543,
+        rest_url="http://127.0.0.1:18543",
+        stream_url="ws://127.0.0.1:18543",
+        ws_api_url="ws://127.0.0.1:18543/ws-api/v3",
+        api_key="of paper",
+        api_secret="of paper",
+        pid=1,
+        started_at="now",
+    )
+    record.write(tmp_path, card, "paper-kraken")
+    assert accounts.accounts(given) == [account]
+    venue = accounts.trading_venue(given, SystemClock(), account, PlainKeys())
+    assert isinstance(venue, BinanceTrading)
+    assert venue._key.reveal() == "of paper"
+    venue.close()
+
+
 @pytest.mark.parametrize(
     ("venue", "account", "url", "kind"),
     [
+        ("kraken", "paper", "https://api.binance.com", "paper"),
         ("simulated", "paper", "https://api.binance.com", "paper"),
         ("simulated", "other", "https://testnet.binance.vision", "live"),
         ("binance", "spot", "https://testnet.binance.vision", "testnet"),
