@@ -21,7 +21,8 @@ from botswarm.domain.market import Book, Trade
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.exchanges.accounts import Account, accounts, trading_venue
 from botswarm.exchanges.base import TradingVenue
-from botswarm.exchanges.registry import AccountKind, account_kind
+from botswarm.exchanges.kraken.market import KrakenMarketData
+from botswarm.exchanges.registry import AccountKind, account_kind, market_data
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
 from botswarm.ledger.subscriptions import Subscriptions
@@ -168,6 +169,16 @@ def test_the_account_is_there_by_name_and_is_known_to_be_on_paper(stage: Stage) 
     assert account_kind(stage.settings, VENUE, "paper") is AccountKind.PAPER
     assert (stage.venue.name, stage.venue.account) == (VENUE, "paper")
     assert stage.paper.journal_path.name == "paper-kraken-journal.jsonl"
+
+
+def test_its_markets_are_the_venues_own(stage: Stage) -> None:
+    live = market_data(stage.settings, VENUE)
+    assert isinstance(live, KrakenMarketData)
+    with contextlib.closing(live):
+        theirs = live.instruments()
+    assert {each.symbol: each for each in stage.venue.instruments()} == {
+        each.symbol: each for each in theirs
+    }
 
 
 def test_a_taker_gets_the_levels_the_venue_showed_and_pays_the_venues_fee(stage: Stage) -> None:

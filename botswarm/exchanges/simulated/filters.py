@@ -27,10 +27,13 @@ class MarketRules:
     notional_min: Decimal = Decimal(5)
     notional_max: Decimal = Decimal(9_000_000)
     open_orders_max: int = 200
+    smallest: Decimal | None = None
+    """The smallest order, where that is not one step."""
+    is_trading: bool = True
 
     @property
     def quantity_min(self) -> Decimal:
-        return self.lot_size
+        return self.lot_size if self.smallest is None else self.smallest
 
 
 def check_precision(order: NewOrder) -> None:

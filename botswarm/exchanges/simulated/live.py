@@ -117,6 +117,8 @@ class LiveMarket:
         live = self._by_symbol.get(symbol)
         if live is None:
             return ""  # what is not known is refused as such
+        if not live.market.rules.is_trading:
+            return f"{self.venue} did not let this market be traded when this process started"
         if live.trading is not Trading.OPEN:
             return f"{self.venue} says of this market: {live.words or live.trading.value}"
         if not live.prices_ms:
@@ -247,6 +249,8 @@ def rules_of(instrument: Instrument) -> MarketRules | None:
         market_quantity_max=instrument.quantity_max,
         notional_min=instrument.notional_min,
         notional_max=NO_MAXIMUM,
+        smallest=instrument.quantity_min,
+        is_trading=instrument.is_trading,
     )
 
 

@@ -49,13 +49,14 @@ class Operations:
         one, several = parameters.text("symbol"), parameters.text("symbols")
         if one is not None and several is not None:
             raise Refusal(-1128, "Combination of optional parameters invalid.")
-        markets = self._boards(one, several)
+        markets = self.exchange.markets
+        names = markets if one is several is None else _wanted(one, several)
         return {
             "timezone": "UTC",
             "serverTime": self.service.now_ms(),
             "rateLimits": self.service.options.limits.described(),
             "exchangeFilters": [],
-            "symbols": [wire.symbol_info(board.market.rules) for board in markets],
+            "symbols": [wire.symbol_info(self.exchange.market(name).rules) for name in names],
         }
 
     def depth(self, parameters: Parameters) -> object:
@@ -294,7 +295,7 @@ class Operations:
         boards = self.service.publisher.boards
         if one is None and several is None:
             return list(boards.values())
-        names = [one] if one is not None else _names(several or "")
+        names = _wanted(one, several)
         for name in names:
             self.exchange.market(name)
         return [boards[name] for name in names]
@@ -313,6 +314,10 @@ class Operations:
                 "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!",
             )
         return self.exchange.find(ACCOUNT, symbol, order_id=order_id, client_id=client_id)
+
+
+def _wanted(one: str | None, several: str | None) -> list[str]:
+    return [one] if one is not None else _names(several or "")
 
 
 def _names(several: str) -> list[str]:

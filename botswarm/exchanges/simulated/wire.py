@@ -36,7 +36,7 @@ def levels(pairs: Iterable[tuple[Decimal, Decimal]]) -> list[list[str]]:
 def symbol_info(rules: MarketRules) -> Object:
     return {
         "symbol": rules.symbol,
-        "status": "TRADING",
+        "status": "TRADING" if rules.is_trading else "BREAK",
         "baseAsset": rules.base,
         "baseAssetPrecision": 8,
         "quoteAsset": rules.quote,
