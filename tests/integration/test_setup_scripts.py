@@ -407,7 +407,7 @@ def test_an_installation_that_fails_shows_its_last_words(
 # --- what scripts/test runs -----------------------------------------------------------------
 
 
-TESTS = "pytest -n 4 --dist loadfile --no-loadscope-reorder"
+TESTS = "pytest -n 3 --dist loadfile --no-loadscope-reorder"
 
 
 def test_all_checks_run_and_the_first_failure_gives_the_exit_code(ready: Project) -> None:
@@ -423,7 +423,7 @@ def test_all_checks_run_and_the_first_failure_gives_the_exit_code(ready: Project
 
 def test_failed_tests_are_tried_once_more_alone_and_stay_failed(ready: Project) -> None:
     code, out, err = ready.run("test", EXIT_PYTEST="1")
-    again = "ran pytest --last-failed --last-failed-no-failures none --maxfail 3"
+    again = "ran pytest --last-failed --last-failed-no-failures none --maxfail 8"
     assert out.splitlines()[-2:] == [f"ran {TESTS}", again]
     assert "tried once more" in err
     assert code == 1
