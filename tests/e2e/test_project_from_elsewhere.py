@@ -225,7 +225,11 @@ def test_a_rate_limit_set_by_remote_control_is_in_force(project: Project) -> Non
 def test_a_queue_nobody_consumes_waits_and_goes_on_when_told(project: Project) -> None:
     project.control("cancel_consumer", "bakery", workers=BOTH)
     try:
-        assert all(queues == [] for queues in project.inspect("active_queues").values())
+        # A worker says that it will, and does it a moment later.
+        soon(
+            lambda: list(project.inspect("active_queues", BOTH).values()) == [[], []],
+            "both workers to let go of the queue",
+        )
         result = project.tasks.add.delay(2, 3)
         with pytest.raises(celery.exceptions.TimeoutError):
             result.get(timeout=1.5)
