@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 TASKS = Counter(
     "botswarm_tasks_total",
@@ -37,6 +38,17 @@ class Described(NamedTuple):
     name: str
     help: str
     labels: tuple[str, ...]
+
+
+Rows = list[tuple[tuple[str, ...], float]]
+"""Values by their labels."""
+
+
+def gauge(described: Described, rows: Rows) -> Metric:
+    family = GaugeMetricFamily(described.name, described.help, labels=described.labels)
+    for labels, value in rows:
+        family.add_metric(labels, value)
+    return family
 
 
 EVENTS_PUBLISHED = Described(

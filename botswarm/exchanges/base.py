@@ -12,6 +12,7 @@ from typing import Protocol
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderKind, OrderState, TimeInForce
+from botswarm.errors import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,14 @@ class AccountStream(Protocol):
         ``on_connected`` says: look at everything, you may have missed some.
         """
         ...
+
+
+def without_dead_man(name: str) -> Refused:
+    """What ``hold_dead_man`` raises at a venue that has no such switch."""
+    return Refused(
+        f"{name} has no switch that cancels orders by itself",
+        cure="use the watchdog of the order worker",
+    )
 
 
 class TradingVenue(Protocol):

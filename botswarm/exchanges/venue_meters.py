@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from botswarm import metrics
@@ -28,7 +28,7 @@ class VenueMeters(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = boards(self._state_dir)
-        yield _gauge(
+        yield metrics.gauge(
             metrics.LIMIT_USED_RATIO,
             [
                 ((server, each.name), each.used / each.most)
@@ -37,21 +37,14 @@ class VenueMeters(Collector):
                 if each.most
             ],
         )
-        yield _gauge(
+        yield metrics.gauge(
             metrics.BAN_SECONDS,
             [((server,), board.ban_left_s()) for server, board in found.items()],
         )
-        yield _gauge(metrics.CLOCK_OFFSET_SECONDS, list(_offsets(found)))
+        yield metrics.gauge(metrics.CLOCK_OFFSET_SECONDS, list(_offsets(found)))
 
 
 def _offsets(found: dict[str, Board]) -> Iterator[tuple[tuple[str], float]]:
     for server, board in found.items():
         if (known := board.offset()) is not None:
             yield (server,), known[0]
-
-
-def _gauge(described: metrics.Described, rows: list[tuple[tuple[str, ...], float]]) -> Metric:
-    family = GaugeMetricFamily(described.name, described.help, labels=described.labels)
-    for labels, value in rows:
-        family.add_metric(labels, value)
-    return family

@@ -13,7 +13,6 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.core import (
     CounterMetricFamily,
-    GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
@@ -30,8 +29,6 @@ from botswarm.feed.tracker import Tracker
 HOST = "127.0.0.1"
 SAMPLE_S = 5.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-Rows = list[tuple[tuple[str, ...], float]]
 
 
 class _Pool(Protocol):
@@ -104,17 +101,17 @@ class Meters(Collector):
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge(metrics.MEMORY_USAGE_BYTES, [((), self._usage.memory_bytes())])
-        yield _gauge(metrics.CPU_USAGE_PERCENT, [((), self._usage.cpu_percent())])
+        yield metrics.gauge(metrics.MEMORY_USAGE_BYTES, [((), self._usage.memory_bytes())])
+        yield metrics.gauge(metrics.CPU_USAGE_PERCENT, [((), self._usage.cpu_percent())])
         yield from self._ticks()
         yield from self._connections()
 
     def _ticks(self) -> Iterator[Metric]:
-        published: Rows = []
-        received: Rows = []
-        lost: Rows = []
-        irregular: Rows = []
-        leads: Rows = []
+        published: metrics.Rows = []
+        received: metrics.Rows = []
+        lost: metrics.Rows = []
+        irregular: metrics.Rows = []
+        leads: metrics.Rows = []
         latency = _histogram(metrics.EVENT_LATENCY_MS)
         for feed in self._feeds:
             venue, tally = feed.tracker.venue, feed.publisher.tally
@@ -130,8 +127,8 @@ class Meters(Collector):
         yield _counter(metrics.EVENTS_RECEIVED, received)
         yield _counter(metrics.EVENTS_LOST, lost)
         yield _counter(metrics.EVENTS_IRREGULAR, irregular)
-        yield _gauge(metrics.FEED_LEADS, leads)
-        yield _gauge(
+        yield metrics.gauge(metrics.FEED_LEADS, leads)
+        yield metrics.gauge(
             metrics.TRADES_WAITING,
             [((feed.tracker.venue,), feed.tracker.waiting_trades) for feed in self._feeds],
         )
@@ -140,25 +137,27 @@ class Meters(Collector):
     def _connections(self) -> Iterator[Metric]:
         states = [feed.pool.state() for feed in self._feeds]
 
-        def each(read: dict[str, float]) -> Rows:
+        def each(read: dict[str, float]) -> metrics.Rows:
             return [((venue,), value) for venue, value in read.items()]
 
-        yield _gauge(
+        yield metrics.gauge(
             metrics.EXCHANGE_CONNECTED, each({s.venue: float(s.is_connected) for s in states})
         )
-        yield _gauge(
+        yield metrics.gauge(
             metrics.CONNECTION_SUCCESS_RATIO, each({s.venue: s.success_share for s in states})
         )
         yield _counter(metrics.CONNECTION_ATTEMPTS, each({s.venue: s.attempts for s in states}))
         yield _counter(metrics.RECONNECTIONS, each({s.venue: s.reconnects for s in states}))
-        yield _gauge(
+        yield metrics.gauge(
             metrics.MISSED_PINGS,
             each({s.venue: sum(c.pings_missed_in_all for c in s.connections) for s in states}),
         )
-        yield _gauge(metrics.EXCHANGE_HEALTH, each({s.venue: s.score for s in states}))
-        yield _gauge(metrics.CONNECTION_MESSAGES, each({s.venue: s.messages_per_s for s in states}))
-        yield _gauge(metrics.SUBSCRIPTIONS, each({s.venue: s.subscriptions for s in states}))
-        yield _gauge(
+        yield metrics.gauge(metrics.EXCHANGE_HEALTH, each({s.venue: s.score for s in states}))
+        yield metrics.gauge(
+            metrics.CONNECTION_MESSAGES, each({s.venue: s.messages_per_s for s in states})
+        )
+        yield metrics.gauge(metrics.SUBSCRIPTIONS, each({s.venue: s.subscriptions for s in states}))
+        yield metrics.gauge(
             metrics.CONNECTION_HEALTH,
             # Numbered, not named: names are new with every connection, for ever.
             [((s.venue, str(n)), c.score) for s in states for n, c in enumerate(s.connections)],
@@ -224,14 +223,7 @@ def _histogram(described: metrics.Described) -> HistogramMetricFamily:
     return HistogramMetricFamily(described.name, described.help, labels=described.labels)
 
 
-def _gauge(described: metrics.Described, rows: Rows) -> Metric:
-    family = GaugeMetricFamily(described.name, described.help, labels=described.labels)
-    for labels, value in rows:
-        family.add_metric(labels, value)
-    return family
-
-
-def _counter(described: metrics.Described, rows: Rows) -> Metric:
+def _counter(described: metrics.Described, rows: metrics.Rows) -> Metric:
     family = CounterMetricFamily(described.name, described.help, labels=described.labels)
     for labels, value in rows:
         family.add_metric(labels, value)

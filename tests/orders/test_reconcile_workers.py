@@ -6,7 +6,6 @@ import functools
 import json
 import signal
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,15 +15,13 @@ from typing import Any
 import pytest
 
 from botswarm.domain.order import OrderState
-from botswarm.ledger import migrate
-from botswarm.ledger.store import Ledger
 from botswarm.ledger.verify import verify
 from botswarm.messages import ReconcileAccount, send
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import EmbeddedBrokerServer
-from tests.integration.swarm import Process, Swarm, until
+from tests.integration.swarm import Process, until
 from tests.orders.conftest import a_market_order, an_order
-from tests.orders.test_workers import Room
+from tests.orders.test_workers import Room, a_room
 
 S = OrderState
 PYTHON = sys.executable
@@ -39,20 +36,8 @@ def broker() -> Iterator[EmbeddedBrokerServer]:
 
 @pytest.fixture
 def room(broker: EmbeddedBrokerServer, tmp_path: Path) -> Iterator[Room]:
-    vhost = f"r-{uuid.uuid4().hex[:8]}"
-    broker.add_vhost(vhost)
-    swarm = Swarm(broker, vhost, tmp_path)
-    with SimulatedExchangeServer(tmp_path) as exchange:
-        ledger = Ledger(f"sqlite:///{tmp_path / 'state' / 'ledger.db'}")
-        migrate.migrate(ledger.database)
-        made = Room(swarm, exchange, ledger)
-        try:
-            yield made
-        finally:
-            swarm.close()
-            made.venue.close()
-            ledger.close()
-            broker.delete_vhost(vhost)
+    with a_room(broker, tmp_path) as made:
+        yield made
 
 
 def is_clean(room: Room) -> bool:

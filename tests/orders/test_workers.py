@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -59,13 +60,13 @@ class Room:
         )
 
 
-@pytest.fixture
-def room(broker: EmbeddedBrokerServer, tmp_path: Path) -> Iterator[Room]:
+@contextmanager
+def a_room(broker: EmbeddedBrokerServer, folder: Path) -> Iterator[Room]:
     vhost = f"o-{uuid.uuid4().hex[:8]}"
     broker.add_vhost(vhost)
-    swarm = Swarm(broker, vhost, tmp_path)
-    with SimulatedExchangeServer(tmp_path) as exchange:
-        ledger = Ledger(f"sqlite:///{tmp_path / 'state' / 'ledger.db'}")
+    swarm = Swarm(broker, vhost, folder)
+    with SimulatedExchangeServer(folder) as exchange:
+        ledger = Ledger(f"sqlite:///{folder / 'state' / 'ledger.db'}")
         migrate.migrate(ledger.database)
         made = Room(swarm, exchange, ledger)
         try:
@@ -75,6 +76,12 @@ def room(broker: EmbeddedBrokerServer, tmp_path: Path) -> Iterator[Room]:
             made.venue.close()
             ledger.close()
             broker.delete_vhost(vhost)
+
+
+@pytest.fixture
+def room(broker: EmbeddedBrokerServer, tmp_path: Path) -> Iterator[Room]:
+    with a_room(broker, tmp_path) as made:
+        yield made
 
 
 def test_an_order_goes_from_its_message_to_its_fill(room: Room) -> None:

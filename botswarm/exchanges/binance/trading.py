@@ -25,6 +25,7 @@ from botswarm.exchanges.base import (
     SignedRequest,
     TradingRules,
     Unclear,
+    without_dead_man,
 )
 from botswarm.exchanges.binance import limits, symbols
 from botswarm.exchanges.binance.answers import (
@@ -177,10 +178,7 @@ class BinanceTrading:
                 raise
 
     def hold_dead_man(self, timeout_s: float) -> None:
-        raise Refused(
-            f"{self.name} has no switch that cancels orders by itself",
-            cure="use the watchdog of the order worker",
-        )
+        raise without_dead_man(self.name)
 
     def permissions(self) -> Permissions:
         answer = self._ask("GET", "/sapi/v1/account/apiRestrictions", {})

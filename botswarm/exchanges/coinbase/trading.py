@@ -26,6 +26,7 @@ from botswarm.exchanges.base import (
     SignedRequest,
     TradingRules,
     Unclear,
+    without_dead_man,
 )
 from botswarm.exchanges.coinbase import limits, order_errors, orders, products
 from botswarm.exchanges.coinbase.private import (
@@ -217,10 +218,7 @@ class CoinbaseTrading:
             raise unreadable("cancelling", error) from error
 
     def hold_dead_man(self, timeout_s: float) -> None:
-        raise Refused(
-            f"{self.name} has no switch that cancels orders by itself",
-            cure="use the watchdog of the order worker",
-        )
+        raise without_dead_man(self.name)
 
     # --- questions ------------------------------------------------------------------------------
 
