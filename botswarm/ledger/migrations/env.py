@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from botswarm.ledger import account_models  # noqa: F401 - its tables are part of the whole
+from botswarm.ledger import account_models, risk_models  # noqa: F401 - tables of the whole
 from botswarm.ledger.models import Table
 
 
