@@ -13,9 +13,11 @@ from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.exchange_keys import ExchangeKeys
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.heartbeats import Heartbeats
+from botswarm.ledger.marks import Marks
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.reconciling import Reconciliations
+from botswarm.ledger.risk_standings import RiskStandings
 from botswarm.ledger.roster import Roster
 from botswarm.ledger.session import Database
 from botswarm.ledger.stands import Stands
@@ -40,9 +42,11 @@ class Ledger:
         self.exchange_keys = ExchangeKeys(self.database)
         self.halts = Halts(self.database)
         self.heartbeats = Heartbeats(self.database)
+        self.marks = Marks(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
         self.reconciliations = Reconciliations(self.database)
+        self.risk_standings = RiskStandings(self.database)
         self.roster = Roster(self.database)
         self.stands = Stands(self.database)
         self.trades = Trades(self.database)

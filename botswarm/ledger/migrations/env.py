@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from botswarm.ledger import account_models, risk_models  # noqa: F401 - tables of the whole
+from botswarm.ledger import (  # noqa: F401 - their tables are part of the whole
+    account_models,
+    risk_models,
+    sweep_models,
+)
 from botswarm.ledger.models import Table
 
 
