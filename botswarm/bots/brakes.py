@@ -8,7 +8,14 @@ from datetime import datetime, timedelta
 from botswarm.bots.registry import Rules, markets_of
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.bots import Bot
-from botswarm.ledger.halts import SWARM, Halt, account_scope, bot_scope, market_scope
+from botswarm.ledger.halts import (
+    SWARM,
+    Halt,
+    account_scope,
+    bot_scope,
+    market_scope,
+    strategy_scope,
+)
 from botswarm.ledger.orders import Setback
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.evaluate import Stop
@@ -31,7 +38,7 @@ def brakes(
     rules = rules or Rules()
     stops = {
         bot.name: _ruled_out(bot, rules, now)
-        or _halted(bot, halts)
+        or _halted(bot, halts, now)
         or _pausing(setbacks.get(bot.name), now)
         for bot in bots
     }
@@ -49,17 +56,18 @@ def _ruled_out(bot: Bot, rules: Rules, now: datetime) -> Stop | None:
     return None
 
 
-def _halted(bot: Bot, halts: Mapping[str, Halt]) -> Stop | None:
+def _halted(bot: Bot, halts: Mapping[str, Halt], now: datetime) -> Stop | None:
     if SWARM not in halts:
         return Stop(gate="halted", words="the swarm's trading state is not known")
     for scope in (
         SWARM,
         account_scope(bot.venue, bot.account),
         *(market_scope(bot.venue, symbol) for symbol in markets_of(bot)),
+        strategy_scope(bot.strategy),
         bot_scope(bot.name),
     ):
         halt = halts.get(scope)
-        if halt is not None and halt.state is TradingState.HALTED:
+        if halt is not None and halt.state_at(now) is TradingState.HALTED:
             return Stop(gate="halted", words=f"trading of {scope} is halted: {halt.reason}")
     return None
 

@@ -16,7 +16,14 @@ from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.audit import Entry
 from botswarm.ledger.bots import Bot, BotState, Stand
-from botswarm.ledger.halts import SWARM, Halt, account_scope, bot_scope, market_scope
+from botswarm.ledger.halts import (
+    SWARM,
+    Halt,
+    account_scope,
+    bot_scope,
+    market_scope,
+    strategy_scope,
+)
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.registry import Catalog
 
@@ -99,6 +106,7 @@ def explain(
     stand = Registry(ledger).stand(name)
     bot = stand.bot
     scopes = [SWARM, account_scope(bot.venue, bot.account), bot_scope(name)]
+    scopes.append(strategy_scope(bot.strategy))
     scopes += [market_scope(bot.venue, symbol) for symbol in markets_of(bot)]
     age_s = _looked_after_s(ledger, bot, now)
     trouble = None
@@ -116,7 +124,7 @@ def explain(
         halts=[
             halt
             for halt in ledger.halts.all()
-            if halt.scope in scopes and halt.state is not TradingState.ACTIVE
+            if halt.scope in scopes and halt.state_at(now) is not TradingState.ACTIVE
         ],
         orders=ledger.orders.list(bot=name, limit=SHOWN),
         stopped_order=next(iter(ledger.orders.list(bot=name, states=STOPPED, limit=1)), None),

@@ -59,9 +59,9 @@ def look(url: Secret, now: datetime) -> Glance:
                 _rows(cursor, "SELECT count(*) FROM outbox WHERE sent_at IS NULL")[0][0]
             ),
             trading={
-                scope: (state, reason)
-                for scope, state, reason in _rows(
-                    cursor, "SELECT scope, state, reason FROM trading_states"
+                scope: ("active" if until is not None and _moment(until) <= now else state, reason)
+                for scope, state, reason, until in _rows(
+                    cursor, "SELECT scope, state, reason, until FROM trading_states"
                 )
             },
             accounts={

@@ -454,7 +454,9 @@ class DailyResultRow(Table):
 
 
 class TradingStateRow(Table):
-    """By scope: ``swarm``, ``account:VENUE:ACCOUNT``, ``bot:NAME``, ``market:VENUE:SYMBOL``."""
+    """By scope: ``swarm``, ``account:VENUE:ACCOUNT``, ``market:VENUE:SYMBOL``,
+    ``strategy:NAME``, ``bot:NAME``.
+    """
 
     __tablename__ = "trading_states"
 
@@ -463,6 +465,12 @@ class TradingStateRow(Table):
     reason: Mapped[str] = mapped_column(Text)
     actor: Mapped[str]
     at: Mapped[datetime]
+    cause: Mapped[str] = mapped_column(server_default="person")
+    """Who holds it: a person, a limit, or the system; only the system lets go by itself."""
+    until: Mapped[datetime | None]
+    """From then on the scope is active again."""
+    share: Mapped[int | None]
+    """Of the swarm only: how many in a hundred of its bots may grow positions; null is all."""
 
 
 class OutboxRow(Table):

@@ -31,7 +31,6 @@ from botswarm.ledger.models import (
     InstrumentRow,
     OrderRow,
     PositionRow,
-    TradingStateRow,
 )
 from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.rows import INSTRUMENT_FIELDS
@@ -65,7 +64,6 @@ _CLAIM = (
     .with_for_update(of=[AccountRow, OrderRow])
     .execution_options(**PREPARED)
 )
-_SCOPES = ("swarm", "account", "bot", "market")
 _Other = aliased(OrderRow)
 _FACTS = select(
     select(PositionRow.quantity)
@@ -103,13 +101,7 @@ _FACTS = select(
     )
     .scalar_subquery()
     .label("trade_id_floor"),
-    *(
-        select(TradingStateRow.state)
-        .where(TradingStateRow.scope == bindparam(f"{scope}_scope"))
-        .scalar_subquery()
-        .label(f"{scope}_state")
-        for scope in _SCOPES
-    ),
+    *halts.STATES,
 ).subquery("facts")
 # One statement, so one snapshot: fills that are booked meanwhile move the position and end the
 # order that they fill, and both are seen, or neither.
@@ -277,17 +269,13 @@ def _exposure(session: Session, step: Step) -> tuple[Exposure, int | None]:
             _EXPOSURE,
             {
                 "which": order.id,
-                "bot_name": order.bot,
                 "venue_name": order.venue,
                 "account_name": order.account,
                 "symbol_name": order.symbol,
                 "quote_name": quote,
                 "today": now.date().isoformat(),
                 "minute_ago": now - MINUTE,
-                "swarm_scope": halts.SWARM,
-                "account_scope": halts.account_scope(order.venue, order.account),
-                "bot_scope": halts.bot_scope(order.bot),
-                "market_scope": halts.market_scope(order.venue, order.symbol),
+                **halts.names(order.venue, order.account, order.bot, order.symbol, now),
             },
         )
         .all()
@@ -297,9 +285,7 @@ def _exposure(session: Session, step: Step) -> tuple[Exposure, int | None]:
     same = [row for row in others if (row.bot, row.symbol) == (order.bot, order.symbol)]
     with localcontext(EXACT):
         exposure = Exposure(
-            trading_state=halts.strictest_of(
-                facts.swarm_state, facts.account_state, facts.bot_state, facts.market_state
-            ),
+            trading_state=halts.strictest_of(facts, order.bot),
             account_open_notional=_sum(
                 _open(row) * reckoned_at(row.limit_price, row.stop_price, row.reference_price)
                 for row in others

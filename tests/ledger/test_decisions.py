@@ -150,7 +150,7 @@ def test_a_strategy_sees_orders_that_wait_as_well_as_those_that_live(
 
 def state_of(ledger: Ledger, **changes: str) -> TradingState:
     about = {"venue": VENUE, "account": ACCOUNT, "bot": "alpha", "symbol": SYMBOL, **changes}
-    return ledger.halts.strictest(**about)
+    return ledger.halts.strictest(**about, now=NOW)
 
 
 def test_the_strictest_state_holds(ledger: Ledger) -> None:
