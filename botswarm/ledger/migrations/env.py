@@ -6,6 +6,7 @@ from alembic import context
 
 from botswarm.ledger import (  # noqa: F401 - their tables are part of the whole
     account_models,
+    alert_models,
     risk_models,
     sweep_models,
 )
