@@ -199,6 +199,10 @@ class AccountRow(Table):
     """Ledger and venue agreed to the last digit when they were last compared."""
     reconciliation: Mapped[dict[str, Any] | None]
     """The last one, in short."""
+    armed_at: Mapped[datetime | None]
+    """Somebody let real money be traded there; without that, none is."""
+    armed_until: Mapped[datetime | None]
+    armed_by: Mapped[str | None]
 
 
 class ExchangeKeyRow(Table):
