@@ -1,4 +1,4 @@
-"""What stands at risk: prices of markets as the swarm last knew them, and sums that rest on them."""
+"""What stands at risk: prices of markets as the swarm last knew them, and what rests on them."""
 
 from __future__ import annotations
 
