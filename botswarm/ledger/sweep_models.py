@@ -146,3 +146,58 @@ class RiskSweepRow(Table):
     found: Mapped[int]
     result: Mapped[dict[str, Any]]
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class FindingRow(Table):
+    """What a sweep finds wrong now. It goes when a sweep finds it no more; events remember it."""
+
+    __tablename__ = "risk_findings"
+
+    sweep: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    """A scope, an order, a process: what the finding is about."""
+    scope: Mapped[str]
+    severity: Mapped[str]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    limit_value: Mapped[Decimal | None]
+    value: Mapped[Decimal | None]
+    words: Mapped[str] = mapped_column(Text)
+    numbers: Mapped[dict[str, Any] | None]
+
+
+class ProtectionRow(Table):
+    """A protection that people switched on, for a scope; what it was before is in the audit."""
+
+    __tablename__ = "protections"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    parameters: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class GuardRow(Table):
+    """The stop that protects a position: where it stands, and which order keeps it there."""
+
+    __tablename__ = "guards"
+
+    bot: Mapped[str] = mapped_column(primary_key=True)
+    venue: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    best_price: Mapped[Decimal | None]
+    """The best the market has been at since the position was opened."""
+    stop_price: Mapped[Decimal]
+    quantity: Mapped[Decimal]
+    order_id: Mapped[str | None]
+    """NULL where none is at the venue, and the sweep itself has to act."""
+    number: Mapped[int]
+    """How many orders it has had: the next one's id is made of it."""
+    at: Mapped[datetime]
+    words: Mapped[str | None] = mapped_column(Text)
+    """Why none is at the venue."""
