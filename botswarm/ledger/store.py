@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from botswarm.config import Secret
 from botswarm.ledger.audit import Audit
+from botswarm.ledger.backups import Backups
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.cancels import Cancels
@@ -33,6 +34,7 @@ class Ledger:
     def __init__(self, url: str | Secret) -> None:
         self.database = Database(url)
         self.audit = Audit(self.database)
+        self.backups = Backups(self.database)
         self.books = LedgerBooks(self.database)
         self.bots = Bots(self.database)
         self.cancels = Cancels(self.database)

@@ -7,6 +7,7 @@ from alembic import context
 from botswarm.ledger import (  # noqa: F401 - their tables are part of the whole
     account_models,
     alert_models,
+    backup_models,
     control_models,
     risk_models,
     sweep_models,
