@@ -273,7 +273,12 @@ def save_latest(
         new.on_conflict_do_update(
             index_elements=identity,
             set_={name: getattr(new.excluded, name) for name in others},
-            where=or_(*(getattr(table, name) != getattr(new.excluded, name) for name in others)),
+            where=or_(
+                *(
+                    getattr(table, name).is_distinct_from(getattr(new.excluded, name))
+                    for name in others
+                )
+            ),
         ),
         list(rows),
     )

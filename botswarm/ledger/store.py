@@ -20,6 +20,7 @@ from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.reconciling import Reconciliations
 from botswarm.ledger.risk_standings import RiskStandings
 from botswarm.ledger.roster import Roster
+from botswarm.ledger.schedules import Schedules
 from botswarm.ledger.session import Database
 from botswarm.ledger.stands import Stands
 from botswarm.ledger.trades import Trades
@@ -50,6 +51,7 @@ class Ledger:
         self.reconciliations = Reconciliations(self.database)
         self.risk_standings = RiskStandings(self.database)
         self.roster = Roster(self.database)
+        self.schedules = Schedules(self.database)
         self.stands = Stands(self.database)
         self.trades = Trades(self.database)
 

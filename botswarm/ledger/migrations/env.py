@@ -10,6 +10,7 @@ from botswarm.ledger import (  # noqa: F401 - their tables are part of the whole
     backup_models,
     control_models,
     risk_models,
+    schedule_models,
     sweep_models,
 )
 from botswarm.ledger.models import Table
