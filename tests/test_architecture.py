@@ -11,18 +11,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "clock", "cards", "config", "logs", "metrics"}
+GROUND = {"errors", "clock", "cards", "config", "forks", "logs", "metrics", "programs"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "cards": set(),
+    "programs": {"errors"},
+    "forks": set(),
     "metrics": set(),
+    # What the program is made of: it reads its own files, and knows nothing of them.
+    "build": set(),
     "messages": set(),
     "config": {"errors"},
     "logs": {"config"},
     "schedule": {"messages"},
-    # The app is wired here from the machinery; the record says where the embedded broker is.
-    "celery": {"errors", "config", "queueing", "broker.record"},
+    # The app is wired here from the machinery; the record says where the embedded broker is, and
+    # each worker and beat signs that it is there, whichever queues it runs.
+    "celery": {"errors", "config", "queueing", "broker.record", "ledger.presence"},
     # What makes Celery fit to move money; it knows messages and schedules, and nothing of trading.
     "queueing": GROUND | {"messages", "schedule"},
     "domain": {"errors"},
@@ -34,13 +39,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What Redis shows; who decides or books anything must not be able to see it (docs/ticks.md).
     "live": GROUND | {"domain", "market"},
     # A doorbell is committed with the row it speaks of, so the ledger knows the messages.
-    "ledger": GROUND | {"messages", "domain"},
+    "ledger": GROUND | {"build", "messages", "domain"},
     "feed": GROUND | {"messages", "domain", "exchanges", "market", "live"},
     "bots": GROUND | {"domain", "strategies", "ledger"},
     # Sealed keys stand in the ledger; who signs is handed what opens them, and sees no room.
     "keys": GROUND | {"domain", "ledger"},
+    # It seals what it writes with the same envelope as exchange keys.
+    "backup": GROUND | {"domain", "ledger", "keys"},
     "trading": GROUND | {"domain", "exchanges", "risk"},
     "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
+    # It asks every part how it is, and no part of the swarm waits for it.
+    "health": GROUND | {"domain", "exchanges", "market", "ledger"},
     "backtest": GROUND | {"domain", "exchanges", "market", "strategies", "risk", "trading"},
     # It starts the embedded broker as a process of its own, so it needs to know how brokers
     # are started and found, and nothing of how they work.
