@@ -65,7 +65,7 @@ class AlertNoticeRow(Table):
     attempts: Mapped[int] = mapped_column(server_default="0")
     sent_at: Mapped[datetime | None]
     gave_up_at: Mapped[datetime | None]
-    error: Mapped[str] = mapped_column(Text, server_default="")
+    error: Mapped[str] = mapped_column(Text)
 
 
 class AlertSilenceRow(Table):

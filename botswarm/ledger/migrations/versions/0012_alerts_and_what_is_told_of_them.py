@@ -64,7 +64,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("sent_at", columns.Moment(), nullable=True),
         sa.Column("gave_up_at", columns.Moment(), nullable=True),
-        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_notices")),
     )
     op.create_index(
