@@ -48,8 +48,14 @@ class FeedServer(Server):
 
     def metrics(self) -> dict[str, float]:
         """By the name and labels as Prometheus writes them."""
-        with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=30) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError as error:
+            raise Unreachable(
+                f"the feed that is measured does not tell its metrics: {error}",
+                cure="other programs may leave it no processor time: measure on a quiet machine",
+            ) from error
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 

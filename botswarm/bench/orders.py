@@ -46,7 +46,7 @@ POLL_S = 0.1
 WARM_UP = 20
 MARKETS = {"BTC-USDT": ("0.0005", 100_000), "ETH-USDT": ("0.01", 4_000), "SOL-USDT": ("0.2", 200)}
 BOTS = 30
-SUMS = ("ORDER_NOTIONAL", "OPEN_NOTIONAL", "POSITION_NOTIONAL")
+SUMS = ("ORDER_NOTIONAL", "OPEN_NOTIONAL", "POSITION_NOTIONAL", "DAILY_LOSS")
 
 Progress = Callable[[str], None]
 
@@ -91,6 +91,7 @@ class Stage:
             "BOTSWARM_LIMIT_SIGNAL_AGE_MAX_S": "3600",
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "PYTHONWARNINGS": "ignore",
+            # The fees of some ten thousand orders are a loss that would stop them.
             **{f"BOTSWARM_LIMIT_{name}_MAX": "1000000000" for name in SUMS},
         }
         settings = load(environ=self.environment, folder=folder).settings
@@ -177,16 +178,28 @@ class Stage:
 
     def wait_for(self, count: int) -> None:
         """Until at least so many orders of all times are filled to their last fill."""
-        done = select(func.count()).where(OrderRow.state == OrderState.FILLED, ~OrderRow.is_open)
+        ended = select(OrderRow.state, func.count()).where(~OrderRow.is_open).group_by("state")
         deadline = time.monotonic() + PATIENCE_S
-        while (found := self.ledger.database.read(lambda s: s.scalar(done)) or 0) < count:
+        while True:
+            found = self.ledger.database.read(lambda session: dict(session.execute(ended).all()))
+            if any(OrderState(state).is_final for state in found.keys() - {OrderState.FILLED}):
+                raise BotswarmError(f"orders of the bench ended otherwise: {self._reason()}")
+            if (filled := found.get(OrderState.FILLED, 0)) >= count:
+                return
             if time.monotonic() > deadline:
                 raise TimedOut(
-                    f"{found} of {count} orders were filled within {PATIENCE_S:g} s; the workers' "
+                    f"{filled} of {count} orders were filled within {PATIENCE_S:g} s; the workers' "
                     f"last words: {self._last_words()}",
                     cure="run the bench on a machine that is otherwise idle",
                 )
             time.sleep(POLL_S)
+
+    def _reason(self) -> str:
+        told = select(OrderEventRow.after, OrderEventRow.reason).where(
+            OrderEventRow.reason.is_not(None)
+        )
+        row = self.ledger.database.read(lambda session: session.execute(told.limit(1)).first())
+        return "nobody said why" if row is None else f"{row.after}: {row.reason}"
 
     def _last_words(self) -> str:
         return (self.folder / "workers.log").read_text(errors="replace")[-1000:]

@@ -25,7 +25,7 @@ UNCONFIRMED_BYTES_MAX = 12 * 1024 * 1024
 STUCK_S = 10.0
 """A broker that takes nothing for so long, and does not say why, is gone."""
 KNOWN_MAX = 50_000
-BUCKETS_MS = (0.1, 0.5, 1, 2, 5, 10, 20, 50, 100)
+BUCKETS_MS = (0.1, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 
 _TRANSIENT = 1
 _PROPERTIES = (
