@@ -50,6 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
     # It asks every part how it is, and no part of the swarm waits for it.
     "health": GROUND | {"domain", "exchanges", "market", "ledger"},
+    # What is wrong is told from what processes say of their health and the ledger has on record.
+    "alerts": GROUND | {"domain", "ledger", "health"},
     "backtest": GROUND | {"domain", "exchanges", "market", "strategies", "risk", "trading"},
     # It starts the embedded broker as a process of its own, so it needs to know how brokers
     # are started and found, and nothing of how they work.

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from urllib.parse import unquote
 
 MASK = "***"
+LIKE_A_WORD = 11
+"""So short a path may be an ordinary word."""
 
 # Greedy up to the last "@" of the word: a password may hold "@" or "/" that somebody forgot to
 # encode, and hiding too much of a line is the right side to err on.
@@ -31,6 +33,12 @@ class Secret:
         """The value with its password hidden where it is a URL, else nothing but stars."""
         hidden = mask_urls(self._value)
         return hidden if "://" in hidden else MASK
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What nobody may see of it, as it is written."""
+        # Of a URL only the password is worth hiding; its host is what a reader looks for.
+        return (password_of(self._value) if "://" in self._value else self._value,)
 
     def __repr__(self) -> str:
         return f"Secret({MASK!r})"
@@ -59,6 +67,25 @@ class Secret:
         raise TypeError("a secret is never pickled: send a reference to it instead")
 
 
+class Address(Secret):
+    """A URL to post to: whoever knows its path or its query may post there, too."""
+
+    __slots__ = ()
+
+    @property
+    def masked(self) -> str:
+        scheme, _, rest = self._value.partition("://")
+        host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+        return f"{scheme}://{host}/{MASK}"
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        path, _, query = self._value.partition("://")[2].partition("/")[2].partition("?")
+        parts = [path, *(part.partition("=")[2] for part in query.split("&"))]
+        # A path such as "alerts" is no secret, and hiding the word would spoil every line.
+        return (password_of(self._value), *(part for part in parts if len(part) > LIKE_A_WORD))
+
+
 def mask_urls(text: str) -> str:
     """Hide the password of every URL in the text."""
     text = _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", text)
@@ -82,10 +109,8 @@ class SecretMask:
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         values: set[str] = set()
         for secret in secrets:
-            value = secret.reveal()
-            # Of a URL only the password is worth hiding; its host is what a reader looks for.
-            written = password_of(value) if "://" in value else value
-            values |= {written, unquote(written)}
+            for written in secret.hidden:
+                values |= {written, unquote(written)}
         # Longest first, else a value that starts like another would leave the rest of it.
         self._values = sorted((v for v in values if len(v) >= self.SHORTEST), key=len, reverse=True)
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
+from botswarm.config.notifying import QuietHours
 from botswarm.config.secret import Secret
 
 Env = Literal["development", "staging", "production"]
@@ -104,6 +105,15 @@ class Settings:
     bot_arm_hours_max: int
     evaluation_days_kept: int
     evaluations_kept_max: int
+    notify_email_url: Secret | None
+    notify_slack_url: Secret | None
+    notify_telegram_url: Secret | None
+    notify_pagerduty_url: Secret | None
+    notify_webhook_url: Secret | None
+    notify_routes: Mapping[str, tuple[str, ...]] | None
+    notify_quiet_hours: QuietHours | None
+    notify_remind_minutes: int
+    notify_escalate_minutes: int
     strategies_dir: Path | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]
@@ -119,5 +129,10 @@ class Settings:
             self.master_key,
             self.binance_api_key,
             self.binance_api_secret,
+            self.notify_email_url,
+            self.notify_slack_url,
+            self.notify_telegram_url,
+            self.notify_pagerduty_url,
+            self.notify_webhook_url,
         )
         return tuple(secret for secret in candidates if secret is not None)

@@ -12,6 +12,7 @@ from botswarm.config import urls
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
+from botswarm.config.notifying import NOTIFYING
 from botswarm.config.paper import PAPER
 from botswarm.config.running import BOTS
 from botswarm.config.secret import Secret
@@ -390,6 +391,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=0,
     ),
     *BOTS,
+    *NOTIFYING,
     Setting(
         name="strategies_dir",
         kind=_path(_no_folder, "a folder"),

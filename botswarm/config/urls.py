@@ -9,13 +9,14 @@ from botswarm.errors import Problem
 
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+HERE = ("127.0.0.1", "::1", "localhost")
 _ENCODE = "percent-encode special characters in the user name and password: @ %40, : %3A, / %2F"
 
 
 def broker_url(text: str) -> str | Problem:
     """AMQP addresses: ``pyamqp`` is kombu's name for plain AMQP."""
     example = "amqp://user:password@host:5672/vhost"
-    parts = _server(text, ("amqp", "amqps", "pyamqp"), example)
+    parts = server(text, ("amqp", "amqps", "pyamqp"), example)
     if isinstance(parts, Problem):
         return parts
     if "/" in parts.path[1:]:
@@ -27,7 +28,7 @@ def broker_url(text: str) -> str | Problem:
 
 def management_url(text: str) -> str | Problem:
     """The management API's address; it ends in ``/api/`` whatever was written."""
-    parts = _server(text, ("http", "https"), "http://user:password@host:15672")
+    parts = server(text, ("http", "https"), "http://user:password@host:15672")
     if isinstance(parts, Problem):
         return parts
     if parts.query or parts.path.rstrip("/") not in ("", "/api"):
@@ -39,19 +40,18 @@ def management_url(text: str) -> str | Problem:
 
 def venue_url(text: str, encrypted: str, plain: str) -> str | Problem:
     """A venue's address without a final slash; orders and keys never travel unencrypted."""
-    parts = _server(text, (encrypted, plain), f"{encrypted}://host")
+    parts = server(text, (encrypted, plain), f"{encrypted}://host")
     if isinstance(parts, Problem):
         return parts
     if "@" in parts.netloc or parts.query:
         return Problem("holds more than a host and a path", f"write it as {encrypted}://host/path")
-    is_here = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if parts.scheme == plain and not is_here:
+    if parts.scheme == plain and parts.hostname not in HERE:
         return Problem("is not encrypted and leaves this machine", f"write {encrypted}:// instead")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def redis_url(text: str) -> str | Problem:
-    parts = _server(text, ("redis", "rediss"), "redis://:password@host:6379/0")
+    parts = server(text, ("redis", "rediss"), "redis://:password@host:6379/0")
     if isinstance(parts, Problem):
         return parts
     database = parts.path.removeprefix("/")
@@ -66,7 +66,7 @@ def database_url(text: str) -> str | Problem:
         return _sqlite(text)
     example = "postgresql://user:password@host:5432/database"
     schemes = ("postgres", "postgresql", "postgresql+psycopg2")
-    parts = _server(text, schemes, f"{example} or sqlite:///file.db")
+    parts = server(text, schemes, f"{example} or sqlite:///file.db")
     if isinstance(parts, Problem):
         return parts
     if not parts.path.strip("/"):
@@ -86,7 +86,7 @@ def _sqlite(text: str) -> str | Problem:
     return "sqlite://" + path
 
 
-def _server(text: str, schemes: tuple[str, ...], example: str) -> SplitResult | Problem:
+def server(text: str, schemes: tuple[str, ...], example: str) -> SplitResult | Problem:
     """Everything all addresses have in common. Causes never quote the text: it is a secret."""
     write = f"write it as {example}"
     if _BLANK.search(text):

@@ -1,0 +1,1 @@
+"""What is wrong, who is told of it, and what they do then."""
