@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import IllegalTransition, Order, OrderState, Side
-from botswarm.domain.permission import Frozen, FrozenRequest, Verdict
+from botswarm.domain.permission import Frozen, FrozenRequest, TradingState, Verdict
 from botswarm.errors import NotFound
 from botswarm.ledger import booking, cancels, placing, replacing
 from botswarm.ledger.columns import plain
+from botswarm.ledger.halts import Halts
 from botswarm.ledger.models import AttemptRow, FillRow, InstrumentRow, OrderRow
 from botswarm.ledger.placing import Begun, Freeze, Judge, Request
 from botswarm.ledger.revisions import touch
@@ -38,6 +39,7 @@ class LedgerBooks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._halts = Halts(database)
 
     # --- instruments ----------------------------------------------------------------------
 
@@ -89,6 +91,10 @@ class LedgerBooks:
         begun: Begun[FrozenRequest] | None = self.begin(order_id, judge, None, now)
         assert not isinstance(begun, Frozen), "nobody froze it"
         return begun
+
+    def is_halted(self, order: Order, now: datetime) -> bool:
+        place = {"venue": order.venue, "account": order.account, "symbol": order.symbol}
+        return self._halts.strictest(**place, bot=order.bot, now=now) is TradingState.HALTED
 
     def record(
         self,

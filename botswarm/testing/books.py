@@ -142,6 +142,9 @@ class FakeBooks:
         assert not isinstance(begun, Frozen), "nobody froze it"
         return begun
 
+    def is_halted(self, order: Order, now: datetime) -> bool:
+        return self.trading_state is TradingState.HALTED
+
     def record(
         self,
         order_id: str,

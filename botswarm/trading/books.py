@@ -52,6 +52,10 @@ class Books(Protocol):
         """The same for a READY order, and no further than APPROVED."""
         ...
 
+    def is_halted(self, order: Order, now: datetime) -> bool:
+        """Whether trading is halted for this order at this moment."""
+        ...
+
     def record(
         self,
         order_id: str,

@@ -33,6 +33,13 @@ logger = logging.getLogger(__name__)
 # States in which, by the books, nothing of the order can be at the venue.
 NEVER_THERE = frozenset({OrderState.READY, OrderState.REFUSED, OrderState.STALE})
 
+SENT_WITHIN_S = 0.3
+"""From when an order was judged. A process that slept longer asks first whether trading was halted
+meanwhile: a stop is in force once so much time has passed, whoever still holds signed bytes.
+"""
+LOOKS_MAX = 5
+"""A machine that cannot look and then send within that time had better not trade."""
+
 
 class NotNow(errors.Unreachable):
     """The venue cannot be reached, or the clocks are too far apart: nothing was sent."""
@@ -101,6 +108,7 @@ class _Pen:
 
 def _sent(order_id: str, before: OrderState, judge: Judge, pen: _Pen, books: Books) -> Order | None:
     """Let it begin and, where the bytes are committed, send them; the order as it stands then."""
+    began = pen.clock.monotonic()
     begun = books.begin(order_id, judge, pen.freeze, pen.clock.now(), before)
     match begun:
         case None:
@@ -112,7 +120,23 @@ def _sent(order_id: str, before: OrderState, judge: Judge, pen: _Pen, books: Boo
         case Approved(order=order):
             return order
         case Frozen(order=order, request=request):
-            return take(pen.venue.send(request), request, order, books, pen.clock)
+            objection = _too_late(order, books, pen.clock, began)
+            answer = Declined("not sent", objection) if objection else pen.venue.send(request)
+            return take(answer, request, order, books, pen.clock)
+
+
+def _too_late(order: Order, books: Books, clock: Clock, looked: float) -> str | None:
+    """Why bytes that were committed are not sent after all; hardly ever asked."""
+    for _ in range(LOOKS_MAX):
+        if clock.monotonic() - looked <= SENT_WITHIN_S:
+            return None
+        looked = clock.monotonic()
+        try:
+            if books.is_halted(order, clock.now()):
+                return "trading was halted before it left"
+        except errors.BotswarmError as error:
+            return f"it was about to leave late, and the ledger did not answer: {error.cause}"
+    return "this machine is too slow to trade"
 
 
 def take(

@@ -352,6 +352,60 @@ def test_a_halt_stops_what_was_approved_before_it() -> None:
     assert made.state() is OrderState.STALE
 
 
+class Sleepy(FakeBooks):
+    """Its caller was frozen just after the bytes were committed, and others went on meanwhile."""
+
+    def __init__(self, clock: StoppedClock, slept_s: float, meanwhile: TradingState) -> None:
+        super().__init__([MARKET])
+        self._clock, self._slept_s, self._meanwhile = clock, slept_s, meanwhile
+        self.looks = 0
+
+    def begin(self, *road: Any) -> Any:
+        begun = super().begin(*road)
+        self._clock.advance(self._slept_s)
+        self.trading_state = self._meanwhile
+        return begun
+
+    def is_halted(self, order: Order, now: datetime) -> bool:
+        self.looks += 1
+        return super().is_halted(order, now)
+
+
+@pytest.mark.parametrize(
+    ("slept_s", "meanwhile", "is_sent"),
+    [
+        (executor.SENT_WITHIN_S + 0.1, TradingState.HALTED, False),
+        (executor.SENT_WITHIN_S + 0.1, TradingState.ACTIVE, True),
+        (0.0, TradingState.ACTIVE, True),
+    ],
+)
+def test_who_wakes_up_with_signed_bytes_sends_them_only_where_trading_was_not_halted(
+    slept_s: float, meanwhile: TradingState, is_sent: bool
+) -> None:
+    made = world(Fault.NONE, Fate.RESTS)
+    made.books = books = Sleepy(made.clock, slept_s, meanwhile)
+    books.add(ORDER)
+    made.place()
+    assert len(made.venue.orders) == is_sent
+    assert made.state() is (OrderState.LIVE if is_sent else OrderState.REJECTED)
+    assert books.looks == (slept_s > 0), "an order that leaves at once asks nobody"
+
+
+def test_who_never_sends_in_time_does_not_send_at_all() -> None:
+    made = world(Fault.NONE, Fate.RESTS)
+
+    class Slow(Sleepy):
+        def is_halted(self, order: Order, now: datetime) -> bool:
+            made.clock.advance(1)
+            return super().is_halted(order, now)
+
+    made.books = books = Slow(made.clock, 1, TradingState.ACTIVE)
+    books.add(ORDER)
+    made.place()
+    assert made.venue.orders == []
+    assert "too slow" in (made.books.orders[ORDER.id].reason or "")
+
+
 def test_what_was_approved_before_trading_only_reduces_is_refused_where_it_would_grow() -> None:
     made = world(Fault.NONE, Fate.RESTS)
     made.venue.is_reachable = False

@@ -1,0 +1,157 @@
+"""What holds of an order when several have spoken: persons, limits, the system, and a share."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
+from botswarm.errors import Refused as No
+from botswarm.ledger.halts import Cause, Halt, place_of, strategy_scope
+from botswarm.ledger.models import AuditRow, TradingStateRow
+from botswarm.ledger.store import Ledger
+from tests.ledger.conftest import ACCOUNT, NOW, SYMBOL, VENUE, a_bot, an_order
+
+ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED
+LATER = NOW + timedelta(minutes=5)
+
+
+def says(ledger: Ledger, state: TradingState, scope: str = "swarm", **more: Any) -> Halt:
+    given: dict[str, Any] = {"reason": "test", "actor": "test", "now": NOW} | more
+    return ledger.halts.set(scope, state, **given)
+
+
+def holds(ledger: Ledger, *, bot: str = "alpha", seconds: float = 0) -> TradingState:
+    """What an order is judged by, in the very transaction that claims it."""
+    now = NOW + timedelta(seconds=seconds)
+    order = an_order(bot=bot, created_at=now, signal_expires_at=now + timedelta(seconds=10))
+    ledger.orders.add(order, now)
+    seen: list[TradingState] = []
+
+    def judge(order: Any, exposure: Exposure) -> Verdict:
+        seen.append(exposure.trading_state)
+        return Approved(order)
+
+    ledger.books.judge(order.id, judge, now)
+    place = {"venue": VENUE, "account": ACCOUNT, "symbol": SYMBOL}
+    assert seen == [ledger.halts.strictest(**place, bot=bot, now=now)]
+    return seen[0]
+
+
+def test_a_halt_of_a_strategy_holds_for_its_bots_and_for_no_others(ledger: Ledger) -> None:
+    mine = ledger.bots.create(a_bot(), NOW, actor="test")
+    ledger.bots.create(a_bot(name="beta", strategy="grid"), NOW, actor="test")
+    says(ledger, HALTED, strategy_scope(mine.strategy))
+    assert holds(ledger) is HALTED
+    assert holds(ledger, bot="beta") is ACTIVE
+    assert holds(ledger, bot="nobody made it") is ACTIVE
+
+
+def test_what_the_system_holds_ends_by_itself_and_not_before(ledger: Ledger) -> None:
+    says(ledger, HALTED, cause=Cause.SYSTEM, until=NOW + timedelta(seconds=5))
+    assert holds(ledger, seconds=4) is HALTED
+    assert holds(ledger, seconds=5) is ACTIVE
+
+
+def test_the_system_lets_go_of_what_it_holds_itself_and_of_nothing_else(ledger: Ledger) -> None:
+    says(ledger, REDUCING, cause=Cause.SYSTEM)
+    assert says(ledger, ACTIVE, cause=Cause.SYSTEM).state is ACTIVE
+    for cause in (Cause.PERSON, Cause.LIMIT):
+        says(ledger, HALTED, cause=cause, is_human=cause is Cause.PERSON)
+        for other in Cause:
+            with pytest.raises(No, match="may not relax"):
+                says(ledger, ACTIVE, cause=other)
+        says(ledger, ACTIVE, is_human=True)
+    assert holds(ledger) is ACTIVE
+
+
+@pytest.mark.parametrize("cause", [Cause.PERSON, Cause.LIMIT])
+def test_a_rule_beside_a_halt_neither_shortens_nor_loosens_it(ledger: Ledger, cause: Cause) -> None:
+    says(ledger, REDUCING, cause=cause, is_human=cause is Cause.PERSON)
+    after = says(ledger, HALTED, cause=Cause.SYSTEM, until=NOW + timedelta(seconds=5))
+    assert (after.cause, after.until) == (cause, None)
+    assert holds(ledger, seconds=60) is HALTED
+    with pytest.raises(No):
+        says(ledger, ACTIVE, cause=Cause.SYSTEM)
+
+
+def test_a_halt_that_a_person_gave_an_end_ends_then(ledger: Ledger) -> None:
+    says(ledger, HALTED, is_human=True, until=NOW + timedelta(seconds=30))
+    says(ledger, HALTED, cause=Cause.SYSTEM, until=NOW + timedelta(seconds=5))
+    assert holds(ledger, seconds=29) is HALTED
+    assert holds(ledger, seconds=30) is ACTIVE
+
+
+def test_an_end_is_in_the_future_and_never_of_a_limits_halt(ledger: Ledger) -> None:
+    with pytest.raises(No, match="not in the future"):
+        says(ledger, HALTED, is_human=True, until=NOW)
+    with pytest.raises(ValueError, match="ends by a person only"):
+        says(ledger, HALTED, cause=Cause.LIMIT, until=LATER)
+    with pytest.raises(ValueError, match="share"):
+        says(ledger, ACTIVE, "bot:alpha", is_human=True, share=50)
+
+
+def test_what_looks_again_and_again_writes_once(ledger: Ledger) -> None:
+    halt = {"reason": "too much lost", "actor": "limit:daily_loss", "cause": Cause.LIMIT}
+
+    def restrict(state: TradingState, **more: Any) -> Halt | None:
+        return ledger.halts.restrict("bot:alpha", state, **(halt | {"now": NOW} | more))
+
+    assert restrict(REDUCING) is not None
+    assert restrict(REDUCING) is None
+    assert restrict(HALTED) is not None
+    assert restrict(HALTED, now=LATER, reason="still") is None
+    assert restrict(REDUCING) is None
+    (said,) = (each for each in ledger.halts.all() if each.scope == "bot:alpha")
+    assert (said.state, said.reason, said.cause) == (HALTED, "too much lost", Cause.LIMIT)
+    entries = select(AuditRow.id).where(AuditRow.subject == "bot:alpha")
+    assert len(ledger.database.read(lambda session: session.scalars(entries).all())) == 2
+
+
+def test_bots_beyond_the_swarms_share_only_reduce(ledger: Ledger) -> None:
+    says(ledger, ACTIVE, is_human=True, share=25)
+    names = [f"bot{number}" for number in range(12)]
+    assert {place_of(name) < 25 for name in names} == {True, False}
+    for name in names:
+        assert holds(ledger, bot=name) is (ACTIVE if place_of(name) < 25 else REDUCING)
+    # A halt in between, and its end, leave the share as it was.
+    says(ledger, HALTED, cause=Cause.LIMIT)
+    assert says(ledger, ACTIVE, is_human=True).share == 25
+    assert says(ledger, ACTIVE, share=10, cause=Cause.SYSTEM).share == 10
+    with pytest.raises(No, match="may not open swarm to 50 %"):
+        says(ledger, ACTIVE, share=50, cause=Cause.SYSTEM)
+    assert says(ledger, ACTIVE, is_human=True, share=100).share is None
+    assert {holds(ledger, bot=name) for name in names} == {ACTIVE}
+
+
+def test_a_share_of_a_hundred_bots_is_nearly_so_many() -> None:
+    inside = sum(place_of(f"bot-{number}") < 25 for number in range(4000))
+    assert 900 < inside < 1100
+
+
+@pytest.mark.parametrize("scope", ["swarm", f"account:{VENUE}:{ACCOUNT}", "bot:alpha"])
+def test_a_state_in_words_that_nobody_knows_lets_nothing_pass(ledger: Ledger, scope: str) -> None:
+    says(ledger, ACTIVE, scope, is_human=True)
+    change = update(TradingStateRow).where(TradingStateRow.scope == scope)
+    ledger.database.write(lambda session: session.execute(change.values(state="aktiv")))
+    assert holds(ledger) is HALTED
+    assert {each.state for each in ledger.halts.all() if each.scope == scope} == {HALTED}
+
+
+def test_an_order_that_is_begun_learns_of_a_halt_that_was_committed_meanwhile(
+    ledger: Ledger,
+) -> None:
+    order = an_order()
+    assert not ledger.books.is_halted(order, NOW)
+    says(ledger, HALTED, "bot:alpha", is_human=True)
+    assert ledger.books.is_halted(order, NOW)
+    ledger.orders.add(order, NOW)
+    refused = ledger.books.judge(
+        order.id,
+        lambda order, exposure: Refused(order, exposure.trading_state.value),
+        NOW,
+    )
+    assert isinstance(refused, Refused)
