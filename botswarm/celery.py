@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from typing import Any
+
+from celery import signals
 
 from botswarm.broker.record import addresses
 from botswarm.config import load
 from botswarm.errors import BotswarmError, Misconfigured
+from botswarm.ledger.presence import Presence
 from botswarm.queueing import App, make_app
+
+STRATEGISTS = {"strategy", "backtest"}
+"""Queues whose workers run strategies."""
 
 
 def _app() -> App:
@@ -23,3 +31,26 @@ def _app() -> App:
 
 
 app = _app()
+
+
+# --- that this process is there, and what it is made of ------------------------------------------
+
+
+def _sign_worker(sender: Any, **_: Any) -> None:
+    """Of the parent process: its children are made of the same."""
+    queues = set(sender.app.amqp.queues.consume_from)
+    is_strategist = bool(queues & STRATEGISTS)
+    _present(Presence(app.settings, "worker", str(sender.hostname), is_strategist))
+
+
+def _sign_beat(**_: Any) -> None:
+    _present(Presence(app.settings, "beat", "beat"))
+
+
+def _present(presence: Presence) -> None:
+    presence.begin()
+    atexit.register(presence.end)
+
+
+signals.worker_ready.connect(_sign_worker, weak=False)
+signals.beat_init.connect(_sign_beat, weak=False)

@@ -47,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It seals what it writes with the same envelope as exchange keys.
     "backup": GROUND | {"domain", "ledger", "keys"},
     "trading": GROUND | {"domain", "exchanges", "risk"},
+    # They hold what the ledger knows against what may be risked; no venue is asked.
+    "sweeps": GROUND | {"domain", "risk", "ledger"},
     "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
     # It asks every part how it is, and no part of the swarm waits for it.
     "health": GROUND | {"domain", "exchanges", "market", "ledger"},

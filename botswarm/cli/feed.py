@@ -32,6 +32,7 @@ from botswarm.feed.wishes import Sources
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
+from botswarm.ledger.presence import Presence
 from botswarm.ledger.session import Database
 from botswarm.ledger.subscriptions import Subscriptions
 from botswarm.messages import EvaluateMarket, send
@@ -75,12 +76,15 @@ def run(settings: Settings, reread: Reread) -> None:
         for name in names[1:]
     ]
     swarm.open()
+    presence = Presence(settings, "feed", "feed")
+    presence.begin()
     for thread in others:
         thread.start()
     try:
         swarm.feed(names[0])
     finally:
         stop.set()
+        presence.end()
         for thread in others:
             thread.join(STOP_TIMEOUT_S)
         swarm.close()

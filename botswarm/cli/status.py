@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from botswarm.cli import prices, standby
+from botswarm.cli import presence, prices, standby
 from botswarm.cli.command import Command
 from botswarm.cli.failures import PartsMissing
 from botswarm.cli.session import Answer, Session
@@ -267,6 +267,8 @@ def _ledger(configuration: Configuration, view: View) -> None:
     is_free = state == "active" and not others
     view.add("trading", "ok" if is_free else "warn", words, swarm=state, others=others)
     _accounts(found, now, view)
+    built, words, facts = presence.summary(found.processes, now)
+    view.add("builds", built, words, **facts)
     words = _counted(found.bots) or "none; create one: botswarm bot create"
     view.add("bots", "ok" if found.bots.get("running") else "idle", words, by_state=found.bots)
     _orders(found, now, view)

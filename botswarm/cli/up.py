@@ -56,6 +56,7 @@ def up(session: Session, procfile: Path | None, no_demo: bool) -> None:
 
 
 def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
+    from botswarm.ledger.presence import Presence
     from botswarm.supervisor import up as swarm
     from botswarm.supervisor.console import Console
 
@@ -82,7 +83,12 @@ def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
     )
     for warning in session.warnings:
         console.say("up", f"warning: {warning}")
-    swarm.run(plan, console.say)
+    presence = Presence(settings, "up", "up")
+    presence.begin()
+    try:
+        swarm.run(plan, console.say)
+    finally:
+        presence.end()
 
 
 def _plan(
@@ -209,11 +215,20 @@ def _tell_to_stop(pid: int) -> None:
 
 
 @click.command(cls=Command)
+@click.option("--all", "of_all", is_flag=True, help="Of the whole swarm, on every machine.")
 @click.pass_obj
-def ps(session: Session) -> Answer:
-    """List the swarm's processes on this machine: those of this state folder."""
+def ps(session: Session, of_all: bool) -> Answer:
+    """List the swarm's processes on this machine: those of this state folder.
+
+    With --all those that sign in the ledger, what each is made of, and how some differ: trading
+    is not opened while they do. Exits with 3 then.
+    """
     from botswarm.supervisor import record
 
+    if of_all:
+        from botswarm.cli.presence import listed
+
+        return listed(session.settings())
     state_dir = session.settings().state_dir
     notes = record.read(state_dir)
     if notes is None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
+from botswarm.ledger import processes
 from botswarm.ledger.models import AuditRow, BotRow, TradingStateRow
 from botswarm.ledger.session import Database
 
@@ -128,7 +129,7 @@ class Halts:
         _check(wanted)
 
         def work(session: Session) -> Halt:
-            return _set(session, wanted, is_human=is_human)
+            return put(session, wanted, is_human=is_human)
 
         return self._database.write(work)
 
@@ -146,13 +147,12 @@ class Halts:
         """At least so strict; None where that held already. For what looks again and again."""
 
         def work(session: Session) -> Halt | None:
-            row = session.get(TradingStateRow, scope, with_for_update=True)
-            held = None if row is None else _halt(row)
+            held = hold(session, scope)
             if held is not None and _is_as_firm(held, wanted):
                 return None
             if held is not None and STRICTNESS[held.state_at(now)] > STRICTNESS[state]:
                 return None
-            return _set(session, wanted, is_human=False)
+            return put(session, wanted, is_human=False)
 
         wanted = Halt(
             scope=scope,
@@ -181,10 +181,18 @@ def _check(wanted: Halt) -> None:
         )
 
 
-def _set(session: Session, wanted: Halt, *, is_human: bool) -> Halt:
+def hold(session: Session, scope: str) -> Halt | None:
+    """What was said of a scope, locked until the transaction ends."""
+    row = session.get(TradingStateRow, scope, with_for_update=True)
+    return None if row is None else _halt(row)
+
+
+def put(session: Session, wanted: Halt, *, is_human: bool) -> Halt:
+    """``Halts.set`` within a transaction that does more."""
     row = session.get(TradingStateRow, wanted.scope, with_for_update=True)
-    held = _halt(row) if row is not None else None
+    held = None if row is None else _halt(row)
     before = held.state_at(wanted.at) if held is not None else unsaid(wanted.scope)
+    _check_processes(session, held, before, wanted)
     if not is_human:
         _may(held, before, wanted)
         if held is not None and _is_as_firm(held, wanted):
@@ -217,6 +225,23 @@ def _set(session: Session, wanted: Halt, *, is_human: bool) -> Halt:
             )
         )
     return done
+
+
+def _check_processes(
+    session: Session, held: Halt | None, before: TradingState, wanted: Halt
+) -> None:
+    """Nothing opens the swarm while those who would trade are not made of the same."""
+    if wanted.scope != SWARM or wanted.state is not TradingState.ACTIVE:
+        return
+    is_open = before is TradingState.ACTIVE
+    if held is not None and is_open and (wanted.share or 0) <= _share(held):
+        return
+    if (why := processes.objection(session, wanted.at)) is not None:
+        raise Refused(
+            f"trading stays as it is: {why}",
+            cure="restart those that are older with the same settings, or stop them; "
+            "see: botswarm ps --all",
+        )
 
 
 def _may(held: Halt | None, before: TradingState, wanted: Halt) -> None:
