@@ -11,6 +11,7 @@ from botswarm.ledger import (  # noqa: F401 - their tables are part of the whole
     control_models,
     risk_models,
     schedule_models,
+    stop_models,
     sweep_models,
 )
 from botswarm.ledger.models import Table
