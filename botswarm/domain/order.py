@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from hashlib import sha256
 from uuid import UUID
 
 from botswarm.errors import BotswarmError
@@ -109,6 +110,22 @@ def reckoned_at(limit: Decimal | None, stop: Decimal | None, reference: Decimal)
     return limit or max(stop or Decimal(0), reference)
 
 
+PROTECTIVE = 8
+"""The version of the ids of orders that guard a position; bots' and people's have others."""
+
+
+def protective_id(*names: str | int) -> str:
+    """Of an order that guards a position: the same names make the same id."""
+    made = bytearray(sha256("\0".join(map(str, names)).encode()).digest()[:16])
+    made[6] = made[6] & 0x0F | PROTECTIVE << 4
+    made[8] = made[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(made)))
+
+
+def is_protective(order_id: str) -> bool:
+    return len(order_id) == 36 and order_id[14] == str(PROTECTIVE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One intent of one bot on its way to a venue. ``id`` is the intent's and never changes."""
@@ -151,6 +168,11 @@ class Order:
         if re.fullmatch(r"[0-9a-f]{32}", client_order_id) is None:
             return None
         return str(UUID(hex=client_order_id))
+
+    @property
+    def is_protective(self) -> bool:
+        """It guards a position, and its bot has not decided it."""
+        return is_protective(self.id)
 
     @property
     def price(self) -> Decimal:

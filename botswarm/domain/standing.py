@@ -124,3 +124,21 @@ class MarketExposure:
         if self.price is None:
             return None
         return (self.long_quantity - self.short_quantity) * self.price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldPosition:
+    """What a bot holds of a market, as the books have it."""
+
+    bot: str
+    strategy: str | None
+    """None where the bot is deleted, or a person's own."""
+    venue: str
+    account: str
+    symbol: str
+    quote: str
+    quantity: Decimal
+    """Negative when short."""
+    cost: Decimal
+    """What the quantity held was paid for it, at average cost."""
+    realised: Decimal

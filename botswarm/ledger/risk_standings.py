@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.standing import AtRisk, MarketExposure
+from botswarm.ledger.halts import bot_scope
 from botswarm.ledger.session import Database, save_latest
 from botswarm.ledger.sweep_models import ExposureRow, StandingRow
 
@@ -38,8 +39,11 @@ class RiskStandings:
         return self._database.read(lambda session: exposures_of(session, venue, account))
 
 
-def everything(session: Session) -> dict[Key, AtRisk]:
-    return {(row.scope, row.quote): _at_risk(row) for row in session.execute(select(*_COLUMNS))}
+def everything(session: Session, *, but_bots: bool = False) -> dict[Key, AtRisk]:
+    question = select(*_COLUMNS)
+    if but_bots:
+        question = question.where(StandingRow.scope.not_like(f"{bot_scope('')}%"))
+    return {(row.scope, row.quote): _at_risk(row) for row in session.execute(question)}
 
 
 def standings_of(session: Session, scopes: Iterable[str]) -> dict[Key, AtRisk]:
