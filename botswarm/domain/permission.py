@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from botswarm.domain.facts import Facts
+from botswarm.domain.limits import Finding
 from botswarm.domain.order import Order
 
 
@@ -37,17 +39,25 @@ class Exposure:
     """Of the bot, sent."""
     loss_today: Decimal
     """Of the account, realised; positive is a loss."""
+    facts: Facts | None = field(default=None, compare=False)
+    """None where there is no table of limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approved:
     order: Order
+    warnings: tuple[Finding, ...] = field(default=(), compare=False)
+    """Lines that were crossed and not told yet."""
+    calmed: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """Warning lines that are not crossed any more, by scope and kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     order: Order
     reason: str
+    breach: Finding | None = field(default=None, compare=False)
+    """The limit that refused it, where one did."""
 
 
 class FrozenRequest(Protocol):

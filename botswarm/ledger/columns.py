@@ -14,6 +14,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Numeric, String, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
+from botswarm.domain.amount import plain as plain
 from botswarm.errors import BotswarmError
 
 DECIMALS = 18
@@ -23,15 +24,6 @@ LARGEST = Decimal(10) ** WHOLE_DIGITS
 
 class NotExact(BotswarmError):
     """A bug or a mad venue: the amount cannot be kept to its last digit, so it is not kept."""
-
-
-def plain(value: Decimal) -> str:
-    """The one way to write an amount: no exponent, no trailing zeros, no minus zero."""
-    # Not Decimal.normalize(): that rounds to the context's precision.
-    text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
 
 
 def exact(value: object) -> str:

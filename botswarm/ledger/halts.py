@@ -145,15 +145,6 @@ class Halts:
         until: datetime | None = None,
     ) -> Halt | None:
         """At least so strict; None where that held already. For what looks again and again."""
-
-        def work(session: Session) -> Halt | None:
-            held = hold(session, scope)
-            if held is not None and _is_as_firm(held, wanted):
-                return None
-            if held is not None and STRICTNESS[held.state_at(now)] > STRICTNESS[state]:
-                return None
-            return put(session, wanted, is_human=False)
-
         wanted = Halt(
             scope=scope,
             state=state,
@@ -163,8 +154,18 @@ class Halts:
             cause=cause,
             until=until,
         )
-        _check(wanted)
-        return self._database.write(work)
+        return self._database.write(lambda session: restrict(session, wanted))
+
+
+def restrict(session: Session, wanted: Halt) -> Halt | None:
+    """As Halts.restrict, with the transaction of what asks for it."""
+    _check(wanted)
+    held = hold(session, wanted.scope)
+    if held is not None and _is_as_firm(held, wanted):
+        return None
+    if held is not None and STRICTNESS[held.state_at(wanted.at)] > STRICTNESS[wanted.state]:
+        return None
+    return put(session, wanted, is_human=False)
 
 
 def _check(wanted: Halt) -> None:
@@ -335,6 +336,12 @@ _BY_STRATEGY = (
     .scalar_subquery()
     .label("strategy_state")
 )
+STRATEGY_OF_THE_BOT = (
+    select(_STRATEGY.concat(BotRow.strategy))
+    .where(BotRow.name == bindparam("bot_name"))
+    .scalar_subquery()
+)
+"""Its scope."""
 _SHARE = (
     select(TradingStateRow.share)
     .where(TradingStateRow.scope == bindparam("swarm_scope"))

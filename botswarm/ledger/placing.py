@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, and_, bindparam, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import and_, bindparam, select
+from sqlalchemy.orm import Session
 
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderState, Side, reckoned_at
+from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import (
     Approved,
     Exposure,
@@ -21,17 +20,9 @@ from botswarm.domain.permission import (
     TradingState,
     Verdict,
 )
-from botswarm.ledger import halts, replacing
-from botswarm.ledger.fold import EXACT, ZERO, Assets
-from botswarm.ledger.models import (
-    AccountRow,
-    AttemptRow,
-    DailyResultRow,
-    FillRow,
-    InstrumentRow,
-    OrderRow,
-    PositionRow,
-)
+from botswarm.ledger import breaches, replacing
+from botswarm.ledger.exposing import exposure_of
+from botswarm.ledger.models import AccountRow, AttemptRow, InstrumentRow, OrderRow
 from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.rows import INSTRUMENT_FIELDS
 from botswarm.ledger.standing import hold_account, is_awaited, objection_of
@@ -42,7 +33,6 @@ Judge = Callable[[Order, Exposure], Verdict]
 Request = TypeVar("Request", bound=FrozenRequest)
 Freeze = Callable[[Order, Instrument | None], Frozen[Request] | Refused | None]
 Begun = Approved | Refused | Frozen[Request]
-MINUTE = timedelta(minutes=1)
 
 _CLAIM = (
     select(
@@ -62,71 +52,6 @@ _CLAIM = (
     .where(OrderRow.id == bindparam("which"))
     # In this order everywhere, so that nobody waits in a circle.
     .with_for_update(of=[AccountRow, OrderRow])
-    .execution_options(**PREPARED)
-)
-_Other = aliased(OrderRow)
-_FACTS = select(
-    select(PositionRow.quantity)
-    .where(
-        PositionRow.bot == bindparam("bot_name"),
-        PositionRow.venue == bindparam("venue_name"),
-        PositionRow.account == bindparam("account_name"),
-        PositionRow.symbol == bindparam("symbol_name"),
-    )
-    .scalar_subquery()
-    .label("position"),
-    select(DailyResultRow.realised)
-    .where(
-        DailyResultRow.venue == bindparam("venue_name"),
-        DailyResultRow.account == bindparam("account_name"),
-        DailyResultRow.day == bindparam("today"),
-        DailyResultRow.quote == bindparam("quote_name"),
-    )
-    .scalar_subquery()
-    .label("result"),
-    # Those that passed the gate: counting only what was sent, workers that race would all pass.
-    select(func.count())
-    .where(
-        OrderRow.bot == bindparam("bot_name"),
-        OrderRow.approved_at > bindparam("minute_ago", type_=OrderRow.approved_at.type),
-        OrderRow.id != bindparam("which"),
-    )
-    .scalar_subquery()
-    .label("last_minute"),
-    select(func.max(FillRow.trade_id))
-    .where(
-        FillRow.venue == bindparam("venue_name"),
-        FillRow.account == bindparam("account_name"),
-        FillRow.symbol == bindparam("symbol_name"),
-    )
-    .scalar_subquery()
-    .label("trade_id_floor"),
-    *halts.STATES,
-).subquery("facts")
-# One statement, so one snapshot: fills that are booked meanwhile move the position and end the
-# order that they fill, and both are seen, or neither.
-_EXPOSURE = (
-    select(
-        _FACTS,
-        _Other.bot,
-        _Other.symbol,
-        _Other.side,
-        _Other.quantity,
-        _Other.filled_quantity,
-        _Other.limit_price,
-        _Other.stop_price,
-        _Other.reference_price,
-    )
-    .select_from(_FACTS)
-    .outerjoin(
-        _Other,
-        and_(
-            _Other.venue == bindparam("venue_name"),
-            _Other.account == bindparam("account_name"),
-            _Other.is_open,
-            _Other.id != bindparam("which"),
-        ),
-    )
     .execution_options(**PREPARED)
 )
 
@@ -185,12 +110,13 @@ def _decide(
     is_new = step.order.state is OrderState.READY
     if is_new and not is_waiting and (objection := _take_over(session, step)):
         return _ended(step, OrderState.REFUSED, objection)
-    exposure, floor = _exposure(session, step)
+    exposure, floor = exposure_of(session, step)
     if not is_new and exposure.trading_state is TradingState.HALTED:
         return None
-    match judge(step.order, exposure):
-        case Refused(reason=reason):
-            return _ended(step, OrderState.REFUSED, reason)
+    verdict = judge(step.order, exposure)
+    breaches.note(session, verdict, step.now)
+    if isinstance(verdict, Refused):
+        return _ended(step, OrderState.REFUSED, verdict.reason)
     if is_waiting:
         # It waits as it is: its doorbell rings again until the account was looked at.
         return None
@@ -257,54 +183,3 @@ def _instrument_of(claimed: Any) -> Instrument | None:
     if claimed.market_symbol is None:
         return None
     return Instrument(**{name: getattr(claimed, f"market_{name}") for name in INSTRUMENT_FIELDS})
-
-
-def _exposure(session: Session, step: Step) -> tuple[Exposure, int | None]:
-    """Sums of money are over the markets with the same quote asset: others cannot be added."""
-    order, now = step.order, step.now
-    quote = Assets.of(order.symbol).quote
-    rows = (
-        session.connection()
-        .execute(
-            _EXPOSURE,
-            {
-                "which": order.id,
-                "venue_name": order.venue,
-                "account_name": order.account,
-                "symbol_name": order.symbol,
-                "quote_name": quote,
-                "today": now.date().isoformat(),
-                "minute_ago": now - MINUTE,
-                **halts.names(order.venue, order.account, order.bot, order.symbol, now),
-            },
-        )
-        .all()
-    )
-    facts = rows[0]
-    others = [row for row in rows if row.symbol is not None]
-    same = [row for row in others if (row.bot, row.symbol) == (order.bot, order.symbol)]
-    with localcontext(EXACT):
-        exposure = Exposure(
-            trading_state=halts.strictest_of(facts, order.bot),
-            account_open_notional=_sum(
-                _open(row) * reckoned_at(row.limit_price, row.stop_price, row.reference_price)
-                for row in others
-                if Assets.of(row.symbol).quote == quote
-            ),
-            position=ZERO if facts.position is None else facts.position,
-            open_buy_quantity=_sum(_open(row) for row in same if row.side == Side.BUY),
-            open_sell_quantity=_sum(_open(row) for row in same if row.side == Side.SELL),
-            open_orders=len(others),
-            orders_last_minute=facts.last_minute,
-            loss_today=ZERO if facts.result is None else facts.result.copy_negate(),
-        )
-    return exposure, facts.trade_id_floor
-
-
-def _open(row: Row[Any]) -> Decimal:
-    quantity: Decimal = row.quantity - row.filled_quantity
-    return quantity
-
-
-def _sum(amounts: Iterable[Decimal]) -> Decimal:
-    return sum(amounts, ZERO)

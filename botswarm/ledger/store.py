@@ -14,6 +14,7 @@ from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.exchange_keys import ExchangeKeys
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.heartbeats import Heartbeats
+from botswarm.ledger.limits import Limits
 from botswarm.ledger.marks import Marks
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
@@ -45,6 +46,7 @@ class Ledger:
         self.exchange_keys = ExchangeKeys(self.database)
         self.halts = Halts(self.database)
         self.heartbeats = Heartbeats(self.database)
+        self.limits = Limits(self.database)
         self.marks = Marks(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)

@@ -14,9 +14,12 @@ from decimal import (
     localcontext,
 )
 
+from botswarm.domain.amount import plain
+from botswarm.domain.limits import AT_ITS_EDGE, Chain, Finding, Level, Limit, in_force
 from botswarm.domain.order import Order, OrderKind, Side, TimeInForce
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.risk.limits import Limits
+from botswarm.risk.measures import MEASURES, Asked, NotKnown, worst_price
 
 CLOCK_TOLERANCE = timedelta(seconds=1)
 """How far in the future a signal may seem to be; two machines' clocks never quite agree."""
@@ -25,20 +28,26 @@ CLOCK_TOLERANCE = timedelta(seconds=1)
 _EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
 
 
-def judge(order: Order, exposure: Exposure | None, limits: Limits, now: datetime) -> Verdict:
+def judge(
+    order: Order,
+    exposure: Exposure | None,
+    limits: Limits,
+    now: datetime,
+    clock_offset_s: Decimal | None = None,
+) -> Verdict:
     """Run the checks in order; the first objection refuses the order.
 
     Not knowing the exposure is itself an objection, and so are numbers that cannot be computed
-    with. No limit blocks an order that only shrinks a position.
+    with, and limits whose value nobody knows. No limit blocks an order that only shrinks a
+    position.
     """
     if exposure is None:
         return Refused(order, "the account's exposure is unknown")
     try:
         with localcontext(_EXACT):
-            objection = _objection(order, exposure, limits, now)
+            return _verdict(order, exposure, limits, now, clock_offset_s)
     except (ArithmeticError, TypeError, ValueError) as error:
-        objection = f"its numbers cannot be computed with ({type(error).__name__})"
-    return Approved(order) if objection is None else Refused(order, objection)
+        return Refused(order, f"its numbers cannot be computed with ({type(error).__name__})")
 
 
 def judge_again(order: Order, exposure: Exposure) -> Verdict:
@@ -57,22 +66,29 @@ def shrinks(order: Order, exposure: Exposure) -> bool:
     return order.quantity + exposure.open_buy_quantity <= -exposure.position
 
 
-def _objection(order: Order, exposure: Exposure, limits: Limits, now: datetime) -> str | None:
+def _verdict(
+    order: Order,
+    exposure: Exposure,
+    limits: Limits,
+    now: datetime,
+    clock_offset_s: Decimal | None,
+) -> Verdict:
     for check in ALWAYS:
         if objection := check(order, exposure, limits, now):
-            return objection
+            return Refused(order, objection)
     if shrinks(order, exposure):
-        return None
-    for check in WHEN_GROWING:
-        if objection := check(order, exposure, limits, now):
-            return objection
-    return None
-
-
-def worst_price(order: Order) -> Decimal:
-    """The dearer of what it is willing to pay and what the market paid: a sum is never too low."""
-    named = (each for each in (order.limit_price, order.stop_price) if each is not None)
-    return max((order.reference_price, *named))
+        return Approved(order)
+    if objection := _trades_with_ourselves(order, exposure):
+        return Refused(order, objection)
+    asked = Asked(
+        order=order,
+        exposure=exposure,
+        limits=limits,
+        now=now,
+        clock_offset_s=clock_offset_s,
+        notional=order.quantity * worst_price(order),
+    )
+    return _weighed(asked)
 
 
 # --- what holds for every order -------------------------------------------------------------
@@ -157,51 +173,65 @@ def _it_would_not_reduce(order: Order, exposure: Exposure) -> str | None:
 # --- what holds for orders that may make a position bigger ------------------------------------
 
 
-def order_is_small_enough(order: Order, _: Exposure, limits: Limits, __: datetime) -> str | None:
-    notional = order.quantity * worst_price(order)
-    return _over("order notional", notional, limits.order_notional_max, "limit_order_notional_max")
-
-
-def account_has_room(order: Order, exposure: Exposure, limits: Limits, _: datetime) -> str | None:
-    after = exposure.account_open_notional + order.quantity * worst_price(order)
-    return _over("open notional", after, limits.open_notional_max, "limit_open_notional_max")
-
-
-def position_has_room(order: Order, exposure: Exposure, limits: Limits, _: datetime) -> str | None:
-    if order.side is Side.BUY:
-        quantity = exposure.position + exposure.open_buy_quantity + order.quantity
-    else:
-        quantity = -exposure.position + exposure.open_sell_quantity + order.quantity
-    after = quantity * worst_price(order)
-    return _over("position", after, limits.position_notional_max, "limit_position_notional_max")
-
-
-def open_orders_have_room(_: Order, exposure: Exposure, limits: Limits, __: datetime) -> str | None:
-    return _over(
-        "open orders", exposure.open_orders + 1, limits.open_orders_max, "limit_open_orders_max"
-    )
-
-
-def bot_is_not_racing(_: Order, exposure: Exposure, limits: Limits, __: datetime) -> str | None:
-    return _over(
-        "orders of the last minute",
-        exposure.orders_last_minute + 1,
-        limits.orders_per_minute_max,
-        "limit_orders_per_minute_max",
-    )
-
-
-def losses_are_bearable(_: Order, exposure: Exposure, limits: Limits, __: datetime) -> str | None:
-    if exposure.loss_today < limits.daily_loss_max:
+def _trades_with_ourselves(order: Order, exposure: Exposure) -> str | None:
+    """Two of our bots would only pay fees to each other. What shrinks a position is the venue's to
+    keep apart: it is asked to, with every order.
+    """
+    facts = exposure.facts
+    if facts is None or order.kind.has_stop:
         return None
-    return (
-        f"today's realised loss is {exposure.loss_today}, at or over {limits.daily_loss_max}"
-        " (limit_daily_loss_max)"
-    )
+    price = order.reference_price if order.limit_price is None else order.limit_price
+    is_buy = order.side is Side.BUY
+    own = facts.lowest_own_sell if is_buy else facts.highest_own_buy
+    if own is None or (price < own if is_buy else price > own):
+        return None
+    what = "sell" if is_buy else "buy"
+    return f"it would trade with an order of our own: one of this account {what}s at {own}"
 
 
-def _over(what: str, after: Decimal | int, highest: Decimal | int, setting: str) -> str | None:
-    return None if after <= highest else f"{what} would be {after}, over {highest} ({setting})"
+def _weighed(asked: Asked) -> Verdict:
+    """Hold it against every limit that applies; the first that is broken refuses it."""
+    order, facts = asked.order, asked.exposure.facts
+    chain = _UNSAID if facts is None else facts.chain
+    said = () if facts is None else facts.limits
+    warned = frozenset[tuple[str, str]]() if facts is None else facts.warned
+    crossed: list[Finding] = []
+    calm: list[tuple[str, str]] = []
+    for limit in in_force(chain, said, asked.limits.defaults):
+        scope = limit.scope if limit.rule.is_total else chain[limit.rule.subject]
+        try:
+            value = MEASURES[limit.kind](limit, asked)
+        except NotKnown as unknown:
+            if limit.setting is not None:
+                continue
+            words = f"its {limit.rule.words} is not known: {unknown} ({limit.source})"
+            return Refused(order, words, _finding(limit, scope, None, words, is_breach=True))
+        if not value.is_finite():
+            raise ValueError(f"{limit.kind} is {value}")
+        if limit.is_broken_by(value):
+            words = _over(limit, value)
+            return Refused(order, words, _finding(limit, scope, value, words, is_breach=True))
+        is_told = (scope, limit.kind.value) in warned
+        if limit.is_near(value) and not is_told:
+            words = f"{limit.rule.words} is {plain(value)}, past its warning line"
+            words += f" {plain(limit.warn or value)} of {plain(limit.breach)} ({limit.source})"
+            crossed.append(_finding(limit, scope, value, words, is_breach=False))
+        elif is_told and not limit.is_near(value):
+            calm.append((scope, limit.kind.value))
+    return Approved(order, tuple(crossed), tuple(calm))
+
+
+def _finding(
+    limit: Limit, scope: str, value: Decimal | None, words: str, *, is_breach: bool
+) -> Finding:
+    return Finding(limit=limit, scope=scope, value=value, words=words, is_breach=is_breach)
+
+
+def _over(limit: Limit, value: Decimal) -> str:
+    number, highest, words = plain(value), plain(limit.breach), limit.rule.words
+    if limit.kind in AT_ITS_EDGE:
+        return f"{words} is {number}, at or over {highest} ({limit.source})"
+    return f"{words} would be {number}, over {highest} ({limit.source})"
 
 
 Check = Callable[[Order, Exposure, Limits, datetime], str | None]
@@ -211,11 +241,5 @@ ALWAYS: tuple[Check, ...] = (
     trading_is_allowed,
     it_reduces_if_it_must,
 )
-WHEN_GROWING: tuple[Check, ...] = (
-    order_is_small_enough,
-    account_has_room,
-    position_has_room,
-    open_orders_have_room,
-    bot_is_not_racing,
-    losses_are_bearable,
-)
+_UNSAID: Chain = {level: level.value for level in Level}
+"""Where there is no table of limits, only the settings' speak, and of which scope is all one."""

@@ -94,7 +94,7 @@ def test_an_order_within_every_limit_passes(asked: Order) -> None:
         (order(side=Side.SELL), exposure(open_sell_quantity=D("4.01")), "position would be"),
         (order(), exposure(open_orders=20), "open orders would be 21"),
         (order(), exposure(orders_last_minute=10), "orders of the last minute would be 11"),
-        (order(), exposure(loss_today=D(500)), "today's realised loss is 500"),
+        (order(), exposure(loss_today=D(500)), "today's loss is 500"),
         (order(signal_expires_at=NOW), NOTHING, "its signal expired"),
         (order(created_at=NOW - timedelta(seconds=10.1)), NOTHING, "its signal is 10.1 s old"),
         (order(created_at=NOW + timedelta(seconds=1.1)), NOTHING, "in the future"),

@@ -1,0 +1,98 @@
+"""Write down what the gate found against a limit: the event, the warning line, the halt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import delete, tuple_
+from sqlalchemy.orm import Session
+
+from botswarm.domain.limits import Finding
+from botswarm.domain.order import Order
+from botswarm.domain.permission import Approved, TradingState, Verdict
+from botswarm.ledger import halts, risk_events
+from botswarm.ledger.columns import LARGEST, plain
+from botswarm.ledger.fold import EXACT, QUANTUM, ZERO
+from botswarm.ledger.halts import Cause, Halt
+from botswarm.ledger.risk_events import RiskEvent, Severity
+from botswarm.ledger.risk_models import LimitWarningRow
+from botswarm.ledger.session import insert_new
+
+
+def note(session: Session, verdict: Verdict, now: datetime) -> None:
+    """In the transaction of the verdict. Most orders have nothing to be noted."""
+    if isinstance(verdict, Approved):
+        if verdict.warnings:
+            _warn(session, verdict.order, verdict.warnings, now)
+        if verdict.calmed:
+            _calm(session, verdict.calmed)
+    elif verdict.breach is not None:
+        found = verdict.breach
+        risk_events.note(session, _event(verdict.order, found, now))
+        if found.limit.rule.halts and found.value is not None:
+            halts.restrict(session, _halt(found, now))
+
+
+def _warn(session: Session, order: Order, found: Iterable[Finding], now: datetime) -> None:
+    events = [_event(order, each, now) for each in found]
+    risk_events.note(session, *events)
+    lines = [
+        {"scope": each.scope, "kind": each.kind, "at": now, "value": each.value or ZERO}
+        for each in events
+    ]
+    insert_new(session, LimitWarningRow, lines)
+
+
+def _calm(session: Session, lines: Iterable[tuple[str, str]]) -> None:
+    key = tuple_(LimitWarningRow.scope, LimitWarningRow.kind)
+    session.execute(delete(LimitWarningRow).where(key.in_(list(lines))))
+
+
+def _halt(found: Finding, now: datetime) -> Halt:
+    return Halt(
+        scope=found.scope,
+        state=TradingState.REDUCING,
+        reason=found.words,
+        actor=f"limit:{found.limit.kind}",
+        at=now,
+        cause=Cause.LIMIT,
+    )
+
+
+def _kept(value: Decimal | None) -> Decimal | None:
+    """As the table can keep it; to the last digit it stands in the numbers."""
+    if value is None or abs(value) >= LARGEST:
+        return None
+    return value.quantize(QUANTUM, context=EXACT)
+
+
+def _event(order: Order, found: Finding, now: datetime) -> RiskEvent:
+    limit = found.limit
+    line = limit.breach if found.is_breach else limit.warn
+    return RiskEvent(
+        at=now,
+        scope=found.scope,
+        kind=limit.kind.value,
+        severity=Severity.BREACH if found.is_breach else Severity.WARN,
+        words=found.words,
+        limit_value=line,
+        value=_kept(found.value),
+        venue=order.venue,
+        account=order.account,
+        symbol=order.symbol,
+        bot=order.bot,
+        order_id=order.id,
+        numbers={
+            "limit": plain(limit.breach),
+            "warn": None if limit.warn is None else plain(limit.warn),
+            "value": None if found.value is None else plain(found.value),
+            "limit_of": limit.scope,
+            "source": limit.source,
+            "side": order.side.value,
+            "quantity": plain(order.quantity),
+            "reference_price": plain(order.reference_price),
+            "limit_price": None if order.limit_price is None else plain(order.limit_price),
+        },
+    )
