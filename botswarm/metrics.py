@@ -30,6 +30,14 @@ RECONCILIATIONS = Counter(
     ("venue", "account", "outcome"),
 )
 BEAT_SENT = Counter("botswarm_beat_sent_total", "Periodic tasks this beat sent.", ("entry",))
+BEAT_MISSED = Counter(
+    "botswarm_beat_missed_total",
+    "Slots of the schedule that nobody sent, counted by the beat that noticed.",
+    ("entry",),
+)
+CLOCK_JUMPS = Counter(
+    "botswarm_clock_jumps_total", "Jumps of this machine's clock that the leading beat saw."
+)
 
 
 class Described(NamedTuple):

@@ -160,8 +160,11 @@ class Schedules:
             for going in withdrawn:
                 _withdraw(session, going)
             rows = [asdict(each) | {"leader": leader, "noted_at": now} for each in stands]
-            if rows:
-                save_latest(session, ScheduleRow, rows)
+            if have := [row for row in rows if row["slot"] is not None]:
+                save_latest(session, ScheduleRow, have)
+            # A new leader has sent nothing yet: what the last one sent stays.
+            if news := [_without_slot(row) for row in rows if row["slot"] is None]:
+                save_latest(session, ScheduleRow, news)
             if missed:
                 noted = [asdict(each) | {"noted_at": now} for each in missed]
                 save_latest(session, ScheduleMissRow, noted)
@@ -327,6 +330,10 @@ def _slots_after(missed: Missed, since: datetime) -> int:
         return missed.slots if missed.to_at >= since else 0
     share = (missed.to_at - since) / (missed.to_at - missed.from_at)
     return max(0, round(missed.slots * share))
+
+
+def _without_slot(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("slot", "sent_at")}
 
 
 def _withdraw(session: Session, going: Withdrawn) -> None:

@@ -22,7 +22,10 @@ from botswarm.queueing.table import BY_NAME, DEFAULT, TABLE, WORK, declared, que
 logger = logging.getLogger(__name__)
 
 NO_ROUTE = 312
-WORKERS = ("workers.ops", "workers.orders", "workers.strategy", "workers.risk", "workers.backtest")
+WORKERS = (
+    *("workers.ops", "workers.orders", "workers.strategy", "workers.risk", "workers.backtest"),
+    "workers.runs",
+)
 HEARTBEAT_S = 10
 SOFT_SHUTDOWN_S = 20.0
 CHILD_TASKS_MAX = 20_000
@@ -191,7 +194,7 @@ def configuration(settings: Settings) -> Mapping[str, Any]:
         "result_expires": 300,
         "enable_utc": True,
         "timezone": "UTC",
-        "beat_scheduler": "botswarm.queueing.beat:LeaderScheduler",
+        "beat_scheduler": "workers.beat:LedgerScheduler",
         "beat_max_loop_interval": 1,
     }
 

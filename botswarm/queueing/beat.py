@@ -2,122 +2,38 @@
 
 The leader is whoever holds an exclusive queue of the broker, which frees it the moment the
 leader's connection ends. Everything the leader sends goes over that same connection: a leader
-that was paused and replaced cannot send, because its connection is gone. Before it sends, it
-leaves a mark in a queue that keeps the last one only; the next leader reads there which slots
-are done. So a slot is sent at most once whoever dies when; one whose beat died between mark and
-message, about a millisecond, is left out, and the next one comes a period later.
+that was paused and replaced cannot send, because its connection is gone. What it sends is its own
+mark (see ``leadership``), from which the next leader reads which slots are done. A slot that
+nobody sent, whatever the reason, is written down as missed; it is not made up for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import time
-import uuid
 from typing import Any
 
 from amqp.exceptions import AMQPError, ResourceLocked
 from celery.beat import Scheduler
-from kombu import Producer, Queue  # type: ignore[attr-defined]  # exported lazily
 
-from botswarm import metrics
+from botswarm import clock, metrics
 from botswarm.errors import BotswarmError
-from botswarm.messages import send
+from botswarm.queueing import timetable
+from botswarm.queueing.diary import Diary, Notebook, Stand
+from botswarm.queueing.leadership import Leadership, Marks, Slot, task_id
+from botswarm.queueing.timetable import Look, Place, Reading
 from botswarm.schedule import SCHEDULE, Entry
 
 logger = logging.getLogger(__name__)
 
-LEADER = "botswarm.beat.leader"
-MARKS = "botswarm.beat.marks"
 TRY_EVERY_S = 0.5
 LOOK_EVERY_S = 0.25
 """How often the connection is looked at while nothing is due."""
 BACKLOG_MAX = 100
-NAMESPACE = uuid.UUID("6f0a1c4e-9a5b-4b51-8f0e-3c6f4d0f9b1d")
-
-
-def slot_of(entry: Entry, now: float) -> int:
-    """The number of the period that ``now`` (seconds since 1970) lies in."""
-    return int(now // entry.every_s)
-
-
-def task_id(entry: Entry, slot: int) -> str:
-    """The same for every beat, so that a task can be traced to its slot."""
-    return str(uuid.uuid5(NAMESPACE, f"{entry.name}/{entry.every_s:g}/{slot}"))
-
-
-class Leadership:
-    """One connection to the broker, that holds the leader's queue as long as it lives."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._connection = app.connection_for_write()
-        self._connection.connect()
-        try:
-            channel = self._connection.default_channel
-            channel.queue_declare(LEADER, exclusive=True, durable=False, auto_delete=False)
-            app.amqp.declare_all(self._connection)
-            self._marks = _marks_queue()(channel)
-            self._marks.declare()
-            self.done = self._read_marks()
-            self._producer = Producer(channel)
-        except BaseException:
-            self.end()
-            raise
-
-    def _read_marks(self) -> dict[str, int]:
-        message = self._marks.get(no_ack=False)
-        if message is None:
-            return {}
-        message.reject(requeue=True)
-        try:
-            return {str(name): int(slot) for name, slot in json.loads(message.body).items()}
-        except (ValueError, TypeError, AttributeError):
-            return {}
-
-    def check(self) -> None:
-        """Raises OSError or AMQPError once the connection, and so the leadership, is lost."""
-        self._connection.heartbeat_check(rate=2)
-        with contextlib.suppress(TimeoutError):
-            self._connection.drain_events(timeout=0.001)
-
-    def waiting(self, queue: str) -> tuple[int, int]:
-        """How many messages wait in the queue, and how many workers listen to it."""
-        answer = self._connection.default_channel.queue_declare(queue, passive=True)
-        return answer.message_count, answer.consumer_count
-
-    def fire(self, entry: Entry, slot: int) -> None:
-        self.done[entry.name] = slot
-        self._producer.publish(
-            json.dumps(self.done),
-            routing_key=MARKS,
-            exchange="",
-            delivery_mode=2,
-            content_type="application/json",
-            content_encoding="utf-8",
-            retry=False,
-        )
-        # No retry: Celery's would go on over a new connection, without the leadership.
-        send(
-            self._app,
-            entry.message,
-            task_id=task_id(entry, slot),
-            producer=self._producer,
-            expires=entry.expires_s,
-            retry=False,
-            headers={"celery_beat_task": True},
-        )
-        metrics.BEAT_SENT.labels(entry.name).inc()
-
-    def end(self) -> None:
-        with contextlib.suppress(OSError, AMQPError):
-            self._connection.release()
-
-
-def _marks_queue() -> Any:
-    arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "drop-head"}
-    return Queue(MARKS, durable=True, queue_arguments=arguments)
+JUMP_S = 2.0
+"""So far apart the two clocks have to go for it to be called a jump."""
+NOBODY_LED = "no beat led"
+WAS_LATE = "the beat that leads stood still"
 
 
 class LeaderScheduler(Scheduler):  # type: ignore[misc]
@@ -125,10 +41,27 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
 
     _lead: Leadership | None = None
     _next_try = 0.0
+    _before: Reading | None = None
+    _is_ticking = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._said: dict[str, str] = {}
+        self._held: dict[str, str] = {}
+        self._places: dict[str, Place] = {}
+        self._sent: dict[str, tuple[int, float]] = {}
         super().__init__(*args, **kwargs)
+        self._diary = Diary(self.notebook())
+
+    # --- what a test or the process around may put in the place of these ------------------
+
+    def notebook(self) -> Notebook | None:
+        """Where the diary is written to; nowhere without one."""
+        return None
+
+    def reading(self) -> Reading:
+        return Reading(time.time(), clock.since_boot_s(), clock.BOOT)
+
+    # --- Celery's side --------------------------------------------------------------------
 
     def setup_schedule(self) -> None:
         """The schedule is a table in code; Celery's own is left empty."""
@@ -138,15 +71,29 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         return "\n".join(f"    . {e.name} -> every {e.every_s:g} s" for e in SCHEDULE)
 
     def tick(self, *_: Any, **__: Any) -> float:
+        self._is_ticking = True
         try:
             if not self._leads():
                 return TRY_EVERY_S
             assert self._lead is not None
-            self._fire_due(self._lead)
+            return self._send_due(self._lead)
         except (OSError, AMQPError, BotswarmError) as error:
             self._step_down(error)
             return TRY_EVERY_S
-        return self._until_next()
+        finally:
+            self._is_ticking = False
+
+    def close(self) -> None:
+        """Celery calls it from its handler of SIGTERM, and once more when all has ended."""
+        if self._is_ticking:
+            return  # closed under its feet, the tick would take the end for an error, and go on
+        super().close()
+        if self._lead is not None:
+            self._lead.end()
+            self._lead = None
+        self._diary.end()
+
+    # --- leading --------------------------------------------------------------------------
 
     def _leads(self) -> bool:
         if self._lead is not None:
@@ -163,43 +110,23 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         except (OSError, AMQPError) as error:
             self._say_once("lead", f"cannot reach the broker to lead: {error}")
             return False
-        self._said.clear()
+        self._begin(self._lead.marks)
         logger.info("leading: this beat sends the periodic tasks")
         return True
 
-    def _fire_due(self, lead: Leadership) -> None:
-        now = time.time()
+    def _begin(self, marks: Marks) -> None:
+        self._said.clear()
+        self._held.clear()
+        self._before = None
+        self._diary.begin(marks.gaps)
+        self._places = timetable.places(marks.places)
+        now = self.reading()
+        is_new = any(entry.name not in self._places for entry in SCHEDULE)
+        known = self._diary.known() if is_new else {}
         for entry in SCHEDULE:
-            slot = slot_of(entry, now)
-            # Only the slot we are in: what was missed is not made up for, the next one does it.
-            if slot > lead.done.get(entry.name, -1) and self._is_wanted(lead, entry):
-                lead.fire(entry, slot)
-                logger.debug("sent %s", entry.name)
-
-    def _is_wanted(self, lead: Leadership, entry: Entry) -> bool:
-        """Nothing is sent where nobody listens: it would only pile up."""
-        queue = entry.message.queue
-        waiting, workers = lead.waiting(queue)
-        if workers and waiting < BACKLOG_MAX:
-            self._said.pop(entry.name, None)
-            return True
-        self._say_once(
-            entry.name,
-            f"{entry.name} is held back: "
-            + (f"{queue} has {waiting} waiting tasks" if workers else f"no worker runs {queue}"),
-        )
-        return False
-
-    def _until_next(self) -> float:
-        now = time.time()
-        nearest = min((slot_of(e, now) + 1) * e.every_s for e in SCHEDULE) - now
-        return max(0.001, min(nearest, LOOK_EVERY_S))
-
-    def _say_once(self, subject: str, line: str) -> None:
-        """A line that would be the same several times a second is said once."""
-        if self._said.get(subject) != line:
-            self._said[subject] = line
-            logger.info("%s", line)
+            place = self._places.get(entry.name)
+            found = timetable.look(entry, place, now, known.get(entry.name, ()))
+            self._note(entry, found, NOBODY_LED)
 
     def _step_down(self, error: BaseException) -> None:
         logger.warning("no longer leading: %s", error or type(error).__name__)
@@ -207,8 +134,85 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
             self._lead.end()
         self._lead = None
 
-    def close(self) -> None:
-        super().close()
-        if self._lead is not None:
-            self._lead.end()
-            self._lead = None
+    # --- sending --------------------------------------------------------------------------
+
+    def _send_due(self, lead: Leadership) -> float:
+        now = self.reading()
+        self._notice_jump(now)
+        nearest = LOOK_EVERY_S
+        for entry in SCHEDULE:
+            found = timetable.look(entry, self._places[entry.name], now)
+            self._note(entry, found, self._held.get(entry.name, WAS_LATE))
+            if found.due is not None:
+                self._serve(lead, entry, found, now)
+            else:
+                self._held.pop(entry.name, None)
+            coming = timetable.next_wall(entry, self._places[entry.name], now)
+            if entry.name not in self._held:
+                nearest = min(nearest, coming - now.wall)
+            self._stand(entry, coming)
+        return max(0.001, nearest)
+
+    def _note(self, entry: Entry, found: Look, reason: str) -> None:
+        """What looking at the clock changed, whether or not anything is sent."""
+        self._places[entry.name] = found.place
+        if found.withdrawn_from is not None:
+            self._diary.withdraw(entry.name, found.withdrawn_from)
+        if found.gaps:
+            self._diary.passed(entry.name, found.gaps, reason)
+            missed = sum(gap.slots for gap in found.gaps)
+            metrics.BEAT_MISSED.labels(entry.name).inc(missed)
+
+    def _serve(self, lead: Leadership, entry: Entry, found: Look, now: Reading) -> None:
+        held = self._diary.paused.get(entry.name) or self._unwanted(lead, entry)
+        if held is not None:
+            self._held[entry.name] = held
+            self._say_once(entry.name, f"{entry.name} is held back: {held}")
+            return
+        self._held.pop(entry.name, None)
+        self._said.pop(entry.name, None)
+        assert found.due is not None
+        slot = Slot(
+            entry=entry.name,
+            number=found.due,
+            due_wall=found.due_wall,
+            expires_wall=now.wall + entry.expires_s,
+            sent_wall=now.wall,
+            is_kept=entry.is_kept,
+        )
+        self._places[entry.name] = timetable.sent(entry, found, now)
+        kept = {name: timetable.to_kept(place) for name, place in self._places.items()}
+        lead.fire(entry, slot, Marks(kept, tuple(self._diary.unwritten())))
+        self._sent[entry.name] = (slot.number, now.wall)
+        self._diary.fired(task_id(entry, slot.number), slot)
+        metrics.BEAT_SENT.labels(entry.name).inc()
+        logger.debug("sent %s", entry.name)
+
+    def _unwanted(self, lead: Leadership, entry: Entry) -> str | None:
+        """Nothing is sent where nobody listens: it would only pile up."""
+        queue = entry.message.queue
+        waiting, workers = lead.waiting(queue)
+        if not workers:
+            return f"no worker runs {queue}"
+        return None if waiting < BACKLOG_MAX else f"{queue} has too many waiting tasks"
+
+    # --- saying ---------------------------------------------------------------------------
+
+    def _stand(self, entry: Entry, coming: float) -> None:
+        slot, at = self._sent.get(entry.name, (None, None))
+        self._diary.stand(Stand(entry.name, slot, at, coming, self._held.get(entry.name)))
+
+    def _notice_jump(self, now: Reading) -> None:
+        before, self._before = self._before, now
+        if before is None or before.boot != now.boot:
+            return
+        jumped = (now.wall - before.wall) - (now.steady - before.steady)
+        if abs(jumped) > JUMP_S:
+            metrics.CLOCK_JUMPS.inc()
+            logger.warning("the clock of this machine jumped by %+.1f s", jumped)
+
+    def _say_once(self, subject: str, line: str) -> None:
+        """A line that would be the same several times a second is said once."""
+        if self._said.get(subject) != line:
+            self._said[subject] = line
+            logger.info("%s", line)

@@ -16,7 +16,7 @@ from botswarm import logs, metrics
 from botswarm.errors import BotswarmError
 from botswarm.messages import Message
 from botswarm.queueing import slots
-from botswarm.queueing.table import queue_of
+from botswarm.queueing.table import BY_NAME, queue_of
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
@@ -52,6 +52,22 @@ class Task(CeleryTask):  # type: ignore[misc]
                 if mine:
                     return self._timed(*args, **kwargs)
             return self._come_back(queue, cap)
+
+    def signature_from_request(
+        self,
+        request: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: Any = None,
+        **options: Any,
+    ) -> Any:
+        """A retry goes to the task's queue: what beat sends goes through an exchange that is
+        beat's alone, and it reads there what it did last.
+        """
+        info = (request or self.request).delivery_info or {}
+        if queue is None and info.get("routing_key") in BY_NAME:
+            queue = info["routing_key"]
+        return super().signature_from_request(request, args, kwargs, queue=queue, **options)
 
     def _swarm_cap(self) -> tuple[str, int | None]:
         """By the queue the message came from, which is not always the one its name says."""
