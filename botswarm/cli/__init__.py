@@ -33,6 +33,7 @@ COMMANDS = {
     "order": ("botswarm.cli.order", "Place, cancel and list orders, and ask them why."),
     "position": ("botswarm.cli.position", "List what the bots hold, and close it."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
+    "risk": ("botswarm.cli.risk", "See what may be risked and what is; change the limits."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
     "secrets": ("botswarm.cli.secrets", "Make and change the master key of exchange keys."),
     "strategy": ("botswarm.cli.strategy", "List strategies, write and check your own."),

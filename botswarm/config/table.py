@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from pathlib import Path
 
 from botswarm.config import urls
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
-from botswarm.config.kinds import Kind, Setting, amount, choice, whole_number
+from botswarm.config.kinds import Kind, Setting, choice, whole_number
+from botswarm.config.limiting import LIMITS
 from botswarm.config.notifying import NOTIFYING
 from botswarm.config.paper import PAPER
 from botswarm.config.running import BOTS
@@ -333,55 +333,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Where `run feed` serves its metrics on loopback, at /metrics; 0 serves none.",
         default=0,
     ),
-    Setting(
-        name="limit_order_notional_max",
-        kind=amount("the quote asset"),
-        help="No order worth more than this is sent.",
-        default=Decimal(500),
-    ),
-    Setting(
-        name="limit_open_notional_max",
-        kind=amount("the quote asset"),
-        help="No order is sent that would make an account's open orders worth more than this.",
-        default=Decimal(5000),
-    ),
-    Setting(
-        name="limit_position_notional_max",
-        kind=amount("the quote asset"),
-        help="No order is sent that could make a bot's position in a market worth more than this.",
-        default=Decimal(1000),
-    ),
-    Setting(
-        name="limit_open_orders_max",
-        kind=whole_number(0, 100_000, "orders"),
-        help="How many orders of an account may be open at once.",
-        default=100,
-    ),
-    Setting(
-        name="limit_orders_per_minute_max",
-        kind=whole_number(0, 100_000, "orders"),
-        help="How many orders one bot may send in any minute.",
-        default=60,
-    ),
-    Setting(
-        name="limit_daily_loss_max",
-        kind=amount("the quote asset"),
-        help="From this loss on, realised by an account since midnight UTC, only orders that "
-        "shrink a position are sent.",
-        default=Decimal(500),
-    ),
-    Setting(
-        name="limit_signal_age_max_s",
-        kind=whole_number(1, 3600, "seconds"),
-        help="No order is sent for a signal older than this, whatever its strategy allows.",
-        default=10,
-    ),
-    Setting(
-        name="limit_data_age_max_s",
-        kind=whole_number(1, 3600, "seconds"),
-        help="No bot decides on prices older than this by the exchange's own clock.",
-        default=5,
-    ),
+    *LIMITS,
     Setting(
         name="cancel_on_disconnect_s",
         kind=whole_number(0, 3600, "seconds"),

@@ -7,6 +7,7 @@ from botswarm.risk.limits import Limits
 
 
 def limits_of(settings: Settings) -> Limits:
+    groups = settings.limit_groups or {}
     return Limits(
         order_notional_max=settings.limit_order_notional_max,
         open_notional_max=settings.limit_open_notional_max,
@@ -15,4 +16,7 @@ def limits_of(settings: Settings) -> Limits:
         orders_per_minute_max=settings.limit_orders_per_minute_max,
         daily_loss_max=settings.limit_daily_loss_max,
         signal_age_max_s=settings.limit_signal_age_max_s,
+        price_collar_percent=settings.limit_price_collar_percent,
+        losing_streak_cooldown_s=settings.limit_losing_streak_cooldown_s,
+        groups=tuple((name, frozenset(assets)) for name, assets in groups.items()),
     )
