@@ -147,7 +147,9 @@ def show_history(session: Session, scope: str | None, kind: str | None, most: in
 
 def _listed(session: Session) -> Answer:
     defaults, said = _defaults(session), ledger_of(session).limits.all()
-    lines = [(f"each {_each(each)}", each, None) for each in defaults]
+    lines: list[tuple[str, Limit, Said | None]] = [
+        (f"each {_each(each)}", each, None) for each in defaults
+    ]
     lines += [(each.limit.scope, each.limit, each) for each in said]
     data = [_data(limit, known) | {"scope": scope} for scope, limit, known in lines]
     return Answer(data=data, text=_table(lines))

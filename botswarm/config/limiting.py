@@ -73,7 +73,6 @@ LIMITS: tuple[Setting, ...] = (
         help="No bot decides on prices older than this by the exchange's own clock.",
         default=5,
     ),
-    *SWEEPING,
     Setting(
         name="limit_price_collar_percent",
         kind=amount("percent"),
