@@ -98,6 +98,17 @@ class SweepOutbox(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class SweepRisk(Message):
+    """Look at the whole swarm for one kind of trouble: botswarm.sweeps.table names them."""
+
+    task: ClassVar[str] = "workers.risk.sweep"
+    queue: ClassVar[str] = "risk"
+    expires_s: ClassVar[float | None] = 30.0
+
+    name: str = "positions"
+
+
+@dataclass(frozen=True, slots=True)
 class PruneEvaluations(Message):
     """Delete evaluations that are older, or more, than what is to be kept."""
 
@@ -119,7 +130,7 @@ class Probe(Message):
 
 ALL: tuple[type[Message], ...] = (
     *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount, GuardOrders),
-    *(SweepOutbox, PruneEvaluations, Probe),
+    *(SweepOutbox, SweepRisk, PruneEvaluations, Probe),
 )
 
 

@@ -12,6 +12,7 @@ from botswarm.messages import (
     ReconcileAccount,
     SettleOrders,
     SweepOutbox,
+    SweepRisk,
 )
 
 DAY_S = 86_400.0
@@ -61,6 +62,12 @@ SCHEDULE: tuple[Entry, ...] = (
     Entry("reconcile-accounts", ReconcileAccount(), every_s=60, is_vital=True),
     Entry("guard-orders", GuardOrders(), every_s=5, is_vital=True),
     Entry("sweep-outbox", SweepOutbox(), every_s=5, is_vital=True),
+    Entry("sweep-positions", SweepRisk(name="positions"), every_s=5, is_vital=True),
+    Entry("sweep-feeds", SweepRisk(name="feeds"), every_s=10),
+    Entry("sweep-orders", SweepRisk(name="orders"), every_s=10),
+    Entry("sweep-accounts", SweepRisk(name="accounts"), every_s=30),
+    Entry("sweep-processes", SweepRisk(name="processes"), every_s=10, is_vital=True),
+    Entry("sweep-patterns", SweepRisk(name="patterns"), every_s=30),
     Entry("prune-evaluations", PruneEvaluations(), every_s=300),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.
     Entry("probe", Probe(text="from beat"), every_s=3600),

@@ -35,6 +35,7 @@ from botswarm.queueing import App, current_settings, ring, task
 from botswarm.strategies import registry as strategies
 from botswarm.strategies.api import Candles
 from botswarm.strategies.evaluate import Market
+from workers.marks import Marker
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,7 @@ def _desk_of(_: int) -> Desk:
     settings, clock = current_settings(), SystemClock()
     made = desk_for(settings, clock)
     Follower(functools.partial(_broker_url, settings), made.book).start()
+    Marker(made.book, made.ledger.marks, clock).start()
     return made
 
 

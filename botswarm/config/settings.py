@@ -98,6 +98,10 @@ class Settings:
     limit_daily_loss_max: Decimal
     limit_signal_age_max_s: int
     limit_data_age_max_s: int
+    risk_day_begins: str
+    risk_mark_age_max_s: int
+    risk_order_stuck_after_s: int
+    risk_close_on_breach: bool
     limit_price_collar_percent: Decimal
     limit_losing_streak_cooldown_s: int
     limit_groups: Mapping[str, tuple[str, ...]] | None

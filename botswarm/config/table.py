@@ -16,6 +16,7 @@ from botswarm.config.notifying import NOTIFYING
 from botswarm.config.paper import PAPER
 from botswarm.config.running import BOTS
 from botswarm.config.secret import Secret
+from botswarm.config.sweeping import SWEEPING
 from botswarm.errors import Problem
 
 
@@ -334,6 +335,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=0,
     ),
     *LIMITS,
+    *SWEEPING,
     Setting(
         name="cancel_on_disconnect_s",
         kind=whole_number(0, 3600, "seconds"),

@@ -12,19 +12,23 @@ from botswarm.ledger.candles import Candles
 from botswarm.ledger.changes import Changes
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.exchange_keys import ExchangeKeys
+from botswarm.ledger.findings import Findings
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.heartbeats import Heartbeats
 from botswarm.ledger.limits import Limits
 from botswarm.ledger.marks import Marks
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
+from botswarm.ledger.outcomes import Outcomes
 from botswarm.ledger.reconciling import Reconciliations
 from botswarm.ledger.risk_standings import RiskStandings
 from botswarm.ledger.roster import Roster
 from botswarm.ledger.schedules import Schedules
 from botswarm.ledger.session import Database
 from botswarm.ledger.stands import Stands
+from botswarm.ledger.sweeping import Sweeping
 from botswarm.ledger.trades import Trades
+from botswarm.ledger.watched import Watched
 
 
 class Ledger:
@@ -44,18 +48,22 @@ class Ledger:
         self.changes = Changes(self.database)
         self.evaluations = Evaluations(self.database)
         self.exchange_keys = ExchangeKeys(self.database)
+        self.findings = Findings(self.database)
         self.halts = Halts(self.database)
         self.heartbeats = Heartbeats(self.database)
         self.limits = Limits(self.database)
         self.marks = Marks(self.database)
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
+        self.outcomes = Outcomes(self.database)
         self.reconciliations = Reconciliations(self.database)
         self.risk_standings = RiskStandings(self.database)
         self.roster = Roster(self.database)
         self.schedules = Schedules(self.database)
         self.stands = Stands(self.database)
+        self.sweeping = Sweeping(self.database)
         self.trades = Trades(self.database)
+        self.watched = Watched(self.database)
 
     def dispose_after_fork(self) -> None:
         self.database.dispose_after_fork()

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from botswarm.domain.market import TIMEFRAMES_S, Candle, Quote, Trade
+from botswarm.domain.standing import Mark
 from botswarm.errors import BotswarmError
 from botswarm.market.series import Line, Series
 from botswarm.market.wire import Digest, MarketDigest
@@ -89,6 +91,12 @@ class MarketBook:
         with self._changed:
             return list(self._markets)
 
+    def marks(self) -> Sequence[Mark]:
+        """What each market is worth now, where anybody has traded in it or stands in its book."""
+        with self._changed:
+            found = [_mark(place, market) for place, market in self._markets.items()]
+        return [mark for mark in found if mark is not None]
+
     def sequence(self, venue: str, symbol: str) -> int:
         """The last digest the market was in; 0 where nothing was heard of it."""
         with self._changed:
@@ -159,6 +167,30 @@ def _apply(market: _Market, news: MarketDigest) -> None:
     market.quote = news.quote or market.quote
     moments = [tick.exchange_ms for tick in (news.trade, news.quote) if tick is not None]
     market.exchange_ms = max(market.exchange_ms, *moments) if moments else market.exchange_ms
+
+
+def _mark(place: tuple[str, str], market: _Market) -> Mark | None:
+    """The last trade, held within the book: an old trade may be far from where the market is."""
+    trade, quote = market.trade, market.quote
+    if quote is not None and (quote.is_crossed or min(quote.bid, quote.ask) <= 0):
+        quote = None
+    if trade is None and quote is None:
+        return None
+    if trade is None:
+        assert quote is not None
+        price = (quote.bid + quote.ask) / 2
+    else:
+        price = trade.price
+        if quote is not None:
+            price = min(max(price, quote.bid), quote.ask)
+    return Mark(
+        venue=place[0],
+        symbol=place[1],
+        price=price,
+        bid=None if quote is None else quote.bid,
+        ask=None if quote is None else quote.ask,
+        at=datetime.fromtimestamp(market.exchange_ms / 1000, UTC),
+    )
 
 
 def _history(market: _Market, timeframe: str, history: int) -> _History:

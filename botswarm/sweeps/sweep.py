@@ -1,0 +1,127 @@
+"""What a sweep is given, what it answers, and what becomes of the answer: kept, told, enforced."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from botswarm.clock import Clock
+from botswarm.config import Settings
+from botswarm.domain.finding import Finding
+from botswarm.domain.limits import Limit
+from botswarm.errors import BotswarmError
+from botswarm.ledger.findings import SweepDone
+from botswarm.ledger.halts import Cause
+from botswarm.ledger.store import Ledger
+
+logger = logging.getLogger(__name__)
+
+FINDINGS_MAX = 500
+"""Of one sweep: of what goes wrong everywhere at once the first so many say enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What sweeps hold the swarm against, beside the limits that people set in the ledger."""
+
+    defaults: Sequence[Limit] = ()
+    mark_age_max: timedelta = timedelta(seconds=60)
+    """An older price counts as unknown."""
+    day_begins: timedelta = timedelta(0)
+    """After midnight UTC."""
+    stuck_after: timedelta = timedelta(seconds=60)
+    closes_on_breach: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, defaults: Sequence[Limit]) -> Rules:
+        hours, _, minutes = settings.risk_day_begins.partition(":")
+        return cls(
+            defaults=defaults,
+            mark_age_max=timedelta(seconds=settings.risk_mark_age_max_s),
+            day_begins=timedelta(hours=int(hours), minutes=int(minutes)),
+            stuck_after=timedelta(seconds=settings.risk_order_stuck_after_s),
+            closes_on_breach=settings.risk_close_on_breach,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    ledger: Ledger
+    clock: Clock
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    looked: int
+    findings: Sequence[Finding] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values, for people."""
+
+
+Look = Callable[[Tools, datetime], Report]
+
+
+def run(name: str, look: Look, tools: Tools) -> SweepDone:
+    """One sweep. Harmless at any time and in any number at once; what fails is kept and said."""
+    began, now = time.monotonic(), tools.clock.now()
+    report, error = Report(looked=0), None
+    news: Sequence[Finding] = ()
+    restricted: list[str] = []
+    try:
+        report = look(tools, now)
+        news = tools.ledger.findings.keep(name, report.findings[:FINDINGS_MAX], now)
+        restricted = _enforce(name, report.findings, tools, now)
+    except BotswarmError as failure:
+        error = f"{failure}; {failure.cure}" if failure.cure else str(failure)
+        logger.error("the sweep %s failed: %s", name, error)
+    for finding in news:
+        level = logging.ERROR if finding.severity == "breach" else logging.WARNING
+        logger.log(level, "%s: %s", finding.kind, finding.words)
+    result = {**report.result, "new": len(news)}
+    if restricted:
+        result["restricted"] = restricted
+    done = SweepDone(
+        name=name,
+        at=now,
+        took_ms=round((time.monotonic() - began) * 1e3),
+        looked=report.looked,
+        found=len(report.findings),
+        result=result,
+        error=error,
+    )
+    _note(done, tools)
+    return done
+
+
+def _enforce(name: str, findings: Sequence[Finding], tools: Tools, now: datetime) -> list[str]:
+    """What each finding asks for holds while it stands, whoever let go of it meanwhile."""
+    restricted: list[str] = []
+    for finding in findings:
+        wanted = finding.restriction
+        if wanted is None:
+            continue
+        halt = tools.ledger.halts.restrict(
+            wanted.scope,
+            wanted.state,
+            reason=finding.words,
+            actor=f"{'limit' if wanted.is_of_a_limit else name}:{finding.kind}",
+            now=now,
+            cause=Cause.LIMIT if wanted.is_of_a_limit else Cause.SYSTEM,
+            until=None if wanted.is_of_a_limit else wanted.until,
+        )
+        if halt is not None:
+            logger.error("%s is %s: %s", wanted.scope, wanted.state, finding.words)
+            restricted.append(f"{wanted.scope} {wanted.state}")
+    return restricted
+
+
+def _note(done: SweepDone, tools: Tools) -> None:
+    try:
+        tools.ledger.findings.did(done)
+    except BotswarmError as error:
+        logger.error("that %s was swept is not in the ledger: %s", done.name, error)

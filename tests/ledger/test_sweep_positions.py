@@ -1,0 +1,278 @@
+"""Positions are valued at the market, and what is lost or at stake is held to the limits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from botswarm.domain.limits import LimitKind
+from botswarm.domain.permission import TradingState
+from botswarm.errors import Refused
+from botswarm.ledger.halts import Cause
+from botswarm.ledger.store import Ledger
+from botswarm.sweeps.positions import day_of
+from botswarm.sweeps.sweep import Rules
+from tests.ledger.conftest import NOW
+from tests.ledger.sweeping import OF_ACCOUNT, OF_MARKET, SWARM, Floor
+
+D = Decimal
+
+
+@pytest.fixture
+def floor(ledger: Ledger) -> Floor:
+    made = Floor(ledger)
+    made.bot("alpha")
+    made.bot("beta", strategy="grid")
+    return made
+
+
+def test_every_scope_knows_what_it_has_won_and_what_is_at_stake(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "2", "100")
+    floor.trade("alpha", "sell", "1", "130")
+    floor.trade("beta", "buy", "3", "110")
+    floor.price("120")
+    floor.sweep()
+    alpha, beta = floor.standing("bot:alpha"), floor.standing("bot:beta")
+    assert (alpha.realised, alpha.unrealised, alpha.gross) == (D(30), D(20), D(120))
+    assert (beta.realised, beta.unrealised, beta.gross) == (D(0), D(30), D(360))
+    for scope in (SWARM, OF_ACCOUNT, OF_MARKET):
+        found = floor.standing(scope)
+        assert (found.realised, found.unrealised, found.gross, found.net) == (30, 50, 480, 480)
+    assert floor.standing("strategy:grid").unrealised == D(30)
+    (exposure,) = floor.ledger.risk_standings.exposures()
+    assert (exposure.long_quantity, exposure.short_quantity, exposure.gross) == (4, 0, 480)
+
+
+def test_a_short_position_counts_whole_in_gross_and_against_in_net(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "2", "100")
+    floor.trade("beta", "sell", "1", "100")
+    floor.price("90")
+    floor.sweep()
+    found = floor.standing(OF_ACCOUNT)
+    assert (found.gross, found.net, found.unrealised) == (D(270), D(90), D(-10))
+
+
+@pytest.mark.parametrize("said", [None, 61, -30])
+def test_a_price_that_is_missing_old_or_of_the_future_makes_the_loss_unknown(
+    floor: Floor, said: int | None
+) -> None:
+    floor.trade("alpha", "buy", "2", "100")
+    if said is not None:
+        floor.clock.at = NOW + timedelta(seconds=max(0, -said))
+        floor.price("1", at=NOW + timedelta(seconds=max(0, -said)))
+        floor.clock.at = NOW + timedelta(seconds=max(0, said))
+    floor.sweep()
+    found = floor.standing(OF_ACCOUNT)
+    assert found.unknown is not None
+    assert (found.unrealised, found.today, found.drawdown, found.gross) == (None,) * 4
+    assert found.realised == 0
+
+
+def test_a_standing_names_the_end_of_the_journal_it_was_reckoned_at(floor: Floor) -> None:
+    floor.price("100")
+    floor.trade("alpha", "buy", "1", "100")
+    floor.sweep()
+    first = floor.standing(SWARM).sequence
+    floor.trade("alpha", "buy", "1", "100")
+    assert floor.standing(SWARM).sequence == first
+    floor.sweep()
+    assert (floor.standing(SWARM).sequence or 0) == (first or 0) + 1
+
+
+def test_a_loss_warns_once_and_then_holds_the_account_until_a_person_resumes(
+    floor: Floor,
+) -> None:
+    floor.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "100", warn="50")
+    floor.trade("alpha", "buy", "1", "1000")
+    floor.price("940")
+    for _ in range(3):
+        floor.sweep()
+        floor.wait(5)
+    (warning,) = floor.events("daily_loss")
+    assert (warning.severity, warning.value) == ("warn", D(60))
+    assert floor.state(OF_ACCOUNT) == "active"
+    floor.price("900")
+    for _ in range(3):
+        floor.sweep()
+        floor.wait(5)
+    _, breach = floor.events("daily_loss")
+    assert (breach.severity, breach.limit_value, breach.value) == ("breach", D(100), D(100))
+    assert breach.numbers is not None and breach.numbers["unrealised"] == "-100"
+    assert floor.state(OF_ACCOUNT) == "reducing"
+    (halt,) = [each for each in floor.ledger.halts.all() if each.scope == OF_ACCOUNT]
+    assert halt.cause is Cause.LIMIT
+    assert halt.actor == "limit:daily_loss"
+    assert "100" in halt.reason
+    with pytest.raises(Refused):
+        floor.ledger.halts.set(
+            OF_ACCOUNT, TradingState.ACTIVE, reason="?", actor="rule", now=floor.clock.at
+        )
+    floor.price("990")
+    floor.sweep()
+    assert floor.state(OF_ACCOUNT) == "reducing", "what it holds, a better price does not lift"
+    assert floor.events("daily_loss")[-1].severity == "info", "it is told that the breach is over"
+
+
+def test_a_breach_that_lasts_holds_again_what_somebody_resumed(floor: Floor) -> None:
+    floor.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "100")
+    floor.trade("alpha", "buy", "1", "1000")
+    floor.price("800")
+    floor.sweep()
+    floor.ledger.halts.set(
+        OF_ACCOUNT, TradingState.ACTIVE, reason="!", actor="me", now=floor.clock.at, is_human=True
+    )
+    floor.sweep()
+    assert floor.state(OF_ACCOUNT) == "reducing"
+    floor.ledger.sweeping.reset(OF_ACCOUNT, floor.clock.at, actor="me", reason="we know")
+    floor.ledger.halts.set(
+        OF_ACCOUNT, TradingState.ACTIVE, reason="!", actor="me", now=floor.clock.at, is_human=True
+    )
+    floor.wait(5)
+    floor.price("800")
+    floor.sweep()
+    assert floor.state(OF_ACCOUNT) == "active"
+
+
+@pytest.mark.parametrize("scope", [SWARM, OF_ACCOUNT, OF_MARKET, "strategy:grid", "bot:beta"])
+@pytest.mark.parametrize("kind", [LimitKind.DAILY_LOSS, LimitKind.DRAWDOWN])
+def test_a_loss_limit_fires_at_every_level(floor: Floor, scope: str, kind: LimitKind) -> None:
+    floor.limit(scope, kind, "100")
+    floor.trade("beta", "buy", "1", "1000")
+    floor.price("901")
+    floor.sweep()
+    assert floor.state(scope) == "active"
+    floor.price("900", at=floor.clock.at + timedelta(seconds=1))
+    floor.sweep()
+    assert floor.state(scope) == "reducing"
+    assert floor.state("bot:alpha") == "active"
+
+
+def test_the_drawdown_is_from_the_peak_not_from_the_beginning(floor: Floor) -> None:
+    floor.limit(OF_ACCOUNT, LimitKind.DRAWDOWN, "150")
+    floor.trade("alpha", "buy", "1", "1000")
+    for price, state in (("1100", "active"), ("951", "active"), ("949", "reducing")):
+        floor.wait(5)
+        floor.price(price)
+        floor.sweep()
+        assert floor.state(OF_ACCOUNT) == state, price
+
+
+def test_a_new_trading_day_begins_with_what_stood_at_its_boundary(floor: Floor) -> None:
+    floor.rules = Rules(day_begins=timedelta(hours=12, minutes=1))
+    floor.trade("alpha", "buy", "1", "1000")
+    floor.price("900")
+    floor.sweep()
+    assert floor.standing(OF_ACCOUNT).today == D(-100)
+    floor.wait(61)
+    floor.price("880")
+    floor.sweep()
+    assert floor.standing(OF_ACCOUNT).today == D(-20)
+
+
+def test_the_day_is_the_one_that_began_last() -> None:
+    begins = timedelta(hours=22)
+    day, began = day_of(NOW, begins)
+    assert (day, began) == ("2026-03-03", NOW.replace(day=3, hour=22))
+    assert day_of(NOW.replace(hour=22), begins)[0] == "2026-03-04"
+
+
+def test_losses_in_a_row_are_counted_by_order_and_a_win_ends_them(floor: Floor) -> None:
+    floor.price("100")
+    floor.trade("alpha", "buy", "10", "100")
+    for price, streak in (("90", 1), ("95", 2), ("120", 0), ("99", 1)):
+        floor.wait(1)
+        floor.trade("alpha", "sell", "1", price, parts=4)
+        floor.sweep()
+        found = floor.standing("bot:alpha")
+        assert found.losing_streak == streak, price
+        assert floor.standing(SWARM).losing_streak == streak
+    assert floor.standing("bot:alpha").lost_at == floor.clock.at
+
+
+def test_a_losing_streak_fires_and_holds_nothing_by_itself(floor: Floor) -> None:
+    floor.limit("bot:alpha", LimitKind.LOSING_STREAK, "2")
+    floor.price("100")
+    floor.trade("alpha", "buy", "10", "100")
+    for _ in range(2):
+        floor.trade("alpha", "sell", "1", "90")
+    floor.sweep()
+    (event,) = floor.events("losing_streak")
+    assert (event.severity, event.value, event.bot) == ("breach", D(2), "alpha")
+    assert floor.state("bot:alpha") == "active", "the gate counts the pause after a loss"
+
+
+def test_a_market_that_outgrows_its_share_of_the_account_is_told(floor: Floor) -> None:
+    floor.limit(SWARM, LimitKind.CONCENTRATION, "40")
+    floor.trade("alpha", "buy", "1", "300")
+    floor.price("500")
+    fold(floor.ledger, {"USDT": "700", "BTC": "1"})
+    floor.sweep()
+    (event,) = floor.events("concentration")
+    assert event.value is not None and round(event.value, 2) == D("41.67")
+    assert floor.standing(OF_ACCOUNT).equity == D(1200)
+
+
+def test_an_account_is_worth_what_nobody_can_say_while_one_price_is_old(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "1", "300")
+    floor.price("500")
+    fold(floor.ledger, {"USDT": "700", "BTC": "1", "DUST": "5"})
+    floor.sweep()
+    assert floor.standing(OF_ACCOUNT).equity == D(1200)
+    floor.wait(100)
+    floor.sweep()
+    found = floor.standing(OF_ACCOUNT)
+    assert (found.equity, found.equity_peak) == (None, D(1200))
+
+
+def test_a_position_that_a_price_carried_over_its_limit_is_told(floor: Floor) -> None:
+    floor.limit("bot:alpha", LimitKind.POSITION, "150")
+    floor.trade("alpha", "buy", "1", "100")
+    floor.trade("beta", "buy", "1", "100")
+    floor.price("151")
+    floor.sweep()
+    (event,) = floor.events("position")
+    assert (event.bot, event.severity, event.value) == ("alpha", "warn", D(151))
+
+
+def test_what_is_unknown_is_told_only_where_somebody_set_a_limit(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "1", "100")
+    floor.sweep()
+    assert floor.events() == []
+    floor.limit(SWARM, LimitKind.DRAWDOWN, "100")
+    floor.sweep()
+    (event,) = floor.events()
+    assert (event.kind, event.severity) == ("drawdown_unknown", "warn")
+
+
+def test_each_sweep_is_recorded_with_what_it_looked_at(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "1", "100")
+    floor.price("100")
+    floor.sweep()
+    (done,) = floor.ledger.findings.sweeps("positions")
+    assert (done.looked, done.found, done.error) == (1, 0, None)
+    assert done.result["outcomes"] == 0
+
+
+def test_a_late_sweep_does_not_take_back_what_a_later_one_said(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "1", "100")
+    floor.price("100")
+    floor.sweep()
+    late = floor.standing(SWARM)
+    floor.trade("alpha", "buy", "1", "100")
+    floor.sweep()
+    assert not floor.ledger.sweeping.keep([late], [], floor.clock.at - timedelta(seconds=1))
+    assert floor.standing(SWARM).gross == D(200)
+
+
+def fold(ledger: Ledger, balances: dict[str, str]) -> None:
+    """As a reconciliation leaves the account's balances."""
+    from botswarm.ledger.account_models import AccountFoldRow
+    from tests.ledger.conftest import ACCOUNT, VENUE
+
+    def work(session: object) -> None:
+        row = AccountFoldRow(venue=VENUE, account=ACCOUNT, sequence=0, balances=balances)
+        session.merge(row)  # type: ignore[attr-defined]
+
+    ledger.database.write(work)
