@@ -98,13 +98,13 @@ class Settings:
     limit_daily_loss_max: Decimal
     limit_signal_age_max_s: int
     limit_data_age_max_s: int
+    limit_price_collar_percent: Decimal
+    limit_losing_streak_cooldown_s: int
+    limit_groups: Mapping[str, tuple[str, ...]] | None
     risk_day_begins: str
     risk_mark_age_max_s: int
     risk_order_stuck_after_s: int
     risk_close_on_breach: bool
-    limit_price_collar_percent: Decimal
-    limit_losing_streak_cooldown_s: int
-    limit_groups: Mapping[str, tuple[str, ...]] | None
     cancel_on_disconnect_s: int
     bot_enable: bool
     bot_max_concurrent: int
