@@ -143,6 +143,13 @@ class TradingVenue(Protocol):
         """
         ...
 
+    def clock_offset_s(self) -> float | None:
+        """How far the venue's clock was from ours when it was last asked, which is not done here.
+
+        None where nobody compares them.
+        """
+        ...
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest: ...
 
     def send(self, request: SignedRequest) -> Answer:

@@ -53,6 +53,11 @@ class OffsetTracker:
                 cure="set the clock right (for example with chrony or systemd-timesyncd)",
             )
 
+    def known_s(self) -> float | None:
+        """As last measured; nobody is asked."""
+        sample = self._sample
+        return None if sample is None else sample.offset.total_seconds()
+
     def forget(self) -> None:
         """The venue objected to a timestamp: measure again before the next one."""
         with self._lock:

@@ -127,6 +127,9 @@ class FakeVenue:
     def ready(self) -> None:
         self._catch_up()
 
+    def clock_offset_s(self) -> float | None:
+        return None
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         self._catch_up()
         payload = {

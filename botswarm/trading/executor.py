@@ -206,7 +206,9 @@ def _judge(venue: TradingVenue, limits: Limits, now: datetime) -> Judge:
             )
         if objection := _not_taken(order, venue.rules):
             return Refused(order, f"{venue.name} {objection}")
-        return gate.judge(order, exposure, limits, now)
+        offset = venue.clock_offset_s()
+        offset_s = None if offset is None else Decimal(str(offset))
+        return gate.judge(order, exposure, limits, now, offset_s)
 
     return judge
 

@@ -130,6 +130,9 @@ class VenueLink:
         self._ask("venue.ready", self._venue.ready)
         self._offset.check()
 
+    def clock_offset_s(self) -> float | None:
+        return None
+
     def sign(self, order: Order, instrument: Instrument, now: Any) -> SignedRequest:
         self._offset.check()
         return self._venue.sign(order, instrument, self._offset.to_venue(now))

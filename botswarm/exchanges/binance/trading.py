@@ -125,6 +125,9 @@ class BinanceTrading:
         road.warm()
         self._offset.check()
 
+    def clock_offset_s(self) -> float | None:
+        return self._offset.known_s()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         self.ready()

@@ -120,6 +120,9 @@ class CcxtTrading:
             self._offset.check()
             self._follow_clock()
 
+    def clock_offset_s(self) -> float | None:
+        return self._offset.known_s()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Frozen is what is asked for: ccxt signs as it sends, and by its own clock."""
         payload = json.dumps(words.wish(order)).encode("ascii")

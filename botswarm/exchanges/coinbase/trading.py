@@ -113,6 +113,9 @@ class CoinbaseTrading:
         self._rest.warm()
         self._rest.offset.check()
 
+    def clock_offset_s(self) -> float | None:
+        return self._rest.offset.known_s()
+
     def sign(self, order: Order, instrument: Instrument, now: datetime) -> SignedRequest:
         """Raises Unreachable or Refused when it should not even be tried: nothing is lost then."""
         wanted = orders.configuration(order)
