@@ -19,9 +19,13 @@ from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.allowance import TooSoon
 from botswarm.exchanges.base import TradingVenue
+from botswarm.exchanges.registry import is_live
 from botswarm.keys.ring import ApiKeys, KeyRing
+from botswarm.ledger.armings import LiveBooks
+from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import current_settings
+from botswarm.risk import gate
 from botswarm.risk.limits import Limits
 from botswarm.trading.limits import limits_of
 from botswarm.trading.settle import Watch
@@ -56,6 +60,7 @@ class Desk:
     """What one process trades one account with."""
 
     ledger: Ledger
+    books: LedgerBooks
     venue: TradingVenue
     limits: Limits
     clock: Clock
@@ -160,11 +165,20 @@ class Desks:
 
     def _make(self, account: Account) -> Desk:
         keys = opened(self.ring, account)
-        venue = accounts.trading_venue(self.settings, self.clock, account, keys)
+        was_armed = self.ledger.armings.was_armed
+        venue = accounts.trading_venue(self.settings, self.clock, account, keys, was_armed)
         self._learn_markets(venue)
         limits = limits_of(self.settings)
         outage, objection = self.outage(account), _objection_to(venue)
-        return Desk(self.ledger, venue, limits, self.clock, outage, objection)
+        books = books_of(self.settings, self.ledger, account)
+        return Desk(self.ledger, books, venue, limits, self.clock, outage, objection)
+
+
+def books_of(settings: Settings, ledger: Ledger, account: Account) -> LedgerBooks:
+    """Those its orders begin in: of real money only while it is armed."""
+    if is_live(settings, account.venue, account.name):
+        return LiveBooks(ledger.database, gate.shrinks)
+    return ledger.books
 
 
 def _objection_to(venue: TradingVenue) -> Refused | None:

@@ -60,7 +60,7 @@ def cancel_order(order_id: str) -> str | None:
     """Harmless when it comes twice, or late: the wish is in the ledger, and rounds carry it on."""
     try:
         with desk_at(desks().account_of(order_id)) as at:
-            done = cancel(order_id, at.ledger.books, at.venue, at.clock, at.watch)
+            done = cancel(order_id, at.books, at.venue, at.clock, at.watch)
             _go_on(done, at)
             return at.ledger.orders.get(order_id).state.value
     except Resting:
@@ -113,7 +113,7 @@ def _placed(order_id: str, at: Desk) -> str | None:
     if at.objection is not None:
         return _refuse(order_id, at.objection)
     began = at.clock.monotonic()
-    order = executor.place(order_id, at.ledger.books, at.venue, at.limits, at.clock)
+    order = executor.place(order_id, at.books, at.venue, at.limits, at.clock)
     if order is None and reconciling.is_awaited(at):
         _reconciled(at)
         return None
@@ -189,7 +189,7 @@ def _round(account: Account) -> dict[str, Any] | None:
 
 def _settled(at: Desk, order_id: str | None = None) -> dict[str, Any] | None:
     began = at.clock.monotonic()
-    done = settle(at.ledger.books, at.venue, at.clock, at.watch, order_id)
+    done = settle(at.books, at.venue, at.clock, at.watch, order_id)
     for failure in done.failures:
         logger.warning("%s: not answered: %s", at.account, failure)
     if done.is_given_up:

@@ -46,11 +46,12 @@ def listen(app: App, stop: threading.Event) -> None:
     """For ever, also to accounts that are configured later."""
     heard: set[Account] = set()
     # Of the parent process alone, and used by no child: connections are made when first used.
-    ring = KeyRing(app.settings, Ledger(app.settings.database_url).exchange_keys)
+    ledger = Ledger(app.settings.database_url)
+    ring = KeyRing(app.settings, ledger.exchange_keys)
     while not stop.is_set():
         for account in _configured(app.settings, ring) - heard:
             heard.add(account)
-            connect = functools.partial(_connected, app.settings, ring, account)
+            connect = functools.partial(_connected, app.settings, ledger, ring, account)
             threading.Thread(
                 target=hear, args=(app, account, connect, stop), name=str(account), daemon=True
             ).start()
@@ -65,9 +66,12 @@ def _configured(settings: Settings, ring: KeyRing) -> set[Account]:
         return set(accounts.accounts(settings))
 
 
-def _connected(settings: Settings, ring: KeyRing, account: Account) -> AccountStream | None:
+def _connected(
+    settings: Settings, ledger: Ledger, ring: KeyRing, account: Account
+) -> AccountStream | None:
     """With the keys as they are kept now: they may have been changed since the last time."""
-    return accounts.account_stream(settings, SystemClock(), account, opened(ring, account))
+    keys, was_armed = opened(ring, account), ledger.armings.was_armed
+    return accounts.account_stream(settings, SystemClock(), account, keys, was_armed)
 
 
 def hear(app: App, account: Account, connect: Connect, stop: threading.Event) -> None:

@@ -84,6 +84,7 @@ class Venues:
     def __init__(self, settings: Settings, ledger: Ledger, clock: Clock) -> None:
         self._settings = settings
         self._ring = KeyRing(settings, ledger.exchange_keys)
+        self._was_armed = ledger.armings.was_armed
         self._clock = clock
         self._made: dict[Place, TradingVenue] = {}
 
@@ -98,7 +99,9 @@ class Venues:
             account = Account(*place)
             try:
                 keys = opened(self._ring, account)
-                made = accounts.trading_venue(self._settings, self._clock, account, keys)
+                made = accounts.trading_venue(
+                    self._settings, self._clock, account, keys, self._was_armed
+                )
             except BotswarmError as error:
                 logger.warning("%s is not watched over: %s", account, error)
                 return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from botswarm.bots.registry import Rules, markets_of
@@ -36,8 +36,9 @@ def brakes(
     halts = {halt.scope: halt for halt in ledger.halts.all()}
     setbacks = ledger.orders.setbacks([bot.name for bot in bots])
     rules = rules or Rules()
+    armed = _armed(ledger, bots, rules, now)
     stops = {
-        bot.name: _ruled_out(bot, rules, now)
+        bot.name: _ruled_out(bot, rules, armed, now)
         or _halted(bot, halts, now)
         or _pausing(setbacks.get(bot.name), now)
         for bot in bots
@@ -45,14 +46,28 @@ def brakes(
     return {name: stop for name, stop in stops.items() if stop is not None}
 
 
-def _ruled_out(bot: Bot, rules: Rules, now: datetime) -> Stop | None:
+def _armed(
+    ledger: Ledger, bots: Sequence[Bot], rules: Rules, now: datetime
+) -> Collection[tuple[str, str]]:
+    """Accounts that may trade real money now; nobody looks where none of the bots has one."""
+    if not any(rules.is_live(bot.venue, bot.account) for bot in bots):
+        return ()
+    return {(each.venue, each.account) for each in ledger.armings.all() if each.is_armed(now)}
+
+
+def _ruled_out(
+    bot: Bot, rules: Rules, armed: Collection[tuple[str, str]], now: datetime
+) -> Stop | None:
     if not rules.is_enabled:
         return Stop(gate="switched off", words="bots are switched off (BOTSWARM_BOT_ENABLE)")
     if not rules.is_live(bot.venue, bot.account):
         return None
     if bot.armed_until is None or now >= bot.armed_until:
-        words = f"{bot.venue}:{bot.account} is real money, and it is not armed"
+        words = f"{bot.venue}:{bot.account} is real money, and the bot is not armed for it"
         return Stop(gate="not armed", words=words)
+    if (bot.venue, bot.account) not in armed:
+        words = f"the account {bot.venue}:{bot.account} is not armed: botswarm trading arm"
+        return Stop(gate="account not armed", words=words)
     return None
 
 

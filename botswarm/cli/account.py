@@ -18,6 +18,7 @@ from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.cli.trading_arm import live_accounts
 from botswarm.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def add(
     _check_has_keys(place)
     keys = account_keys.read(session, from_file, with_passphrase=with_passphrase)
     with _opened(session) as (settings, ledger, ring):
-        tested = None if no_test else _test(settings, place, keys)
+        tested = None if no_test else _test(settings, ledger, place, keys)
         if tested is not None and tested.objection is not None:
             raise tested.objection
         now = datetime.now(UTC)
@@ -106,7 +107,7 @@ def rotate(
     keys = account_keys.read(session, from_file, with_passphrase=with_passphrase)
     with _opened(session) as (settings, ledger, ring):
         ledger.exchange_keys.get(place.venue, place.name)
-        tested = None if no_test else _test(settings, place, keys)
+        tested = None if no_test else _test(settings, ledger, place, keys)
         if tested is not None and tested.objection is not None:
             raise tested.objection
         now = datetime.now(UTC)
@@ -120,19 +121,22 @@ def rotate(
 @account.command("list")
 @click.pass_obj
 def list_accounts(session: Session) -> Answer:
-    """List the accounts: where their keys come from, and what their last test said."""
+    """List the accounts: whose money, where their keys come from, what their last test said."""
     from botswarm.exchanges.accounts import Account, accounts
     from botswarm.exchanges.registry import account_kind
 
-    with _opened(session) as (settings, _, ring):
+    with _opened(session) as (settings, ledger, ring):
         kept = {Account(each.venue, each.account): each for each in ring.kept()}
         found = accounts(settings, kept)
         kinds = {each: account_kind(settings, each.venue, each.name) for each in found}
-    rows = [_row(each, kinds[each], kept.get(each)) for each in found]
-    return Answer(
-        data=[_listed(each, kinds[each], kept.get(each)) for each in found],
-        text=in_columns(["ACCOUNT", "KIND", "KEY", "SINCE", "LAST TEST"], rows),
-    )
+        armed = dict(live_accounts(settings, ledger, datetime.now(UTC)))
+    data, rows = [], []
+    for each in found:
+        said = armed.get(str(each))
+        data.append({**_listed(each, kinds[each], kept.get(each)), "armed": said})
+        rows.append((*_row(each, kinds[each], kept.get(each)), said or "-"))
+    heads = ["ACCOUNT", "KIND", "KEY", "SINCE", "LAST TEST", "REAL MONEY"]
+    return Answer(data=data, text=in_columns(heads, rows))
 
 
 @account.command("test")
@@ -145,7 +149,7 @@ def test_account(session: Session, account: str) -> Answer:
     """
     place = _place(account)
     with _opened(session) as (settings, ledger, ring):
-        tested = _test(settings, place, _keys(ring, place))
+        tested = _test(settings, ledger, place, _keys(ring, place))
         _note(ledger, place, tested, datetime.now(UTC))
     return Answer(
         data=tested.data(), text=in_columns(["", ""], tested.words()), failure=tested.objection
@@ -159,7 +163,7 @@ def balance(session: Session, account: str) -> Answer:
     """Show what an account has by the venue's word, and what by the ledger."""
     place = _place(account)
     with _opened(session) as (settings, ledger, ring):
-        with _venue(settings, place, _keys(ring, place)) as venue:
+        with _venue(settings, ledger, place, _keys(ring, place)) as venue:
             theirs = venue.balances()
         reckoned = ledger.reconciliations.reckon(place.venue, place.name, datetime.now(UTC))
         ours = reckoned.balances
@@ -259,22 +263,24 @@ def _keys(ring: KeyRing, place: Account) -> ApiKeys | None:
 
 
 @contextmanager
-def _venue(settings: Settings, place: Account, keys: ApiKeys | None) -> Iterator[TradingVenue]:
+def _venue(
+    settings: Settings, ledger: Ledger, place: Account, keys: ApiKeys | None
+) -> Iterator[TradingVenue]:
     from botswarm.clock import SystemClock
     from botswarm.exchanges.accounts import trading_venue
 
-    venue = trading_venue(settings, SystemClock(), place, keys)
+    venue = trading_venue(settings, SystemClock(), place, keys, ledger.armings.was_armed)
     try:
         yield venue
     finally:
         venue.close()
 
 
-def _test(settings: Settings, place: Account, keys: ApiKeys | None) -> Tested:
+def _test(settings: Settings, ledger: Ledger, place: Account, keys: ApiKeys | None) -> Tested:
     from botswarm.cli.account_test import ask
     from botswarm.clock import SystemClock
 
-    with _venue(settings, place, keys) as venue:
+    with _venue(settings, ledger, place, keys) as venue:
         return ask(venue, SystemClock())
 
 

@@ -86,7 +86,8 @@ def _compared(session: Session, ledger: Ledger, account: Account) -> Reconciliat
     from botswarm.trading.reconcile import reconcile as compare
 
     settings, clock = session.settings(), SystemClock()
-    venue = accounts.trading_venue(settings, clock, account, opened(settings, ledger, account))
+    keys, was_armed = opened(settings, ledger, account), ledger.armings.was_armed
+    venue = accounts.trading_venue(settings, clock, account, keys, was_armed)
 
     def wait(seconds: float) -> None:
         if not session.json:

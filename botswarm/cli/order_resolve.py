@@ -54,7 +54,7 @@ def resolve(session: Session, order_id: str, wait_s: float) -> Answer:
     if ledger.books.unsettled_one(before.id) is not None:
         settings = session.settings()
         keys = opened(settings, ledger, where)
-        venue = accounts.trading_venue(settings, clock, where, keys)
+        venue = accounts.trading_venue(settings, clock, where, keys, ledger.armings.was_armed)
         try:
             find_out(before.id, ledger.books, venue, clock, tell, wait_s=wait_s, pause=time.sleep)
         finally:

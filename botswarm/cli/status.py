@@ -285,8 +285,11 @@ def _accounts(found: Any, now: datetime, view: View) -> None:
     words = "; ".join(told) or "none was compared with its venue yet"
     if differing:
         words += "; botswarm ledger reconcile"
+    if found.armed:
+        words += f"; armed for real money: {', '.join(found.armed)}"
     state = "warn" if differing else "ok" if told else "idle"
-    view.add("accounts", state, words, by_account={n: c for n, (c, _) in found.accounts.items()})
+    by_account = {name: is_clean for name, (is_clean, _) in found.accounts.items()}
+    view.add("accounts", state, words, by_account=by_account, armed=list(found.armed))
 
 
 def _age_s(now: datetime, at: datetime) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from botswarm.cli import trading_arm
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
@@ -155,3 +156,7 @@ def _halts(session: Session) -> Halts:
     from botswarm.ledger.store import Ledger
 
     return Ledger(session.settings().database_url).halts
+
+
+trading.add_command(trading_arm.arm)
+trading.add_command(trading_arm.disarm)

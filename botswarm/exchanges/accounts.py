@@ -14,16 +14,28 @@ from botswarm.exchanges import allowances
 from botswarm.exchanges.base import AccountStream, TradingVenue
 from botswarm.exchanges.registry import (
     BINANCE,
+    CCXT,
     PAPER,
     SIMULATED,
     SPOT,
     card,
+    check_money,
     paper_card,
-    refuse_real_money,
 )
 from botswarm.exchanges.simulated import record
 
 Urls = Callable[[Settings], Mapping[str, str]]
+IsArmed = Callable[[str, str], bool]
+"""Of venue and account, whether a person ever let real money be traded there."""
+
+
+def nobody(venue: str, account: str) -> bool:
+    return False
+
+
+def anybody(venue: str, account: str) -> bool:
+    """For whoever only looks or cancels, and may have no ledger to ask."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,11 +78,13 @@ class _Part:
     """It shares more with the other processes of this machine than allowances."""
     takes_passphrase: bool = False
 
-    def made(self, settings: Settings, **given: object) -> object:
-        """Raises Refused where one of its addresses is one of real money."""
+    def made(
+        self, settings: Settings, place: Account, is_armed: IsArmed, /, **given: object
+    ) -> object:
+        """Raises Refused where one of its addresses is of real money that nobody ever armed."""
         urls = self.urls(settings)
         for url in urls.values():
-            refuse_real_money(url)
+            check_money(url, str(place), lambda: is_armed(place.venue, place.name))
         if self.keeps_state:
             given["state_dir"] = settings.state_dir
         return getattr(import_module(self.module), self.kind)(**given, **urls)
@@ -141,7 +155,6 @@ TRADED: Mapping[str, _Traded] = {
     ),
 }
 """The venues that take orders from here."""
-CCXT = "ccxt-"
 ANY_OTHER = _Traded(
     venue=_Part(
         "botswarm.exchanges.ccxt_venue.trading",
@@ -176,12 +189,18 @@ def default_account(settings: Settings) -> Account:
 
 
 def trading_venue(
-    settings: Settings, clock: Clock, account: Account, keys: Keys | None = None
+    settings: Settings,
+    clock: Clock,
+    account: Account,
+    keys: Keys | None = None,
+    is_armed: IsArmed = nobody,
 ) -> TradingVenue:
     """What trades an account.
 
-    Raises Refused for a venue of real money, NotFound for an account without keys or a venue that
-    takes no orders, and Unreachable where no exchange has been started.
+    Raises Refused for real money that was never armed: where it once was, orders may have to be
+    looked after, and whether new ones pass is asked where they begin. Raises NotFound for an
+    account without keys or a venue that takes no orders, and Unreachable where no exchange has
+    been started.
     """
     opened = _opened(settings, account, keys)
     part = _traded(account).venue
@@ -189,6 +208,8 @@ def trading_venue(
     given = {"passphrase": opened.passphrase} if part.takes_passphrase else {}
     made = part.made(
         settings,
+        account,
+        is_armed,
         **given,
         name=account.venue,
         account=account.name,
@@ -201,7 +222,11 @@ def trading_venue(
 
 
 def account_stream(
-    settings: Settings, clock: Clock, account: Account, keys: Keys | None = None
+    settings: Settings,
+    clock: Clock,
+    account: Account,
+    keys: Keys | None = None,
+    is_armed: IsArmed = nobody,
 ) -> AccountStream | None:
     """What the venue says of the account by itself; None where it says nothing."""
     stream = _traded(account).stream
@@ -213,7 +238,7 @@ def account_stream(
         # It asks by REST for leave to listen.
         url = next(iter(stream.urls(settings).values()))
         given["allowance"] = allowances.shared(settings, _asked(account), url, account.name)
-    return cast("AccountStream", stream.made(settings, **given))
+    return cast("AccountStream", stream.made(settings, account, is_armed, **given))
 
 
 def check_takes_orders(venue: str) -> None:

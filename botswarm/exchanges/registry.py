@@ -19,9 +19,11 @@ from botswarm.exchanges.streams import MarketData
 
 SIMULATED, PAPER = "simulated", "paper"
 BINANCE, SPOT = "binance", "spot"
+CCXT = "ccxt-"
+"""A venue by ccxt's name for it: ``ccxt-okx``."""
 PLUGINS = "botswarm.venues"
 """The entry point group: its names are venues, its values callables that give a MarketData."""
-# Real money is not traded yet: these hosts move play money only.
+# These hosts move play money only; any other needs to be armed.
 TESTNET = ".binance.vision"
 DEMO = ("demo-api.binance.com", "demo-ws-api.binance.com")
 HERE = ("127.0.0.1", "::1", "localhost")
@@ -38,6 +40,9 @@ def account_kind(settings: Settings, venue: str, account: str) -> AccountKind:
     if account == PAPER:
         # The name is kept for it: whatever the venue, its orders never leave this machine.
         return AccountKind.PAPER
+    if venue.startswith(CCXT):
+        # Sandboxes only: the adapter knows no other address.
+        return AccountKind.TESTNET
     # Whatever account it is, and wherever its keys are: the address leads to no other money.
     if venue in STREAMED and _is_play_money(STREAMED[venue].rest_url(settings)):
         return AccountKind.TESTNET
@@ -206,13 +211,15 @@ def paper_venues(settings: Settings) -> Sequence[str]:
     return [venue for venue in fed_venues(settings) if venue != SIMULATED]
 
 
-def refuse_real_money(url: str) -> None:
-    """Raises Refused for an address that no play money is known to be at."""
-    if not _is_play_money(url):
-        raise Refused(
-            f"{urlsplit(url).hostname} trades real money, and that cannot be armed yet",
-            cure="use the testnet, demo mode or the simulated exchange",
-        )
+def check_money(url: str, account: str, is_armed: Callable[[], bool]) -> None:
+    """Raises Refused for an address that no play money is known to be at, unless it is armed."""
+    if _is_play_money(url) or is_armed():
+        return
+    raise Refused(
+        f"{urlsplit(url).hostname} trades real money, and {account} is not armed",
+        cure=f"use the testnet, demo mode or paper; if real money is meant: "
+        f"botswarm trading arm {account} --reason WHY",
+    )
 
 
 def _is_play_money(url: str) -> bool:

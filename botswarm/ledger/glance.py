@@ -32,6 +32,8 @@ class Glance:
     """State and reason, by scope; a swarm that is not in it is halted."""
     accounts: dict[str, tuple[bool, datetime | None]]
     """Whether each agrees with its venue, and when they were compared last."""
+    armed: Sequence[str]
+    """Accounts in which real money may be traded now."""
     processes: Sequence[Process]
     """Those that were heard of lately, on every machine."""
 
@@ -51,6 +53,7 @@ def look(url: Secret, now: datetime) -> Glance:
             doorbells_waiting=int(ask(waiting, ())[0][0]),
             trading=_trading(ask, now),
             accounts=_accounts(ask),
+            armed=_armed(ask, now),
             processes=seen(ask, now),
         )
 
@@ -69,3 +72,9 @@ def _accounts(ask: Ask) -> dict[str, tuple[bool, datetime | None]]:
         f"{venue}:{account}": (bool(is_clean), None if at is None else moment(at))
         for venue, account, is_clean, at in rows
     }
+
+
+def _armed(ask: Ask, now: datetime) -> list[str]:
+    is_armed = "armed_at <= ? AND (armed_until IS NULL OR armed_until > ?)"
+    rows = ask(f"SELECT venue, account FROM accounts WHERE {is_armed}", (now, now))  # noqa: S608 - no value is put in
+    return sorted(f"{venue}:{account}" for venue, account in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from botswarm.config import Secret
+from botswarm.ledger.armings import Armings
 from botswarm.ledger.audit import Audit
 from botswarm.ledger.backups import Backups
 from botswarm.ledger.books import LedgerBooks
@@ -39,6 +40,7 @@ class Ledger:
 
     def __init__(self, url: str | Secret) -> None:
         self.database = Database(url)
+        self.armings = Armings(self.database)
         self.audit = Audit(self.database)
         self.backups = Backups(self.database)
         self.books = LedgerBooks(self.database)

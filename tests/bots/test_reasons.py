@@ -145,7 +145,10 @@ def test_a_bot_of_real_money_that_is_not_armed_orders_nothing(ledger: Ledger) ->
     assert a_pass(ledger, RISING, rules=live)["stopped"]["gate"] == "not armed"
     until = NOW + timedelta(seconds=5)
     ledger.changes.arm(["alpha"], until, NOW, actor="test", reason="a try")
-    assert a_pass(ledger, RISING, seconds=1, rules=live)["stopped"] is None
+    stopped = a_pass(ledger, RISING, seconds=1, rules=live)["stopped"]
+    assert "the account simulated:paper is not armed" in stopped["words"]
+    ledger.armings.arm("simulated", "paper", actor="test", reason="a try", now=NOW)
+    assert a_pass(ledger, RISING, seconds=2, rules=live)["stopped"] is None
     assert len(ledger.orders.list(bot="alpha")) == 1
 
 

@@ -39,14 +39,32 @@ def settings(folder: Path, **environ: str) -> Settings:
 )
 def test_a_venue_of_real_money_is_refused(tmp_path: Path, url: str) -> None:
     given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
-    with pytest.raises(Refused, match="cannot be armed yet"):
+    with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
         accounts.trading_venue(given, SystemClock(), accounts.default_account(given))
+
+
+def test_a_venue_of_real_money_is_made_for_the_account_that_was_armed_and_no_other(
+    tmp_path: Path,
+) -> None:
+    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL="https://api.binance.com")
+    armed = {("binance", "spot")}
+
+    def is_armed(venue: str, account: str) -> bool:
+        return (venue, account) in armed
+
+    made = accounts.trading_venue(given, SystemClock(), SPOT, None, is_armed)
+    assert (made.name, made.account) == ("binance", "spot")
+    made.close()
+    other = Account("binance", "other")
+    with pytest.raises(Refused, match="binance:other is not armed") as caught:
+        accounts.trading_venue(given, SystemClock(), other, PlainKeys(), is_armed)
+    assert "botswarm trading arm binance:other" in caught.value.cure
 
 
 def test_the_stream_of_real_money_is_refused_too(tmp_path: Path) -> None:
     url = "wss://ws-api.binance.com:443/ws-api/v3"
     given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_WS_API_URL=url)
-    with pytest.raises(Refused, match="cannot be armed yet"):
+    with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
         accounts.account_stream(given, SystemClock(), SPOT)
 
 
@@ -87,9 +105,9 @@ class CoinbaseKeys:
 
 def test_coinbase_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path) -> None:
     account, clock = Account("coinbase", "main"), SystemClock()
-    with pytest.raises(Refused, match="cannot be armed yet"):
+    with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
         accounts.trading_venue(settings(tmp_path), clock, account, CoinbaseKeys())
-    with pytest.raises(Refused, match="cannot be armed yet"):
+    with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
         accounts.account_stream(settings(tmp_path), clock, account, CoinbaseKeys())
     here = {
         "BOTSWARM_COINBASE_REST_URL": "http://127.0.0.1:9/coinbase",
@@ -104,9 +122,9 @@ def test_coinbase_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Pa
 def test_kraken_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path) -> None:
     account, clock = Account("kraken", "main"), SystemClock()
     for real in ({}, {"BOTSWARM_KRAKEN_REST_URL": "http://127.0.0.1:9/kraken"}):
-        with pytest.raises(Refused, match="cannot be armed yet"):
+        with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
             accounts.trading_venue(settings(tmp_path, **real), clock, account, CoinbaseKeys())
-        with pytest.raises(Refused, match="cannot be armed yet"):
+        with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
             accounts.account_stream(settings(tmp_path, **real), clock, account, CoinbaseKeys())
     here = {
         "BOTSWARM_KRAKEN_REST_URL": "http://127.0.0.1:9/kraken",
@@ -129,7 +147,7 @@ def test_the_road_of_orders_is_chosen_and_held_to_play_money_too(
         tmp_path, **KEYS, BOTSWARM_BINANCE_ORDER_ROAD=road, BOTSWARM_BINANCE_WS_API_URL=real
     )
     if is_tried:
-        with pytest.raises(Refused, match="cannot be armed yet"):
+        with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
             accounts.trading_venue(given, SystemClock(), SPOT)
     else:
         accounts.trading_venue(given, SystemClock(), SPOT).close()
@@ -195,6 +213,7 @@ def test_keys_of_another_account_never_open_one_on_paper(tmp_path: Path) -> None
         ("binance", "kept", "https://api.binance.com.evil.example", "live"),
         ("kraken", "kept", "https://testnet.binance.vision", "live"),
         ("nowhere", "kept", "https://testnet.binance.vision", "live"),
+        ("ccxt-okx", "kept", "https://api.binance.com", "testnet"),
     ],
 )
 def test_money_is_real_unless_the_venues_address_is_known_to_be_of_play_money(

@@ -370,7 +370,7 @@ class CcxtTrading:
             client.set_sandbox_mode(True)
         else:
             raise Refused(
-                f"ccxt knows of no play money at {self.name}, and real money cannot be armed yet",
+                f"ccxt knows of no play money at {self.name}, and real money is not traded by it",
                 cure="choose a venue with a sandbox",
             )
         return client

@@ -1,0 +1,71 @@
+"""``trading arm`` and ``disarm`` from the shell: asked for, kept, and shown wherever it matters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botswarm.cli import main
+from botswarm.ledger import migrate
+from botswarm.ledger.store import Ledger
+
+REAL = "https://api.binance.com"
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    migrate.migrate(ledger.database)
+    ledger.close()
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "BOTSWARM_STATE_DIR": str(tmp_path),
+        "BOTSWARM_BINANCE_API_KEY": "some-key",
+        "BOTSWARM_BINANCE_API_SECRET": "some-secret",
+        "BOTSWARM_BINANCE_REST_URL": REAL,
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    def asked(*words: str, exits: int = 0) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--json"])
+        said = json.loads(capsys.readouterr().out)
+        assert ended.value.code == exits, said
+        return said["data"] if exits == 0 else said["error"]
+
+    return asked
+
+
+def test_an_account_of_real_money_is_off_until_it_is_armed_and_off_again_after(ask: Ask) -> None:
+    (listed,) = ask("account", "list")
+    assert (listed["kind"], listed["armed"]) == ("live", "not armed")
+    refused = ask("account", "balance", "binance:spot", exits=6)
+    assert "api.binance.com trades real money, and binance:spot is not armed" in refused["cause"]
+
+    ask("trading", "arm", "binance:spot", exits=2)
+    unconfirmed = ask("trading", "arm", "binance:spot", "--reason", "the first day", exits=6)
+    assert "nobody confirmed it" in unconfirmed["cause"]
+    (listed,) = ask("account", "list")
+    assert listed["armed"] == "not armed"
+
+    said = ask("trading", "arm", "binance:spot", "--reason", "first day", "--for", "2", "--yes")
+    assert (said["is_armed"], said["until"] is None) == (True, False)
+    (listed,) = ask("account", "list")
+    assert listed["armed"].startswith("armed since ")
+
+    assert ask("trading", "disarm", "binance:spot")["is_armed"] is False
+    (listed,) = ask("account", "list")
+    assert listed["armed"].startswith("not armed since ")
+
+
+def test_what_is_no_real_money_needs_no_arming(ask: Ask) -> None:
+    for account in ("simulated:paper", "binance:paper", "ccxt-okx:main"):
+        assert ask("trading", "arm", account, "--reason", "why not")["is_needed"] is False
+    assert ask("trading", "disarm", "kraken:main")["is_armed"] is False
+    ask("trading", "arm", "nonsense", "--reason", "x", exits=2)
