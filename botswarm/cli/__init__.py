@@ -17,6 +17,7 @@ from botswarm.errors import BotswarmError
 # The short help stands here so that the list of commands imports none of them.
 COMMANDS = {
     "account": ("botswarm.cli.account", "Keep exchange keys, test them, and see balances."),
+    "backup": ("botswarm.cli.backup", "Save the ledger, try that out, and bring it back."),
     "bench": ("botswarm.cli.bench", "Measure how fast this machine runs the engine."),
     "bot": ("botswarm.cli.bot", "Create bots, start and stop them, and ask them why."),
     "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),

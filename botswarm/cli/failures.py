@@ -26,6 +26,9 @@ ERROR_CODES = {
     "BSW-3002": "the books do not balance, or something in them was changed",
     "BSW-3003": "a part of the swarm is missing",
     "BSW-3004": "an account does not agree with its venue, or nobody has compared the two",
+    "BSW-3005": "a backup is not what was written",
+    "BSW-3006": "there is no good backup, or it is too old",
+    "BSW-3007": "bringing the ledger back takes too long, or would lose too much",
     "BSW-4000": "what was named does not exist",
     "BSW-4001": "the broker has no queue of that name",
     "BSW-5000": "a server, port or file that is needed cannot be used",
@@ -67,6 +70,18 @@ class PartsMissing(CheckFailed):
 
 class NotReconciled(CheckFailed):
     code = "BSW-3004"
+
+
+class BackupsDamaged(CheckFailed):
+    code = "BSW-3005"
+
+
+class BackupTooOld(CheckFailed):
+    code = "BSW-3006"
+
+
+class DrillFailed(CheckFailed):
+    code = "BSW-3007"
 
 
 class QueueNotFound(NotFound):

@@ -121,6 +121,9 @@ class Settings:
     notify_quiet_hours: QuietHours | None
     notify_remind_minutes: int
     notify_escalate_minutes: int
+    backup_dir: Path
+    backup_key: Secret | None
+    backup_days_kept: int
     strategies_dir: Path | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]
@@ -141,5 +144,6 @@ class Settings:
             self.notify_telegram_url,
             self.notify_pagerduty_url,
             self.notify_webhook_url,
+            self.backup_key,
         )
         return tuple(secret for secret in candidates if secret is not None)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from botswarm.config import urls
+from botswarm.config.backups import backup_settings
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
@@ -346,6 +347,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *BOTS,
     *NOTIFYING,
+    *backup_settings(
+        _path(_no_folder, "a folder"),
+        Kind(read=_plain_text, schema={"type": "string"}, words="a key"),
+    ),
     Setting(
         name="strategies_dir",
         kind=_path(_no_folder, "a folder"),

@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from botswarm.broker import record
 from botswarm.errors import NotFound, TimedOut, Unreachable
+from botswarm.programs import find_postgresql, find_program
 
 HOST = "127.0.0.1"
 
@@ -44,7 +45,6 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.02
 
-FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Run by a shell whose standard input ends when we do: the group to kill, the folder to remove.
@@ -80,20 +80,6 @@ def _somebody_listens(port: int) -> bool:
         except OSError:
             return True
     return False
-
-
-def find_program(name: str, *, package: str, folders: Sequence[str] = ()) -> Path:
-    """Where ``name`` is installed; raises NotFound with the Debian package that has it."""
-    for folder in folders:
-        if (Path(folder) / name).is_file():
-            return Path(folder) / name
-    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(FOLDERS))
-    if found is None:
-        raise NotFound(
-            f"{name} is not installed (Debian package {package})",
-            cure=f"apt-get install {package}",
-        )
-    return Path(found)
 
 
 class Server(ABC):
@@ -586,6 +572,10 @@ class PostgreSQLServer(Server):
     def create_database(self, name: str) -> None:
         self._query(f'CREATE DATABASE "{name}"')
 
+    def copy_database(self, source: str, name: str) -> None:
+        """Nobody may be connected to ``source``."""
+        self._query(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+
     def _prepare(self) -> None:
         if self._run_as is not None:
             try:
@@ -661,8 +651,7 @@ class PostgreSQLServer(Server):
             )
 
     def _program(self, name: str, *, package: str = "postgresql") -> Path:
-        newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-        return find_program(name, package=package, folders=[str(path) for path in newest_first])
+        return find_postgresql(name, package=package)
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": SYSTEM_PATH, "HOME": str(self.data), "LC_ALL": "C"}

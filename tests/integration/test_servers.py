@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from botswarm.errors import NotFound, Unreachable
+from botswarm.programs import find_program
 from botswarm.testing import servers
 from botswarm.testing.servers import (
     EmbeddedBrokerServer,
@@ -24,7 +25,6 @@ from botswarm.testing.servers import (
     RabbitMQServer,
     RedisServer,
     Server,
-    find_program,
     free_port,
     wait_until,
 )

@@ -22,7 +22,7 @@ from botswarm.chaos.campaign.waiting import until
 from botswarm.errors import BotswarmError, TimedOut
 from botswarm.ledger.session import Database
 from botswarm.ledger.verify import verify
-from botswarm.testing.servers import find_program
+from botswarm.programs import find_program
 
 BACK_BY_ITSELF_S = 20.0
 FULL_CHECK_EVERY = 5

@@ -1,0 +1,1 @@
+"""The ledger written down elsewhere, and brought back: docs/backups.md."""

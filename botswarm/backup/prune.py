@@ -1,0 +1,58 @@
+"""Which backups are kept: the policy, and the removal of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from botswarm.backup.folder import Backup, Folder, State, Unusable
+
+ALL_OF = timedelta(days=3)
+"""So long every backup is kept; of older days the last good one."""
+GOOD_MIN = 3
+"""So many good ones stay, however old they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    removed: Sequence[str]
+    kept: int
+
+
+def to_remove(backups: Sequence[Backup], now: datetime, days_kept: int) -> Sequence[Backup]:
+    """Oldest first. A clock that jumped ahead removes nothing of what is good: see GOOD_MIN."""
+    good = [backup for backup in backups if backup.state is State.GOOD]
+    kept = {backup.id for backup in good[-GOOD_MIN:]}
+    last_of_day: dict[str, str] = {}
+    for backup in good:
+        last_of_day[f"{backup.manifest.at:%Y-%m-%d}"] = backup.id
+    for backup in backups:
+        age = now - backup.manifest.at
+        is_young = age <= ALL_OF or backup.id in last_of_day.values()
+        if is_young and age <= timedelta(days=days_kept):
+            kept.add(backup.id)
+    # What nobody has tried yet may be all there is.
+    if not good:
+        return []
+    return [backup for backup in backups if backup.id not in kept]
+
+
+def prune(folder: Folder, now: datetime, days_kept: int, *, is_dry: bool = False) -> Pruned:
+    """Also removes what writers left that did not come to their end."""
+    with folder.lock():
+        if not is_dry:
+            folder.sweep()
+        backups, unusable = folder.list()
+        going = [backup.id for backup in to_remove(backups, now, days_kept)]
+        going += [each.name for each in unusable if _is_old(each, now, days_kept)]
+        for name in going:
+            if not is_dry:
+                folder.remove(name)
+    return Pruned(going, len(backups) + len(unusable) - len(going))
+
+
+def _is_old(unusable: Unusable, now: datetime, days_kept: int) -> bool:
+    """Damaged ones are kept as long as the others: somebody may want to know what happened."""
+    at = datetime.strptime(unusable.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=now.tzinfo)
+    return now - at > timedelta(days=days_kept)
