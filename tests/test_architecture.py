@@ -18,7 +18,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cards": set(),
     "programs": {"errors"},
     "forks": set(),
-    "metrics": set(),
+    # Counted in memory that forked processes share, written out as Prometheus reads it.
+    "tally": set(),
+    "exposition": {"tally"},
+    "metrics": {"tally", "exposition"},
     # What the program is made of: it reads its own files, and knows nothing of them.
     "build": set(),
     "messages": set(),
@@ -40,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "live": GROUND | {"domain", "market"},
     # A doorbell is committed with the row it speaks of, so the ledger knows the messages.
     "ledger": GROUND | {"build", "messages", "domain"},
-    "feed": GROUND | {"messages", "domain", "exchanges", "market", "live"},
+    "feed": GROUND
+    | {"messages", "domain", "exchanges", "market", "live", "health.check", "health.watch"},
     "bots": GROUND | {"domain", "strategies", "ledger"},
     # Sealed keys stand in the ledger; who signs is handed what opens them, and sees no room.
     "keys": GROUND | {"domain", "ledger"},

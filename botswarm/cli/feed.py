@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,17 +19,25 @@ from botswarm.config import Settings
 from botswarm.domain.market import Channel
 from botswarm.errors import BotswarmError, Unreachable
 from botswarm.exchanges import registry
+from botswarm.exchanges.allowances import clock_offsets
 from botswarm.exchanges.streams import MarketData, Stream
+from botswarm.exchanges.venue_meters import VenueMeters
 from botswarm.feed.board import Board
 from botswarm.feed.budget import attempts_file
 from botswarm.feed.daemon import Feed, Surroundings
+from botswarm.feed.meters import Meters
 from botswarm.feed.pool import Pool
 from botswarm.feed.reception import Reception
 from botswarm.feed.resources import WHOLE_PROCESS, Watch
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
+from botswarm.feed.standing import Streams
 from botswarm.feed.state import ProcessState, status_card
 from botswarm.feed.wishes import Sources
+from botswarm.health.broker import Broker
+from botswarm.health.machine import WallClock
+from botswarm.health.process import Health
+from botswarm.health.servers import LedgerLook, Redis
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
@@ -39,7 +48,6 @@ from botswarm.messages import EvaluateMarket, send
 
 if TYPE_CHECKING:
     from botswarm.feed.caller import Tap
-    from botswarm.feed.meters import Meters
     from botswarm.feed.recorder import Recorder
     from botswarm.queueing import App
 
@@ -119,7 +127,9 @@ class _Swarm:
         self._card = status_card(settings.state_dir, os.getpid())
         self._watch = Watch(self._rules, self._security, self._pools, self._leave_card)
         self._reception = Reception(lambda: _broker_url(reread()), self.state)
-        self.meters = _meters(settings)
+        self.meters = Meters()
+        self._health = _health(settings, reread, lambda: list(self._feeds))
+        self._health.source(self.meters)
         self._recorders: list[Recorder] = []
         self.failure: Exception | None = None
         """Why it had to end."""
@@ -127,16 +137,16 @@ class _Swarm:
     def open(self) -> None:
         self._watch.start()
         self._reception.start()
+        self._health.start()
 
     def close(self) -> None:
+        self._health.stop()
         self._reception.stop()
         self._watch.stop()
         self._card.unlink(missing_ok=True)
         for recorder in self._recorders:
             recorder.close()
         self.database.close()
-        if self.meters is not None:
-            self.meters.close()
 
     def feed(self, venue: str) -> None:
         try:
@@ -207,8 +217,7 @@ class _Swarm:
             tap=self._tap(data.name),
         )
         self._feeds.append(feed)
-        if self.meters is not None:
-            self.meters.add(feed)
+        self.meters.add(feed)
         return feed
 
     def _tap(self, venue: str) -> Tap | None:
@@ -235,20 +244,21 @@ class _Swarm:
         return recorder.tap
 
 
-def _meters(settings: Settings) -> Meters | None:
-    if not settings.metrics_port:
-        return None
-    # Nobody else needs the library: it costs megabytes.
-    from prometheus_client import REGISTRY
-
-    from botswarm.exchanges.venue_meters import VenueMeters
-    from botswarm.feed.meters import Meters
-
-    VenueMeters(settings.state_dir).register(REGISTRY)
-    meters = Meters()
-    meters.serve(settings.metrics_port)
-    logger.info("metrics are served on http://127.0.0.1:%d/metrics", settings.metrics_port)
-    return meters
+def _health(settings: Settings, reread: Reread, feeds: Callable[[], Sequence[Feed]]) -> Health:
+    made = Health(settings, "feed")
+    broker = Broker(lambda: reread().broker_url, "botswarm feed health")
+    made.check("broker", broker.look, is_needed=True)
+    made.check("ledger", LedgerLook(settings.database_url))
+    if settings.redis_url is not None:
+        made.check("redis", Redis(settings.redis_url).look)
+    made.check("clock", WallClock(functools.partial(clock_offsets, settings.state_dir)))
+    streams = Streams(feeds, settings.feed_health_unhealthy)
+    made.check("feed", streams.look)
+    made.check("certificates", streams.certificates)
+    made.facts_of(streams.facts)
+    made.work_of("publishing", streams.publishing_age_s)
+    made.source(VenueMeters(settings.state_dir))
+    return made
 
 
 def _venue(settings: Settings, venue: str, stop: threading.Event) -> MarketData | None:

@@ -89,7 +89,12 @@ class Settings:
     feed_cleanup_every_s: int
     feed_record_dir: Path | None
     feed_record_max_mb: int
+    health_enable: bool
+    health_host: str
+    health_port: int
+    health_path: str
     metrics_port: int
+    metrics_path: str
     limit_order_notional_max: Decimal
     limit_open_notional_max: Decimal
     limit_position_notional_max: Decimal

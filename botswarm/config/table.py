@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from botswarm.config import urls
+from botswarm.config.answering import WATCHED
 from botswarm.config.backups import backup_settings
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
@@ -329,12 +330,7 @@ SETTINGS: tuple[Setting, ...] = (
         "first. Files of earlier runs stay until somebody removes them.",
         default=4096,
     ),
-    Setting(
-        name="metrics_port",
-        kind=whole_number(0, 65_535, ""),
-        help="Where `run feed` serves its metrics on loopback, at /metrics; 0 serves none.",
-        default=0,
-    ),
+    *WATCHED,
     *LIMITS,
     *SWEEPING,
     Setting(

@@ -71,6 +71,12 @@ def boards(state_dir: Path) -> dict[str, Board]:
     }
 
 
+def clock_offsets(state_dir: Path) -> dict[str, tuple[float, float]]:
+    """How far each server's clock was from ours, in seconds, and how long ago it was measured."""
+    found = {server: board.offset() for server, board in boards(state_dir).items()}
+    return {server: known for server, known in found.items() if known is not None}
+
+
 @functools.lru_cache(maxsize=64)
 def _board(file: Path) -> Board:
     return Board(file)

@@ -5,30 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
-
 from botswarm import metrics
 from botswarm.exchanges.allowances import boards
 from botswarm.exchanges.board import Board
 
 
-class VenueMeters(Collector):
+class VenueMeters:
     """Of every venue that a process of this state folder has asked."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
 
-    def register(self, registry: CollectorRegistry) -> None:
-        registry.register(self)
-
-    def describe(self) -> Iterator[Metric]:
-        yield from ()
-
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[metrics.Samples]:
         found = boards(self._state_dir)
-        yield metrics.gauge(
+        yield metrics.samples(
             metrics.LIMIT_USED_RATIO,
             [
                 ((server, each.name), each.used / each.most)
@@ -37,11 +27,11 @@ class VenueMeters(Collector):
                 if each.most
             ],
         )
-        yield metrics.gauge(
+        yield metrics.samples(
             metrics.BAN_SECONDS,
             [((server,), board.ban_left_s()) for server, board in found.items()],
         )
-        yield metrics.gauge(metrics.CLOCK_OFFSET_SECONDS, list(_offsets(found)))
+        yield metrics.samples(metrics.CLOCK_OFFSET_SECONDS, list(_offsets(found)))
 
 
 def _offsets(found: dict[str, Board]) -> Iterator[tuple[tuple[str], float]]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from botswarm import metrics
 from botswarm.errors import Unreachable
 from botswarm.market.wire import CONTENT_TYPE, EXCHANGE
 
@@ -25,7 +26,7 @@ UNCONFIRMED_BYTES_MAX = 12 * 1024 * 1024
 STUCK_S = 10.0
 """A broker that takes nothing for so long, and does not say why, is gone."""
 KNOWN_MAX = 50_000
-BUCKETS_MS = (0.1, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
+BUCKETS_MS = metrics.EVENT_LATENCY_MS.buckets
 
 _TRANSIENT = 1
 _PROPERTIES = (

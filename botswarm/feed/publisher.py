@@ -83,6 +83,8 @@ class Publisher:
         self._has_led = self._was_led = False
         """This feed has; some feed has, as far as the broker's queues tell."""
         self.connects = 0
+        self.turned_at = time.monotonic()
+        """When its thread last went about its work, whatever that was."""
         self.took_over_s = 0.0
         """How long it took, the last time, from having the lead to going on with it."""
         self._said = ""
@@ -123,6 +125,7 @@ class Publisher:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self.turned_at = time.monotonic()
             try:
                 self._stand_in_row()
             except (AMQPError, OSError, BotswarmError) as error:
@@ -148,6 +151,7 @@ class Publisher:
             # The broker answers who is first within a moment; before that nobody stands by.
             _drain(connection, STAND_BY_S, until=lambda: row.is_ours)
             while not row.is_ours and not self._stop.is_set():
+                self.turned_at = time.monotonic()
                 self.is_standing_by, self._has_led = True, False
                 self._say("another feed leads: standing by", logging.INFO)
                 # Its gaps and candles are its own affair: who takes the lead has them settled.
@@ -216,7 +220,7 @@ class Publisher:
         self._wait(outlet)
         outlet.is_blocked = self.is_blocked
         outlet.read()
-        now = time.monotonic()
+        now = self.turned_at = time.monotonic()
         if now - self._beaten_at > 1.0:
             self._beaten_at = now
             connection.heartbeat_tick()

@@ -61,13 +61,17 @@ class Pages:
             TARGETS: lambda: Answer(200, _json(targets())),
         }
 
-    def rename(self, old: str, new: str) -> None:
-        """Serve a page under another path, as a setting wants it."""
-        self._pages[new] = self._pages.pop(old)
+    def also(self, name: str, wanted: str) -> None:
+        """Serve a page under another path, too, as a setting wants it."""
+        self._pages[wanted] = self._pages[name]
+
+    def name_of(self, path: str) -> str:
+        """The page's own name, whatever name it was asked for by."""
+        path = path.rstrip("/") or HEALTH
+        return ALIASES.get(path, path)
 
     def __call__(self, path: str) -> Answer | None:
-        path = path.rstrip("/") or HEALTH
-        page = self._pages.get(path) or self._pages.get(ALIASES.get(path, ""))
+        page = self._pages.get(self.name_of(path))
         return page() if page is not None else None
 
     def _live(self) -> Answer:

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
 
+from botswarm import exposition
 from botswarm.clock import StoppedClock
 from botswarm.exchanges import allowances
 from botswarm.exchanges import board as board_module
@@ -352,12 +352,10 @@ def test_how_far_the_venues_clock_is_shows_for_every_process_and_in_the_metrics(
     assert found[0] == 0.75
     allowance.spend(binance.asking(600), Purpose.MARKET)
     allowance.banned(100, "429")
-    registry = CollectorRegistry()
-    VenueMeters(tmp_path).register(registry)
-    shown = generate_latest(registry).decode()
+    shown = exposition.text(VenueMeters(tmp_path).collect()).decode()
     server = 'server="binance-api.binance.com"'
     assert f"botswarm_clock_offset_seconds{{{server}}} 0.75" in shown
-    assert f'used_ratio{{limit="REQUEST_WEIGHT-1M",{server}}} 0.1' in shown
+    assert f'used_ratio{{{server},limit="REQUEST_WEIGHT-1M"}} 0.1' in shown
     assert f"botswarm_rate_limit_ban_seconds{{{server}}} 9" in shown
 
 
