@@ -336,6 +336,8 @@ def ensure_ensurepip(run: Runner) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """Or another program that the tests run and that no Python package brings."""
+
     name: str
     programs: tuple[str, ...]
     package: str
@@ -345,6 +347,7 @@ SERVERS = (
     Server("RabbitMQ", ("rabbitmq-server",), "rabbitmq-server"),
     Server("Redis", ("redis-server",), "redis-server"),
     Server("PostgreSQL", ("initdb", "pg_ctl", "postgres"), "postgresql"),
+    Server("Chromium", ("chromium",), "chromium"),
 )
 
 

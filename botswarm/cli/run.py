@@ -211,6 +211,18 @@ def beat(session: Session) -> None:
     start.celery(["beat", "--loglevel", session.settings().log_level], session.settings)
 
 
+@run.command("flower")
+@click.pass_obj
+def flower(session: Session) -> None:
+    """Run Flower, once the broker answers: its pages show queues, workers and tasks.
+
+    On this machine only, and only to who knows the password: docs/flower.md.
+    """
+    from botswarm.cli import flower as watching
+
+    watching.run(session)
+
+
 @run.command("all")
 @up.options
 @click.pass_obj

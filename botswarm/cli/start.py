@@ -1,4 +1,4 @@
-"""Hand this process over to Celery as soon as there is a broker for it to talk to."""
+"""Wait until there is a broker to talk to, and hand this process over to Celery."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ Reread = Callable[[], Settings]
 
 
 def celery(words: Sequence[str], reread: Reread) -> NoReturn:
-    """Become ``celery -A botswarm …``: signals then reach Celery itself, with nothing between.
+    """Become ``celery -A botswarm …``: signals then reach Celery itself, with nothing between."""
+    await_broker(reread)
+    program = [sys.executable, "-W", ROOT_IS_FINE, "-m", "botswarm.cli.celery_command"]
+    os.execv(sys.executable, [*program, *words])  # noqa: S606 - no shell is wanted
 
-    Other runners start every line of the Procfile at once, so the broker may not be there yet.
-    """
+
+def await_broker(reread: Reread) -> None:
+    """Other runners start every line of the Procfile at once, so it may not be there yet."""
     deadline, said = time.monotonic() + PATIENCE_S, False
     while not _answers(url := reread().broker_url):
         if time.monotonic() > deadline:
@@ -41,8 +45,6 @@ def celery(words: Sequence[str], reread: Reread) -> NoReturn:
             print("waiting for the broker", file=sys.stderr, flush=True)
             said = True
         time.sleep(PAUSE_S)
-    program = [sys.executable, "-W", ROOT_IS_FINE, "-m", "botswarm.cli.celery_command"]
-    os.execv(sys.executable, [*program, *words])  # noqa: S606 - no shell is wanted
 
 
 def _answers(url: Secret | None) -> bool:

@@ -129,6 +129,12 @@ class Settings:
     backup_dir: Path
     backup_key: Secret | None
     backup_days_kept: int
+    flower_host: str
+    flower_port: int | None
+    flower_password: Secret | None
+    flower_read_only: bool
+    flower_tasks_max: int
+    flower_url_prefix: str | None
     strategies_dir: Path | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]
@@ -150,5 +156,6 @@ class Settings:
             self.notify_pagerduty_url,
             self.notify_webhook_url,
             self.backup_key,
+            self.flower_password,
         )
         return tuple(secret for secret in candidates if secret is not None)

@@ -12,6 +12,7 @@ from botswarm.config.answering import WATCHED
 from botswarm.config.backups import backup_settings
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
+from botswarm.config.flower import FLOWER
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
 from botswarm.config.limiting import LIMITS
 from botswarm.config.notifying import NOTIFYING
@@ -343,6 +344,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *BOTS,
     *NOTIFYING,
+    *FLOWER,
     *backup_settings(
         _path(_no_folder, "a folder"),
         Kind(read=_plain_text, schema={"type": "string"}, words="a key"),

@@ -362,8 +362,9 @@ def test_servers_that_are_missing_are_named_in_one_line(tmp_path: Path) -> None:
         )
     assert failure.value.exit_code == 5
     assert str(failure.value) == (
-        "the tests need RabbitMQ, PostgreSQL, not found here; install: rabbitmq-server postgresql "
-        "(Debian: apt-get install rabbitmq-server postgresql)"
+        "the tests need RabbitMQ, PostgreSQL, Chromium, not found here; "
+        "install: rabbitmq-server postgresql chromium "
+        "(Debian: apt-get install rabbitmq-server postgresql chromium)"
     )
 
 
@@ -382,7 +383,8 @@ def test_missing_servers_are_installed_where_that_is_allowed(tmp_path: Path) -> 
     bootstrap.ensure_servers(
         Checkout(tmp_path), places=lambda: [bin_], become_root=lambda: [str(sudo)]
     )
-    assert asked.read_text().endswith("apt_get_install rabbitmq-server redis-server postgresql\n")
+    packages = " ".join(server.package for server in bootstrap.SERVERS)
+    assert asked.read_text().endswith(f"apt_get_install {packages}\n")
 
 
 def test_an_installation_that_brings_nothing_is_not_believed(tmp_path: Path) -> None:
