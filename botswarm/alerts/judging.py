@@ -64,7 +64,7 @@ def judge(
     known = {each.key: each for each in before}
     return Changes(
         episodes=[each for each in told if known.get(each.key) != each],
-        passed=[each for each in passed if each.id is not None],
+        passed=passed,
         notices=notices,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -47,7 +47,8 @@ class Judged(Protocol):
     def notices(self) -> Sequence[Notice]: ...
 
 
-Judge = Callable[[Sequence[Episode], Sequence[Silence], Sequence[RiskEvent]], Judged]
+J = TypeVar("J", bound=Judged)
+Judge = Callable[[Sequence[Episode], Sequence[Silence], Sequence[RiskEvent]], J]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ class Alerts:
 
         return self._database.read(work)
 
-    def advance(self, judge: Judge, now: datetime) -> Judged:
+    def advance(self, judge: Judge[J], now: datetime) -> J:
         """Judge by all there is and keep what follows, in one transaction.
 
         Who begins to follow the events of risk begins with those of the last minutes.
         """
 
-        def work(session: Session) -> Judged:
+        def work(session: Session) -> J:
             first = {"name": RISK, "position": -1, "known": []}
             insert_new(session, AlertCursorRow, [first])
             cursor = session.get_one(AlertCursorRow, RISK, with_for_update=True)

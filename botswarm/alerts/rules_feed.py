@@ -1,0 +1,333 @@
+"""Alerts on what comes from the venues: late, thin, or not at all."""
+
+from __future__ import annotations
+
+from botswarm.alerts.rule import Check, Rule, Trial
+from botswarm.domain.alert import Severity
+
+GROUP = "feed"
+LATENCY = (
+    "histogram_quantile(0.95, sum by (exchange, le) "
+    "(rate(botswarm_event_latency_ms_bucket[5m]))) > {}"
+)
+RECEIVED = "sum(rate(botswarm_events_received_total[5m]))"
+# A feed of a few markets never hears so much: low is what was high within the hour.
+THINNED = f"{RECEIVED} < {{}} and max_over_time({RECEIVED}[1h:1m]) >= 670"
+FEED_MEMORY = (
+    "botswarm_memory_usage_bytes * on (job, instance) group_left (role) "
+    'botswarm_build_info{{role="feed"}} > {}e6'
+)
+HEALTH = (
+    'min by (exchange, environment) (botswarm_exchange_health{{environment="production"}}) < {} or '
+    'min by (exchange, environment) (botswarm_exchange_health{{environment="staging"}}) < {} or '
+    'min by (exchange, environment) (botswarm_exchange_health{{environment="development"}}) < {}'
+)
+
+# A count that was not there before has not grown: it begins with its first event.
+BREACHES = (
+    "botswarm_security_events_total"
+    '{kind=~"invalid_certificate|memory_limit_exceeded|connection_leak_detected"}'
+)
+
+
+def _latency(fast: int, slow: int) -> dict[str, str]:
+    """So many of a hundred are as fast as the bucket of the first bound, the rest as the second."""
+    name = 'botswarm_event_latency_ms_bucket{exchange="binance",type="trade",le="%s"}'
+    bounds = ("5", "10", "20", "50", "100", "+Inf")
+    return {
+        name % le: f"0+{slow if i >= bounds.index('100') else fast}x60"
+        for i, le in enumerate(bounds)
+    }
+
+
+def _feed(name: str, value: str) -> dict[str, str]:
+    return {
+        f'{name}{{job="botswarm",instance="a:8080"}}': value,
+        'botswarm_build_info{job="botswarm",instance="a:8080",role="feed",process="feed"}': "1x60",
+    }
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        name="HighEventLatency",
+        severity=Severity.WARNING,
+        group=GROUP,
+        says="one tick in twenty of {{ $labels.exchange }} takes {{ $value | humanize }} ms from "
+        "the venue's socket to the broker (10 ms at most is usual)",
+        expression=LATENCY.format(10),
+        for_s=300,
+        explained_by=("CriticalEventLatency",),
+        trial=Trial(
+            fires=_latency(90, 100), quiet=_latency(100, 100), labels={"exchange": "binance"}
+        ),
+    ),
+    Rule(
+        name="CriticalEventLatency",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="one tick in twenty of {{ $labels.exchange }} takes {{ $value | humanize }} ms from "
+        "the venue's socket to the broker (over 50 ms)",
+        expression=LATENCY.format(50),
+        for_s=120,
+        trial=Trial(
+            fires=_latency(90, 100), quiet=_latency(100, 100), labels={"exchange": "binance"}
+        ),
+    ),
+    Rule(
+        name="ExchangeDisconnected",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="no connection to {{ $labels.exchange }} is up: its bots see no price",
+        expression="max by (exchange) (botswarm_exchange_connected) == 0",
+        for_s=120,
+        probe=Check("feed", "fail"),
+        explained_by=("AllConnectionsFailed",),
+        trial=Trial(
+            fires={
+                'botswarm_exchange_connected{exchange="binance"}': "1x5 0x60",
+                'botswarm_exchange_connected{exchange="kraken"}': "1x70",
+            },
+            quiet={'botswarm_exchange_connected{exchange="binance"}': "1x60"},
+            labels={"exchange": "binance"},
+        ),
+    ),
+    Rule(
+        name="AllConnectionsFailed",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="no connection to any venue is up: look at this machine's network first",
+        expression="max(botswarm_exchange_connected) == 0",
+        for_s=30,
+        trial=Trial(
+            fires={
+                'botswarm_exchange_connected{exchange="binance"}': "0x60",
+                'botswarm_exchange_connected{exchange="kraken"}': "0x60",
+            },
+            quiet={
+                'botswarm_exchange_connected{exchange="binance"}': "0x60",
+                'botswarm_exchange_connected{exchange="kraken"}': "1x60",
+            },
+        ),
+    ),
+    Rule(
+        name="FeedHealthLow",
+        severity=Severity.WARNING,
+        group=GROUP,
+        says="the connections to {{ $labels.exchange }} are in bad health: "
+        "{{ $value | humanize }} of 1",
+        expression=HEALTH.format("0.5", "0.3", "0.1"),
+        for_s=60,
+        probe=Check("feed", "warn", for_s=60),
+        explained_by=("FeedHealthCritical", "ExchangeDisconnected"),
+        trial=Trial(
+            fires={
+                'botswarm_exchange_health{exchange="binance",environment="production"}': "0.4x60"
+            },
+            quiet={
+                'botswarm_exchange_health{exchange="binance",environment="production"}': "0.5x60",
+                'botswarm_exchange_health{exchange="kraken",environment="staging"}': "0.4x60",
+                'botswarm_exchange_health{exchange="coinbase",environment="development"}': "0.2x60",
+            },
+            labels={"exchange": "binance", "environment": "production"},
+        ),
+    ),
+    Rule(
+        name="FeedHealthCritical",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="the connections to {{ $labels.exchange }} hardly work: {{ $value | humanize }} of 1",
+        expression=HEALTH.format("0.3", "0.2", "0.05"),
+        for_s=60,
+        explained_by=("ExchangeDisconnected",),
+        trial=Trial(
+            fires={'botswarm_exchange_health{exchange="binance",environment="staging"}': "0.1x60"},
+            quiet={
+                'botswarm_exchange_health{exchange="binance",environment="production"}': "0.3x60"
+            },
+            labels={"exchange": "binance", "environment": "staging"},
+        ),
+    ),
+    Rule(
+        name="FeedThroughputLow",
+        severity=Severity.WARNING,
+        group=GROUP,
+        says="only {{ $value | humanize }} ticks a second come in; within the hour it was 670 "
+        "or more",
+        expression=THINNED.format(500),
+        for_s=300,
+        explained_by=("FeedThroughputCritical", "ExchangeDisconnected", "AllConnectionsFailed"),
+        trial=Trial(
+            fires={
+                'botswarm_events_received_total{exchange="binance",type="trade"}': (
+                    "0+60000x20 1200000+24000x60"
+                )
+            },
+            quiet={
+                # A small feed that was never any bigger.
+                'botswarm_events_received_total{exchange="binance",type="trade"}': "0+24000x60"
+            },
+            at=45,
+        ),
+    ),
+    Rule(
+        name="FeedThroughputCritical",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="only {{ $value | humanize }} ticks a second come in; within the hour it was 670 "
+        "or more",
+        expression=THINNED.format(300),
+        for_s=300,
+        explained_by=("ExchangeDisconnected", "AllConnectionsFailed"),
+        trial=Trial(
+            fires={
+                'botswarm_events_received_total{exchange="binance",type="trade"}': (
+                    "0+60000x20 1200000+12000x60"
+                )
+            },
+            quiet={
+                'botswarm_events_received_total{exchange="binance",type="trade"}': (
+                    "0+60000x20 1200000+24000x60"
+                )
+            },
+            at=45,
+        ),
+    ),
+    Rule(
+        name="FeedMemoryHigh",
+        severity=Severity.WARNING,
+        group=GROUP,
+        says="the feed takes {{ $value | humanize1024 }}B of memory, of 100 MB it should live in",
+        expression=FEED_MEMORY.format(80),
+        for_s=600,
+        explained_by=("FeedMemoryCritical",),
+        trial=Trial(
+            fires=_feed("botswarm_memory_usage_bytes", "85e6x60"),
+            quiet=_feed("botswarm_memory_usage_bytes", "79e6x60"),
+            labels={"job": "botswarm", "instance": "a:8080", "role": "feed"},
+        ),
+    ),
+    Rule(
+        name="FeedMemoryCritical",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="the feed takes {{ $value | humanize1024 }}B of memory, of 100 MB it should live in",
+        expression=FEED_MEMORY.format(95),
+        for_s=600,
+        trial=Trial(
+            fires=_feed("botswarm_memory_usage_bytes", "96e6x60"),
+            quiet=_feed("botswarm_memory_usage_bytes", "94e6x60"),
+            labels={"job": "botswarm", "instance": "a:8080", "role": "feed"},
+        ),
+    ),
+    Rule(
+        name="ConnectionSuccessLow",
+        severity=Severity.WARNING,
+        group=GROUP,
+        says="of the attempts to connect to {{ $labels.exchange }} only "
+        "{{ $value | humanizePercentage }} succeed",
+        expression="min by (exchange) (botswarm_connection_success_ratio) < 0.95",
+        for_s=300,
+        explained_by=("ConnectionSuccessCritical",),
+        trial=Trial(
+            fires={'botswarm_connection_success_ratio{exchange="kraken"}': "0.94x60"},
+            quiet={'botswarm_connection_success_ratio{exchange="kraken"}': "0.96x60"},
+            labels={"exchange": "kraken"},
+        ),
+    ),
+    Rule(
+        name="ConnectionSuccessCritical",
+        severity=Severity.CRITICAL,
+        group=GROUP,
+        says="of the attempts to connect to {{ $labels.exchange }} only "
+        "{{ $value | humanizePercentage }} succeed",
+        expression="min by (exchange) (botswarm_connection_success_ratio) < 0.9",
+        for_s=120,
+        trial=Trial(
+            fires={'botswarm_connection_success_ratio{exchange="kraken"}': "0.89x60"},
+            quiet={'botswarm_connection_success_ratio{exchange="kraken"}': "0.94x60"},
+            labels={"exchange": "kraken"},
+        ),
+    ),
+    Rule(
+        name="TicksLost",
+        severity=Severity.WARNING,
+        group=GROUP,
+        says="{{ $value | humanize }} ticks or messages of {{ $labels.exchange }} were lost within "
+        "five minutes ({{ $labels.reason }})",
+        expression="sum by (exchange, reason) (increase(botswarm_events_lost_total"
+        '{reason!~"conflated_.*"}[5m])) > 0',
+        for_s=0,
+        trial=Trial(
+            fires={
+                'botswarm_events_lost_total{exchange="binance",reason="gone_trade"}': "0x25 3x60",
+            },
+            quiet={
+                'botswarm_events_lost_total{exchange="binance",reason="gone_trade"}': "3x60",
+                'botswarm_events_lost_total{exchange="binance",reason="conflated_quote"}': "0+9x60",
+            },
+            labels={"exchange": "binance", "reason": "gone_trade"},
+            at=27,
+        ),
+    ),
+    Rule(
+        name="SecurityBreachSuspected",
+        severity=Severity.CRITICAL,
+        group="security",
+        says="{{ $labels.kind }} at {{ $labels.exchange }}: this may be somebody's attack",
+        expression=f"sum by (exchange, kind) (increase({BREACHES}[10m]) > 0 or "
+        f"({BREACHES} > 0 unless {BREACHES} offset 10m))",
+        for_s=0,
+        probe=Check("certificates", "fail"),
+        trial=Trial(
+            fires={
+                'botswarm_security_events_total{exchange="binance",kind="invalid_certificate"}': (
+                    "_x25 1x60"
+                ),
+            },
+            quiet={
+                'botswarm_security_events_total{exchange="binance",kind="invalid_certificate"}': (
+                    "1x60"
+                ),
+                'botswarm_security_events_total{exchange="kraken",kind="message_size_exceeded"}': (
+                    "0+1x60"
+                ),
+            },
+            labels={"exchange": "binance", "kind": "invalid_certificate"},
+        ),
+    ),
+    Rule(
+        name="RateLimitBan",
+        severity=Severity.HIGH,
+        group=GROUP,
+        says="{{ $labels.server }} wants to hear nothing for {{ $value | humanizeDuration }}",
+        expression="max by (server) (botswarm_rate_limit_ban_seconds) > 0",
+        for_s=0,
+        trial=Trial(
+            fires={'botswarm_rate_limit_ban_seconds{server="api.binance.com"}': "120x60"},
+            quiet={'botswarm_rate_limit_ban_seconds{server="api.binance.com"}': "0x60"},
+            labels={"server": "api.binance.com"},
+        ),
+    ),
+    Rule(
+        name="PoolScaled",
+        severity=Severity.INFO,
+        group=GROUP,
+        says="the feed of {{ $labels.exchange }} has another number of connections than ten "
+        "minutes "
+        "ago: {{ $value }}",
+        expression="count by (exchange) (botswarm_connection_health) != "
+        "count by (exchange) (botswarm_connection_health offset 10m)",
+        for_s=0,
+        trial=Trial(
+            fires={
+                'botswarm_connection_health{exchange="binance",connection="0"}': "1x60",
+                'botswarm_connection_health{exchange="binance",connection="1"}': "_x25 1x60",
+            },
+            quiet={
+                'botswarm_connection_health{exchange="binance",connection="0"}': "1x60",
+                'botswarm_connection_health{exchange="binance",connection="1"}': "1x60",
+            },
+            labels={"exchange": "binance"},
+        ),
+    ),
+)

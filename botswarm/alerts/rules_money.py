@@ -1,0 +1,237 @@
+"""Alerts on orders, accounts and what may be lost."""
+
+from __future__ import annotations
+
+from botswarm.alerts.rule import Check, Events, Rule, Trial
+from botswarm.alerts.rules_machine import failing
+from botswarm.domain.alert import Severity
+
+ORDERS, RISK = "orders", "risk"
+LOSSES = ("daily_loss", "drawdown", "losing_streak")
+PATTERNS = ("many_cancels", "many_rejects", "many_flips", "burst", "repeats", "unlike_itself")
+"""Both lines of these are one alert: what was held because of it is in its words."""
+ENDED_WELL = 'state=~"live|filled|partial"'
+
+
+def _told(kinds: str, severity: str) -> str:
+    """Of events that are counted from the first: a count that was not there has not grown."""
+    count = f'botswarm_risk_events_total{{kind{kinds},severity=~"{severity}"}}'
+    return f"sum by (kind) (increase({count}[15m]) > 0 or ({count} > 0 unless {count} offset 15m))"
+
+
+def _one_of(kinds: tuple[str, ...]) -> str:
+    return f'=~"{"|".join(kinds)}"'
+
+
+def _none_of(kinds: tuple[str, ...]) -> str:
+    return f'!~"{"|".join(kinds)}"'
+
+
+def _events(kind: str, severity: str) -> Trial:
+    name = f'botswarm_risk_events_total{{kind="{kind}",severity="%s"}}'
+    other = "warn" if severity == "breach" else "info"
+    return Trial(
+        fires={name % severity: "_x25 1x60"},
+        quiet={name % severity: "1x60", name % other: "_x25 1x60"},
+        labels={"kind": kind},
+    )
+
+
+def _failing(check: str) -> Trial:
+    name = f'botswarm_health_check{{check="{check}",instance="a:8080"}}'
+    return Trial(fires={name: "2x60"}, quiet={name: "1x60"})
+
+
+def _seconds(fast: int) -> dict[str, str]:
+    name = 'botswarm_order_stage_seconds_bucket{stage="total",le="%s"}'
+    shares = {"0.5": fast, "1": fast, "2.5": 100, "5": 100, "+Inf": 100}
+    return {name % le: f"0+{share}x60" for le, share in shares.items()}
+
+
+def _basis_points(fast: int) -> dict[str, str]:
+    name = 'botswarm_order_slippage_bps_bucket{venue="binance",le="%s"}'
+    shares = {"10": fast, "20": fast, "50": fast, "100": 100, "+Inf": 100}
+    return {name % le: f"0+{share}x60" for le, share in shares.items()}
+
+
+def _orders(rejected: int) -> dict[str, str]:
+    name = 'botswarm_orders_total{venue="binance",account="main",state="%s"}'
+    return {name % "live": f"0+{100 - rejected}x60", name % "rejected": f"0+{rejected}x60"}
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        name="TradingLossesExceedLimit",
+        severity=Severity.CRITICAL,
+        group=RISK,
+        says="losses have crossed a limit ({{ $labels.kind }})",
+        expression=_told(_one_of(LOSSES), "breach"),
+        for_s=0,
+        probe=Events("breach", LOSSES),
+        trial=_events("daily_loss", "breach"),
+    ),
+    Rule(
+        name="UnusualTradingPatterns",
+        severity=Severity.WARNING,
+        group=RISK,
+        says="a bot trades unlike itself ({{ $labels.kind }})",
+        expression=_told(_one_of(PATTERNS), "warn|breach"),
+        for_s=0,
+        probe=Events("any", PATTERNS),
+        trial=_events("many_cancels", "warn"),
+    ),
+    Rule(
+        name="RiskLimitBreached",
+        severity=Severity.HIGH,
+        group=RISK,
+        says="a limit was crossed, and what it forbids is refused ({{ $labels.kind }})",
+        expression=_told(_none_of((*LOSSES, *PATTERNS)), "breach"),
+        for_s=0,
+        probe=Events("breach"),
+        explained_by=("TradingLossesExceedLimit",),
+        trial=_events("position", "breach"),
+    ),
+    Rule(
+        name="RiskLimitNear",
+        severity=Severity.WARNING,
+        group=RISK,
+        says="a limit is near: its warning line was crossed ({{ $labels.kind }})",
+        expression=_told(_none_of(PATTERNS), "warn"),
+        for_s=0,
+        probe=Events("warn"),
+        explained_by=("RiskLimitBreached", "TradingLossesExceedLimit"),
+        trial=_events("position", "warn"),
+    ),
+    Rule(
+        name="RiskUnknown",
+        severity=Severity.HIGH,
+        group=RISK,
+        says="what stands at risk was last reckoned {{ $value | humanizeDuration }} ago",
+        expression="min(botswarm_standing_age_seconds) > 120",
+        for_s=60,
+        explained_by=("DatabaseConnectionFailure", "BrokerDown", "LeaderMissing"),
+        trial=Trial(
+            fires={"botswarm_standing_age_seconds": "121x60"},
+            quiet={"botswarm_standing_age_seconds": "119x60"},
+        ),
+    ),
+    Rule(
+        name="TradingHalted",
+        severity=Severity.HIGH,
+        group=RISK,
+        says="the swarm sends no orders: trading is halted",
+        expression='max(botswarm_trading_state{state="halted"}) == 1',
+        for_s=0,
+        probe=Check("trading", "fail"),
+        trial=Trial(
+            fires={'botswarm_trading_state{state="halted"}': "1x60"},
+            quiet={'botswarm_trading_state{state="halted"}': "0x60"},
+        ),
+    ),
+    Rule(
+        name="TradingRestricted",
+        severity=Severity.INFO,
+        group=RISK,
+        says="orders are held back in a part of the swarm, or only what shrinks a position passes",
+        expression='max(botswarm_trading_state{state="reducing"}) == 1 or '
+        "sum(botswarm_trading_held) > 0",
+        for_s=0,
+        probe=Check("trading", "warn"),
+        explained_by=("TradingHalted",),
+        trial=Trial(
+            fires={'botswarm_trading_held{kind="bot",state="halted"}': "1x60"},
+            quiet={
+                'botswarm_trading_held{kind="bot",state="halted"}': "0x60",
+                'botswarm_trading_state{state="reducing"}': "0x60",
+            },
+        ),
+    ),
+    Rule(
+        name="OrderErrorsHigh",
+        severity=Severity.HIGH,
+        group=ORDERS,
+        says="{{ $labels.venue }} turns down {{ $value | humanizePercentage }} of the orders of "
+        "{{ $labels.account }}",
+        expression="sum by (venue, account) "
+        '(rate(botswarm_orders_total{state=~"rejected|failed"}[10m])) / sum by (venue, account) '
+        '(rate(botswarm_orders_total{state=~"rejected|failed|live|filled|partial"}[10m])) > 0.05',
+        for_s=300,
+        explained_by=("ExchangeApiLost",),
+        trial=Trial(
+            fires=_orders(6), quiet=_orders(4), labels={"venue": "binance", "account": "main"}
+        ),
+    ),
+    Rule(
+        name="OrderLatencyHigh",
+        severity=Severity.WARNING,
+        group=ORDERS,
+        says="one order in twenty takes {{ $value | humanizeDuration }} from the decision to the "
+        "venue's word",
+        expression="histogram_quantile(0.95, sum by (le) "
+        '(rate(botswarm_order_stage_seconds_bucket{stage="total"}[10m]))) > 1',
+        for_s=600,
+        explained_by=("DatabaseConnectionFailure", "ExchangeApiLost", "QueueStuck"),
+        trial=Trial(fires=_seconds(90), quiet=_seconds(100)),
+    ),
+    Rule(
+        name="SlippageHigh",
+        severity=Severity.WARNING,
+        group=ORDERS,
+        says="one fill in twenty at {{ $labels.venue }} is {{ $value | humanize }} hundredths of a "
+        "percent worse than what was decided on",
+        expression="histogram_quantile(0.95, sum by (venue, le) "
+        "(rate(botswarm_order_slippage_bps_bucket[30m]))) > 50",
+        for_s=600,
+        trial=Trial(
+            fires=_basis_points(90),
+            quiet=_basis_points(96),
+            labels={"venue": "binance"},
+            at=50,
+        ),
+    ),
+    Rule(
+        name="OrdersInDoubt",
+        severity=Severity.CRITICAL,
+        group=ORDERS,
+        says="an order has been in doubt for longer than its proof takes: money may be in the "
+        "market",
+        expression=failing("orders"),
+        for_s=0,
+        probe=Check("orders", "fail"),
+        explained_by=("ExchangeApiLost", "DatabaseConnectionFailure"),
+        trial=_failing("orders"),
+    ),
+    Rule(
+        name="AccountDiffers",
+        severity=Severity.CRITICAL,
+        group=ORDERS,
+        says="ledger and venue do not agree on {{ $labels.venue }}:{{ $labels.account }}: it "
+        "does not "
+        "trade",
+        expression="min by (venue, account) (botswarm_account_agrees) == 0",
+        for_s=120,
+        probe=Check("reconciliation", "fail", for_s=60),
+        explained_by=("ExchangeApiLost", "DatabaseConnectionFailure"),
+        trial=Trial(
+            fires={'botswarm_account_agrees{venue="binance",account="main"}': "0x60"},
+            quiet={'botswarm_account_agrees{venue="binance",account="main"}': "1x60"},
+            labels={"venue": "binance", "account": "main"},
+        ),
+    ),
+    Rule(
+        name="AccountNotCompared",
+        severity=Severity.WARNING,
+        group=ORDERS,
+        says="{{ $labels.venue }}:{{ $labels.account }} was last held against its venue "
+        "{{ $value | humanizeDuration }} ago",
+        expression="min by (venue, account) (botswarm_account_compared_seconds) > 300",
+        for_s=60,
+        probe=Check("reconciliation", "warn", for_s=60),
+        explained_by=("AccountDiffers", "ExchangeApiLost", "DatabaseConnectionFailure"),
+        trial=Trial(
+            fires={'botswarm_account_compared_seconds{venue="binance",account="main"}': "301x60"},
+            quiet={'botswarm_account_compared_seconds{venue="binance",account="main"}': "299x60"},
+            labels={"venue": "binance", "account": "main"},
+        ),
+    ),
+)

@@ -1,0 +1,257 @@
+"""Alerts on the swarm's own work: tasks, queues, schedules, backups, pages and notices."""
+
+from __future__ import annotations
+
+from botswarm.alerts.rule import Check, Rule, Trial
+from botswarm.alerts.rules_machine import failing
+from botswarm.domain.alert import Severity
+
+WORK, SAFETY, PAGES = "work", "safety", "pages"
+FAILED = (
+    'sum by (task) (rate(botswarm_tasks_total{{outcome="failed"}}[5m])) / '
+    'sum by (task) (rate(botswarm_tasks_total{{outcome=~"done|failed"}}[5m])) > {}'
+)
+SLOW_PAGES = (
+    "histogram_quantile(0.95, sum by (page, le) "
+    "(rate(botswarm_http_request_seconds_bucket[5m]))) > {}"
+)
+STORE = ("DatabaseConnectionFailure", "BrokerDown")
+
+
+def _tasks(failed: int) -> dict[str, str]:
+    name = 'botswarm_tasks_total{task="workers.orders.place",outcome="%s"}'
+    return {name % "done": f"0+{100 - failed}x60", name % "failed": f"0+{failed}x60"}
+
+
+def _pages(fast: int) -> dict[str, str]:
+    """So many of a hundred take half a second at most, and the rest up to two."""
+    name = 'botswarm_http_request_seconds_bucket{page="/health",le="%s"}'
+    shares = {"0.25": fast, "0.5": fast, "1": fast, "2": 100, "+Inf": 100}
+    return {name % le: f"0+{share}x60" for le, share in shares.items()}
+
+
+def _failing(check: str) -> Trial:
+    name = f'botswarm_health_check{{check="{check}",instance="a:8080"}}'
+    return Trial(fires={name: "2x60"}, quiet={name: "1x60"})
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        name="HighErrorRate",
+        severity=Severity.HIGH,
+        group=WORK,
+        says="{{ $value | humanizePercentage }} of the tasks {{ $labels.task }} fail",
+        expression=FAILED.format("0.05"),
+        for_s=300,
+        explained_by=STORE,
+        trial=Trial(fires=_tasks(6), quiet=_tasks(4), labels={"task": "workers.orders.place"}),
+    ),
+    Rule(
+        name="ElevatedErrorRate",
+        severity=Severity.WARNING,
+        group=WORK,
+        says="{{ $value | humanizePercentage }} of the tasks {{ $labels.task }} fail",
+        expression=FAILED.format("0.02"),
+        for_s=900,
+        explained_by=("HighErrorRate", *STORE),
+        trial=Trial(fires=_tasks(3), quiet=_tasks(1), labels={"task": "workers.orders.place"}),
+    ),
+    Rule(
+        name="SlowResponses",
+        severity=Severity.HIGH,
+        group=PAGES,
+        says="one answer in twenty on {{ $labels.page }} takes {{ $value | humanizeDuration }}",
+        expression=SLOW_PAGES.format(1),
+        for_s=300,
+        trial=Trial(fires=_pages(90), quiet=_pages(100), labels={"page": "/health"}),
+    ),
+    Rule(
+        name="ElevatedResponseTime",
+        severity=Severity.WARNING,
+        group=PAGES,
+        says="one answer in twenty on {{ $labels.page }} takes {{ $value | humanizeDuration }}",
+        expression=SLOW_PAGES.format("0.5"),
+        for_s=900,
+        explained_by=("SlowResponses",),
+        trial=Trial(fires=_pages(90), quiet=_pages(100), labels={"page": "/health"}),
+    ),
+    Rule(
+        name="QueueStuck",
+        severity=Severity.CRITICAL,
+        group=WORK,
+        says="messages wait too long, or nobody works on their queue",
+        expression=failing("queues"),
+        for_s=30,
+        probe=Check("queues", "fail", for_s=30),
+        explained_by=("BrokerDown",),
+        trial=_failing("queues"),
+    ),
+    Rule(
+        name="QueueLagging",
+        severity=Severity.WARNING,
+        group=WORK,
+        says="the oldest message of the queue {{ $labels.queue }} waits for "
+        "{{ $value | humanizeDuration }}",
+        expression="max by (queue) (botswarm_queue_oldest_seconds) > 30",
+        for_s=120,
+        probe=Check("queues", "warn", for_s=120),
+        explained_by=("QueueStuck", "BrokerDown"),
+        trial=Trial(
+            fires={'botswarm_queue_oldest_seconds{queue="orders"}': "31x60"},
+            quiet={'botswarm_queue_oldest_seconds{queue="orders"}': "30x60"},
+            labels={"queue": "orders"},
+        ),
+    ),
+    Rule(
+        name="DeadLetters",
+        severity=Severity.WARNING,
+        group=WORK,
+        says="{{ $value }} messages of the queue {{ $labels.queue }} failed and wait for a person",
+        expression="max by (queue) (botswarm_queue_dead_letters) > 0",
+        for_s=60,
+        trial=Trial(
+            fires={'botswarm_queue_dead_letters{queue="orders"}': "1x60"},
+            quiet={'botswarm_queue_dead_letters{queue="orders"}': "0x60"},
+            labels={"queue": "orders"},
+        ),
+    ),
+    Rule(
+        name="NearCapacity",
+        severity=Severity.INFO,
+        group=WORK,
+        says="{{ $value | humanizePercentage }} of the places of {{ $labels.queue }} are taken: "
+        "more "
+        "workers, or a higher cap, would make room",
+        expression="max by (queue) (botswarm_queue_slots_used) / "
+        "max by (queue) (botswarm_queue_cap) > 0.8",
+        for_s=1800,
+        trial=Trial(
+            fires={
+                'botswarm_queue_slots_used{queue="orders"}': "7x90",
+                'botswarm_queue_cap{queue="orders"}': "8x90",
+            },
+            quiet={
+                'botswarm_queue_slots_used{queue="orders"}': "6x90",
+                'botswarm_queue_cap{queue="orders"}': "8x90",
+            },
+            labels={"queue": "orders"},
+            at=45,
+        ),
+    ),
+    Rule(
+        name="LeaderMissing",
+        severity=Severity.CRITICAL,
+        group=WORK,
+        says="no beat leads, or no feed of a venue that is traded",
+        expression=failing("leader"),
+        for_s=30,
+        probe=Check("leader", "fail", for_s=30),
+        explained_by=("BrokerDown",),
+        trial=_failing("leader"),
+    ),
+    Rule(
+        name="DoorbellsWaiting",
+        severity=Severity.HIGH,
+        group=WORK,
+        says="committed work has been waiting for over two minutes for somebody to tell the broker",
+        expression=failing("doorbells"),
+        for_s=0,
+        probe=Check("doorbells", "fail"),
+        explained_by=("BrokerDown", "QueueStuck"),
+        trial=_failing("doorbells"),
+    ),
+    Rule(
+        name="EvaluationsLate",
+        severity=Severity.HIGH,
+        group=WORK,
+        says="no market of {{ $labels.venue }} has been looked after for "
+        "{{ $value | humanizeDuration }}",
+        expression="min by (venue) (botswarm_evaluation_age_seconds) > 60 and on () "
+        'sum(botswarm_bots{state="running"}) > 0',
+        for_s=120,
+        explained_by=("ExchangeDisconnected", "AllConnectionsFailed", *STORE),
+        trial=Trial(
+            fires={
+                'botswarm_evaluation_age_seconds{venue="binance"}': "61x60",
+                'botswarm_bots{state="running"}': "5x60",
+            },
+            quiet={
+                'botswarm_evaluation_age_seconds{venue="binance"}': "61x60",
+                'botswarm_bots{state="running"}': "0x60",
+            },
+            labels={"venue": "binance"},
+        ),
+    ),
+    Rule(
+        name="ScheduleMissed",
+        severity=Severity.WARNING,
+        group=SAFETY,
+        says="something periodic was missed, or failed",
+        expression='max(botswarm_health_check{check="schedules"}) > 0',
+        for_s=60,
+        probe=Check("schedules", "warn", for_s=60),
+        explained_by=("LeaderMissing",),
+        trial=Trial(
+            fires={'botswarm_health_check{check="schedules"}': "1x60"},
+            quiet={'botswarm_health_check{check="schedules"}': "0x60"},
+        ),
+    ),
+    Rule(
+        name="BackupTooOld",
+        severity=Severity.HIGH,
+        group=SAFETY,
+        says="there is no backup that is good and young enough",
+        expression='max(botswarm_health_check{check="backup_age"}) > 0',
+        for_s=300,
+        probe=Check("backup_age", "warn", for_s=300),
+        trial=Trial(
+            fires={'botswarm_health_check{check="backup_age"}': "2x60"},
+            quiet={'botswarm_health_check{check="backup_age"}': "0x60"},
+        ),
+    ),
+    Rule(
+        name="RestoreDrillFailed",
+        severity=Severity.HIGH,
+        group=SAFETY,
+        says="the last restore drill did not bring the ledger back, or not in time",
+        expression="min(botswarm_drill_good) == 0 or max(botswarm_drill_rto_seconds) > 300 or "
+        "max(botswarm_drill_rpo_seconds) > 60",
+        for_s=0,
+        trial=Trial(
+            fires={"botswarm_drill_good": "0x60"},
+            quiet={
+                "botswarm_drill_good": "1x60",
+                "botswarm_drill_rto_seconds": "299x60",
+                "botswarm_drill_rpo_seconds": "59x60",
+            },
+        ),
+    ),
+    Rule(
+        name="SeveralVersions",
+        severity=Severity.WARNING,
+        group=WORK,
+        says="processes of {{ $value }} versions run beside one another",
+        expression="count(count by (version) (botswarm_build_info)) > 1",
+        for_s=600,
+        trial=Trial(
+            fires={
+                'botswarm_build_info{version="1.0",process="feed"}': "1x60",
+                'botswarm_build_info{version="1.1",process="ops"}': "1x60",
+            },
+            quiet={'botswarm_build_info{version="1.0",process="feed"}': "1x60"},
+        ),
+    ),
+    Rule(
+        name="NoticesUndelivered",
+        severity=Severity.HIGH,
+        group=SAFETY,
+        says="{{ $value }} notices wait for {{ $labels.channel }}: it does not take them",
+        expression="max by (channel) (botswarm_notices_waiting) > 0",
+        for_s=900,
+        trial=Trial(
+            fires={'botswarm_notices_waiting{channel="slack"}': "2x60"},
+            quiet={'botswarm_notices_waiting{channel="slack"}': "0x60"},
+            labels={"channel": "slack"},
+        ),
+    ),
+)
