@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import signals
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
+from botswarm.domain.permission import TradingState
 from botswarm.errors import BotswarmError, Refused, Unreachable
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.base import TradingVenue
 from botswarm.keys.ring import KeyRing
+from botswarm.ledger.halts import SWARM, Cause
 from botswarm.ledger.heartbeats import Place, Watched
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import App
+from botswarm.trading.stop_file import Brake, StopFile
 from botswarm.trading.watchdog import Charge, Watchdog, watch
 from workers.desks import opened
 
@@ -43,15 +47,15 @@ def _guard(sender: Any, **_: Any) -> None:
     app = sender.app
     if not isinstance(app, App) or ORDERS not in app.amqp.queues.consume_from:
         return
-    limit_s, clock = app.settings.cancel_on_disconnect_s, SystemClock()
-    if not limit_s:
-        return
+    # Without a limit it still looks for an emergency stop.
+    limit_s, clock = app.settings.cancel_on_disconnect_s or math.inf, SystemClock()
     dog, stop = Watchdog(limit_s, clock), threading.Event()
     every_s = min(LOOK_EVERY_MAX_S, limit_s / LOOKS_PER_LIMIT)
+    probe = Probe(app, clock)
     threading.Thread(
         target=watch,
-        args=(dog, Probe(app, clock), stop),
-        kwargs={"every_s": every_s},
+        args=(dog, probe, stop),
+        kwargs={"every_s": every_s, "brake": Brake(probe.stop_file, probe.name).look},
         name="cancel on disconnect",
         daemon=True,
     ).start()
@@ -64,18 +68,38 @@ class Probe:
         self._app = app
         self._clock = clock
         self._ledger = Ledger(app.settings.database_url)
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.stop_file = StopFile.of(app.settings.state_dir)
         self._venues = Venues(app.settings, self._ledger, clock)
 
     def __call__(self) -> Sequence[Charge]:
         """Raises Unreachable or OSError where one of them does not answer."""
+        obey(self.stop_file, self._ledger, self._clock.now())
         watched = self._ledger.heartbeats.watched()
         with self._app.connection_for_write(connect_timeout=BROKER_TIMEOUT_S) as connection:
             connection.connect()
         charges = self._venues.charges(watched)
         # Last of all: it says that this process knows what it would have to cancel.
-        self._ledger.heartbeats.beat(self._name, ORDERS, self._clock.now())
+        self._ledger.heartbeats.beat(self.name, ORDERS, self._clock.now())
         return charges
+
+
+def obey(file: StopFile, ledger: Ledger, now: datetime) -> None:
+    """A stop that the ledger could not be told of is told now, unless a person resumed since."""
+    pulled = file.read()
+    if pulled is None:
+        return
+    said = next((each for each in ledger.halts.all() if each.scope == SWARM), None)
+    if said is not None and said.state is TradingState.HALTED:
+        return
+    if said is not None and said.cause is Cause.PERSON and said.at > pulled.at:
+        logger.warning("%s resumed trading: the stop of %s is lifted", said.actor, pulled.at)
+        file.lift()
+        return
+    reason = f"{pulled.reason} (pulled {pulled.at:%Y-%m-%d %H:%M:%S} without the ledger)"
+    ledger.halts.set(
+        SWARM, TradingState.HALTED, reason=reason, actor=pulled.actor, now=now, is_human=True
+    )
 
 
 class Venues:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ import click
 
 from botswarm.cli.command import Command
 from botswarm.cli.failures import CheckFailed
+from botswarm.cli.moments import Duration
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.stdout import lines_output
 from botswarm.clock import SystemClock
@@ -29,21 +29,6 @@ if TYPE_CHECKING:
 
 CHANNELS = ("trade", "quote", "candle", "book", "status")
 LOOK_S = 0.1
-UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-
-class Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", str(value))
-        if found is None:
-            self.fail(f"{value!r} is not a duration: write 60s, 5m or 1h", parameter, context)
-        return float(found[1]) * UNITS_S[found[2] or ""]
 
 
 # --- record -----------------------------------------------------------------------------------

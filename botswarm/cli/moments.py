@@ -1,4 +1,4 @@
-"""Moments as people type them: a date and time, a time of today, or how long ago."""
+"""Moments as people type them: a date and time, a time of today, how long ago; and durations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Moment(click.ParamType[datetime]):
@@ -49,3 +50,19 @@ def read(text: str, now: datetime) -> datetime | None:
 
 
 MOMENT = Moment()
+
+
+class Duration(click.ParamType[float]):
+    """In seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a duration: write 60s, 5m or 1h", param, ctx)
+        return float(found[1]) * UNITS_S[found[2] or ""]

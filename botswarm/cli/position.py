@@ -77,7 +77,7 @@ def list_positions(session: Session, /, is_flat: bool, **options: Any) -> Answer
 
 
 @dataclass(frozen=True, slots=True)
-class _Closing:
+class Closing:
     held: Held
     quantity: Decimal
     """As the market takes it; nothing where it is dust, or on its way out already."""
@@ -113,7 +113,7 @@ def close_positions(
         raise click.UsageError("nothing is named: give --bot, --market, --account or --all")
     settings, ledger = session.settings(), ledger_of(session)
     held = _held(ledger, is_flat=False, **options)
-    closing = [_closing(ledger, each, is_cancelling) for each in held]
+    closing = [closing_of(ledger, each, is_cancelling) for each in held]
     selling = [each for each in closing if each.quantity]
     if is_preview:
         return Answer(
@@ -124,9 +124,9 @@ def close_positions(
     warnings: list[str] = _running(ledger, selling)
     if is_cancelling and selling:
         warnings += _cancel_first(session, ledger, selling)
-        closing = [_closing(ledger, each.held, is_cancelling=False) for each in closing]
+        closing = [closing_of(ledger, each.held, is_cancelling=False) for each in closing]
         selling = [each for each in closing if each.quantity]
-    orders = [_order(settings, each) for each in selling]
+    orders = [closing_order(settings, each) for each in selling]
     for order in orders:
         ledger.orders.add(order, now())
     warnings += ring(session, ledger, [each.id for each in orders])
@@ -160,7 +160,7 @@ def _held(
     return [each for each in found if (is_flat or each.quantity) and name in (None, each.account)]
 
 
-def _closing(ledger: Ledger, held: Held, is_cancelling: bool) -> _Closing:
+def closing_of(ledger: Ledger, held: Held, is_cancelling: bool) -> Closing:
     instrument = ledger.books.instrument(held.venue, held.symbol)
     under_way = ledger.orders.under_way(
         bot=held.bot, venue=held.venue, account=held.account, symbol=held.symbol
@@ -170,13 +170,14 @@ def _closing(ledger: Ledger, held: Held, is_cancelling: bool) -> _Closing:
     free = abs(held.quantity) - (Decimal(0) if is_cancelling else taken)
     quantity = instrument.round_quantity(max(Decimal(0), free))
     if quantity >= instrument.quantity_min and quantity > 0:
-        return _Closing(held, quantity, None)
+        return Closing(held, quantity, None)
     if taken and not is_cancelling:
-        return _Closing(held, Decimal(0), "open orders take it already: --cancel ends them first")
-    return _Closing(held, Decimal(0), "dust: less than the market takes")
+        return Closing(held, Decimal(0), "open orders take it already: --cancel ends them first")
+    return Closing(held, Decimal(0), "dust: less than the market takes")
 
 
-def _order(settings: Settings, closing: _Closing) -> Order:
+def closing_order(settings: Settings, closing: Closing, price: Decimal | None = None) -> Order:
+    """``price`` is what it is judged by; without it the market's last trade's."""
     from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 
     held, began = closing.held, now()
@@ -191,7 +192,7 @@ def _order(settings: Settings, closing: _Closing) -> Order:
         quantity=closing.quantity,
         limit_price=None,
         time_in_force=TimeInForce.GTC,
-        reference_price=last_price(settings, held.venue, held.symbol),
+        reference_price=price or last_price(settings, held.venue, held.symbol),
         state=OrderState.READY,
         created_at=began,
         signal_expires_at=began + timedelta(seconds=settings.limit_signal_age_max_s),
@@ -199,7 +200,7 @@ def _order(settings: Settings, closing: _Closing) -> Order:
     )
 
 
-def _cancel_first(session: Session, ledger: Ledger, selling: Sequence[_Closing]) -> list[str]:
+def _cancel_first(session: Session, ledger: Ledger, selling: Sequence[Closing]) -> list[str]:
     ids = [
         order.id
         for each in selling
@@ -216,7 +217,7 @@ def _cancel_first(session: Session, ledger: Ledger, selling: Sequence[_Closing])
     return warnings if left is None else [*warnings, left.cause]
 
 
-def _running(ledger: Ledger, selling: Sequence[_Closing]) -> list[str]:
+def _running(ledger: Ledger, selling: Sequence[Closing]) -> list[str]:
     from botswarm.errors import NotFound
 
     warnings = []
@@ -256,7 +257,7 @@ def _data(each: Held) -> dict[str, object]:
     }
 
 
-def _closing_data(each: _Closing) -> dict[str, object]:
+def _closing_data(each: Closing) -> dict[str, object]:
     return {
         "bot": each.held.bot,
         "venue": each.held.venue,
@@ -268,7 +269,7 @@ def _closing_data(each: _Closing) -> dict[str, object]:
     }
 
 
-def _table(closing: Sequence[_Closing]) -> str:
+def _table(closing: Sequence[Closing]) -> str:
     if not closing:
         return "No positions."
     rows = [
@@ -289,7 +290,7 @@ def _number(closing: Sequence[object]) -> str:
     return "1 position" if len(closing) == 1 else f"{len(closing)} positions"
 
 
-def _text(known: Sequence[Order], closing: Sequence[_Closing]) -> str:
+def _text(known: Sequence[Order], closing: Sequence[Closing]) -> str:
     lines = [f"{in_a_line(each)}: {each.state}, {each.id}" for each in known]
     lines += [
         f"{each.held.bot} keeps {each.held.quantity.normalize():f} of {each.held.symbol}: "

@@ -1,4 +1,4 @@
-"""Stop and resume trading: of the swarm, or of one account, bot or market."""
+"""Stop and resume trading: of the swarm, or of one account, market, strategy or bot."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import os
 import pwd
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from botswarm.cli import trading_arm
+from botswarm.cli import trading_arm, trading_drill, trading_stop
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.cli.trading_scope import ending, scope_of, scoped, until_of
 
 if TYPE_CHECKING:
-    from botswarm.domain.permission import TradingState
     from botswarm.ledger.halts import Halt, Halts
+    from botswarm.ledger.store import Ledger
+    from botswarm.trading.stop_file import StopFile
 
 
 @click.group(cls=Group)
@@ -33,92 +35,101 @@ def show_status(session: Session) -> Answer:
 
     The strictest that applies to an order wins. What is not listed is active.
     """
-    halts = _halts(session).all()
+    settings, now = session.settings(), datetime.now(UTC)
+    ledger = _ledger(session)
+    halts = ledger.halts.all()
     rows = [
-        (each.scope, each.state.value, f"{each.at:%Y-%m-%d %H:%M:%S}", each.actor, each.reason)
+        (
+            each.scope,
+            _state(each, now),
+            f"{each.at:%Y-%m-%d %H:%M:%S}",
+            "-" if each.until is None else f"{each.until:%Y-%m-%d %H:%M:%S}",
+            f"{each.actor} ({each.cause})",
+            each.reason,
+        )
         for each in halts
     ]
+    orders = trading_stop.under_way(ledger)
+    live = trading_arm.live_accounts(settings, ledger, now)
+    pulled = _stop_file(session).read()
+    lines = [
+        in_columns(["SCOPE", "STATE", "SINCE", "UNTIL", "BY", "REASON"], rows),
+        f"orders: {trading_stop.in_words(orders)}",
+        *(f"{name}: real money, {words}" for name, words in live),
+    ]
+    warnings = []
+    if pulled is not None:
+        warnings = [f"an emergency stop of {pulled.at:%Y-%m-%d %H:%M:%S} lies in the state folder"]
     return Answer(
-        data=[_described(each) for each in halts],
-        text=in_columns(["SCOPE", "STATE", "SINCE", "BY", "REASON"], rows),
+        data={
+            "states": [_described(each, now) for each in halts],
+            "orders": orders,
+            "live_accounts": dict(live),
+            "stop_file": None if pulled is None else pulled.at.isoformat(),
+        },
+        text="\n".join(lines),
+        warnings=warnings,
     )
 
 
 @trading.command("halt")
-@click.option("--bot", metavar="NAME", help="Of this bot only.")
-@click.option("--market", metavar="VENUE:SYMBOL", help="In this market only.")
-@click.option("--account", metavar="VENUE:ACCOUNT", help="Of this account only.")
+@scoped
+@ending
 @click.option("--reducing", is_flag=True, help="Still let orders pass that shrink a position.")
 @click.option("--reason", default="halted from the command line", help="Kept in the audit log.")
 @click.pass_obj
-def halt(
-    session: Session,
-    bot: str | None,
-    market: str | None,
-    account: str | None,
-    reducing: bool,
-    reason: str,
-) -> Answer:
+def halt(session: Session, /, reducing: bool, reason: str, **options: Any) -> Answer:
     """Let no further order be sent, of the whole swarm unless told otherwise.
 
     It holds for orders that were judged but not sent yet, and survives every restart. Orders
-    that rest at the venue stay there.
+    that rest at the venue stay there. Without an end it holds until somebody resumes.
     """
     from botswarm.domain.permission import TradingState
 
-    state = TradingState.REDUCING if reducing else TradingState.HALTED
-    return _set(session, _scope(bot, market, account), state, reason)
+    scope, until = scope_of(options), until_of(options)
+    done = _halts(session).set(
+        scope,
+        TradingState.REDUCING if reducing else TradingState.HALTED,
+        reason=reason,
+        actor=person(),
+        now=datetime.now(UTC),
+        is_human=True,
+        until=until,
+    )
+    ends = "" if until is None else f" until {until:%Y-%m-%d %H:%M:%S}"
+    text = f"{scope}: {done.state}{ends}"
+    return Answer(data=_described(done, done.at), text=text)
 
 
 @trading.command("resume")
-@click.option("--bot", metavar="NAME", help="Of this bot only.")
-@click.option("--market", metavar="VENUE:SYMBOL", help="In this market only.")
-@click.option("--account", metavar="VENUE:ACCOUNT", help="Of this account only.")
+@scoped
 @click.option("--reason", default="resumed from the command line", help="Kept in the audit log.")
 @click.pass_obj
-def resume(
-    session: Session, bot: str | None, market: str | None, account: str | None, reason: str
-) -> Answer:
-    """Let orders be sent again. Asks for the word "resume"; scripts confirm with --yes."""
+def resume(session: Session, /, reason: str, **options: Any) -> Answer:
+    """Let orders be sent again. Asks for the word "resume"; scripts confirm with --yes.
+
+    A share of the swarm's bots that was set stays as it is: botswarm trading enable opens it.
+    """
     from botswarm.domain.permission import TradingState
+    from botswarm.ledger.halts import SWARM
 
-    scope = _scope(bot, market, account)
+    scope = scope_of(options)
     _confirm(session, scope)
-    return _set(session, scope, TradingState.ACTIVE, reason)
-
-
-def _set(session: Session, scope: str, state: TradingState, reason: str) -> Answer:
     done = _halts(session).set(
         scope,
-        state,
+        TradingState.ACTIVE,
         reason=reason,
         actor=person(),
         now=datetime.now(UTC),
         is_human=True,
     )
-    return Answer(data=_described(done), text=f"{scope}: {state}")
-
-
-def _scope(bot: str | None, market: str | None, account: str | None) -> str:
-    from botswarm.ledger import halts
-
-    if sum(each is not None for each in (bot, market, account)) > 1:
-        raise click.UsageError("name one of --bot, --market and --account")
-    if bot is not None:
-        return halts.bot_scope(bot)
-    if market is not None:
-        venue, symbol = _pair(market, "--market", "simulated:BTC-USDT")
-        return halts.market_scope(venue, symbol.upper())
-    if account is not None:
-        return halts.account_scope(*_pair(account, "--account", "simulated:paper"))
-    return halts.SWARM
-
-
-def _pair(text: str, option: str, example: str) -> tuple[str, str]:
-    venue, colon, name = text.partition(":")
-    if not (venue and colon and name):
-        raise click.UsageError(f"{option} is {text!r}; write it as {example}")
-    return venue, name
+    text, following = f"{scope}: {done.state}", []
+    if scope == SWARM:
+        _stop_file(session).lift()
+    if done.share is not None:
+        text += f", for {done.share} % of its bots; the others only reduce"
+        following = ["botswarm trading enable"]
+    return Answer(data=_described(done, done.at), text=text, next=following)
 
 
 def _confirm(session: Session, scope: str) -> None:
@@ -142,21 +153,42 @@ def person() -> str:
         return f"uid {os.getuid()}"
 
 
-def _described(each: Halt) -> dict[str, object]:
+def _state(each: Halt, now: datetime) -> str:
+    state = each.state_at(now).value
+    return state if each.share is None else f"{state}, {each.share} %"
+
+
+def _described(each: Halt, now: datetime) -> dict[str, object]:
     return {
         "scope": each.scope,
-        "state": each.state.value,
+        "state": each.state_at(now).value,
         "reason": each.reason,
         "actor": each.actor,
+        "cause": each.cause.value,
         "at": each.at.isoformat(),
+        "until": None if each.until is None else each.until.isoformat(),
+        "share": each.share,
     }
 
 
 def _halts(session: Session) -> Halts:
+    return _ledger(session).halts
+
+
+def _ledger(session: Session) -> Ledger:
     from botswarm.ledger.store import Ledger
 
-    return Ledger(session.settings().database_url).halts
+    return Ledger(session.settings().database_url)
+
+
+def _stop_file(session: Session) -> StopFile:
+    from botswarm.trading.stop_file import StopFile
+
+    return StopFile.of(session.settings().state_dir)
 
 
 trading.add_command(trading_arm.arm)
 trading.add_command(trading_arm.disarm)
+trading.add_command(trading_stop.stop)
+trading.add_command(trading_stop.emergency_stop)
+trading.add_command(trading_drill.drill)

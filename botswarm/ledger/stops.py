@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select, text, tuple_
+from sqlalchemy import func, or_, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from botswarm.domain.order import OrderState
@@ -100,9 +100,9 @@ class Stops:
 
     def on_the_way(self, places: Collection[Place] | None) -> Sequence[OnTheWay]:
         """Of all accounts, or of these."""
-        question: Select[Any] = select(
-            OrderRow.id, OrderRow.venue, OrderRow.account, OrderRow.symbol
-        ).where(OrderRow.is_open, OrderRow.state == OrderState.SENDING.value)
+        question = select(OrderRow.id, OrderRow.venue, OrderRow.account, OrderRow.symbol).where(
+            OrderRow.is_open, OrderRow.state == OrderState.SENDING.value
+        )
         if places is not None:
             question = question.where(tuple_(OrderRow.venue, OrderRow.account).in_(places))
         return self._database.read(

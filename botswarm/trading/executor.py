@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -12,7 +13,14 @@ from botswarm.clock import Clock
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import IllegalTransition, Order, OrderState
-from botswarm.domain.permission import Approved, Exposure, Frozen, Refused, Verdict
+from botswarm.domain.permission import (
+    Approved,
+    Exposure,
+    Frozen,
+    Refused,
+    TradingState,
+    Verdict,
+)
 from botswarm.exchanges.base import (
     Accepted,
     Answer,
@@ -61,6 +69,23 @@ def place(
     return order
 
 
+def flatten(
+    order_id: str, books: Books, venue: TradingVenue, limits: Limits, clock: Clock
+) -> Order | None:
+    """``place`` for a person who halted trading and wants out: it may only reduce, and a halt does
+    not stand in its way.
+    """
+    usual = _judge(venue, limits, clock.now())
+
+    def judge(order: Order, exposure: Exposure) -> Verdict:
+        if not order.is_reduce_only:
+            return Refused(order, "only orders that may only reduce pass a halt")
+        return usual(order, replace(exposure, trading_state=TradingState.REDUCING))
+
+    pen = _Pen(venue, clock)
+    return _sent(order_id, OrderState.READY, judge, pen, books, is_flattening=True)
+
+
 def send(order: Order, books: Books, venue: TradingVenue, clock: Clock) -> Order | None:
     """Make one attempt at an APPROVED order; None when somebody else does, or did.
 
@@ -106,7 +131,15 @@ class _Pen:
         return Frozen(fitting.order, signed)
 
 
-def _sent(order_id: str, before: OrderState, judge: Judge, pen: _Pen, books: Books) -> Order | None:
+def _sent(
+    order_id: str,
+    before: OrderState,
+    judge: Judge,
+    pen: _Pen,
+    books: Books,
+    *,
+    is_flattening: bool = False,
+) -> Order | None:
     """Let it begin and, where the bytes are committed, send them; the order as it stands then."""
     began = pen.clock.monotonic()
     begun = books.begin(order_id, judge, pen.freeze, pen.clock.now(), before)
@@ -120,7 +153,7 @@ def _sent(order_id: str, before: OrderState, judge: Judge, pen: _Pen, books: Boo
         case Approved(order=order):
             return order
         case Frozen(order=order, request=request):
-            objection = _too_late(order, books, pen.clock, began)
+            objection = None if is_flattening else _too_late(order, books, pen.clock, began)
             answer = Declined("not sent", objection) if objection else pen.venue.send(request)
             return take(answer, request, order, books, pen.clock)
 

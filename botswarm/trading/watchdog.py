@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Watchdog:
     def _hold(self, charge: Charge) -> None:
         """Where the venue has a switch of its own, it also works when this process is gone."""
         longest = charge.venue.rules.dead_man_max_s
-        if longest is None:
+        if longest is None or math.isinf(self.limit_s):
             return
         timeout_s = min(self.limit_s, longest)
         now, held_at = self.clock.monotonic(), self._held_at.get(charge.name)
@@ -120,8 +121,12 @@ def watch(
     stop: threading.Event,
     *,
     every_s: float,
+    brake: Callable[[Sequence[Charge]], None] = lambda charges: None,
 ) -> None:
-    """Until ``stop``. ``probe`` raises where ledger or broker do not answer, and may hang."""
+    """Until ``stop``. ``probe`` raises where ledger or broker do not answer, and may hang.
+
+    ``brake`` is given what there is to watch over at every look, whether they answer or not.
+    """
 
     def ask() -> None:
         while not stop.is_set():
@@ -137,6 +142,7 @@ def watch(
     threading.Thread(target=ask, name="watchdog", daemon=True).start()
     while not stop.is_set():
         try:
+            brake(dog.charges)
             dog.look()
         except Exception:
             logger.exception("the watchdog stumbled: a defect; it goes on")

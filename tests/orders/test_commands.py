@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from botswarm.clock import SystemClock
 from botswarm.domain.order import Order, OrderState
+from botswarm.domain.permission import TradingState
 from botswarm.ledger.store import Ledger
 from botswarm.testing.venue import FakeVenue, Fate, Fault
 from botswarm.trading import executor
@@ -98,7 +99,7 @@ def test_a_halt_stops_orders_and_only_a_confirmed_person_resumes(
     stopped = placed(sqlite_ledger, Fate.FILLS)
     assert sqlite_ledger.orders.get(stopped.id).state is OrderState.REFUSED
     _, answer = run("trading", "status")
-    (swarm,) = [each for each in answer["data"] if each["scope"] == "swarm"]
+    (swarm,) = [each for each in answer["data"]["states"] if each["scope"] == "swarm"]
     assert (swarm["state"], swarm["reason"]) == ("halted", "the cat walked over the keys")
     code, answer = run("trading", "resume")
     assert (code, answer["error"]["code"]) == (6, "BSW-6001")
@@ -126,6 +127,35 @@ def test_one_bot_or_market_can_be_halted(run: Run, sqlite_ledger: Ledger) -> Non
         "trading is reducing: only orders that shrink a position pass",
     )
     assert run("trading", "halt", "--bot", "a", "--market", "x:Y", is_json=False)[0] == 2
+
+
+def test_a_halt_can_be_of_a_strategy_and_have_an_end(run: Run, sqlite_ledger: Ledger) -> None:
+    code, answer = run("trading", "halt", "--strategy", "grid", "--for", "30m", "--reducing")
+    assert (code, answer["data"]["scope"]) == (0, "strategy:grid")
+    (said,) = [each for each in sqlite_ledger.halts.all() if each.scope == "strategy:grid"]
+    assert said.until is not None
+    assert said.until - said.at == pytest.approx(timedelta(minutes=30), abs=timedelta(seconds=1))
+    for wrong in (["--for", "30m", "--until", "23:59"], ["--for", "soon"]):
+        assert run("trading", "halt", *wrong, is_json=False)[0] == 2
+    assert run("trading", "halt", "--until", "2020-01-01")[0] == 6
+    _, text = run("trading", "status", is_json=False)
+    assert "strategy:grid" in text
+    assert "swarm          active" in text
+
+
+def test_a_stop_waits_for_what_is_on_its_way_and_says_what_rests(
+    run: Run, sqlite_ledger: Ledger
+) -> None:
+    placed(sqlite_ledger, Fate.RESTS)
+    code, answer = run("trading", "stop", "--drain")
+    assert (code, answer["data"]["is_drained"]) == (0, True)
+    assert answer["data"]["orders"] == {"waiting": 0, "on_the_way": 0, "resting": 1}
+    run("trading", "resume", "--yes")
+    placed(sqlite_ledger, Fate.RESTS, Fault.LOSE_REPLY)
+    code, answer = run("trading", "stop", "--drain", "--wait", "0.5")
+    assert (code, answer["data"]["orders"]["on_the_way"]) == (7, 1)
+    assert "1 are on their way" in answer["error"]["cause"]
+    assert sqlite_ledger.halts.all()[-1].state is TradingState.HALTED
 
 
 def test_a_ledger_that_was_never_made_is_said_so(tmp_path: Path) -> None:

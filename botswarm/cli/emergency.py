@@ -1,0 +1,410 @@
+"""The press of the emergency stop, step by step, with a stopwatch running from its first moment."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botswarm.errors import BotswarmError, Unreachable
+
+if TYPE_CHECKING:
+    from botswarm.config import Settings
+    from botswarm.domain.order import Order
+    from botswarm.exchanges.base import TradingVenue
+    from botswarm.ledger.session import Database
+    from botswarm.ledger.stops import Stop, Stops
+    from botswarm.ledger.store import Ledger
+    from botswarm.trading.emergency import Ended
+
+Place = tuple[str, str]
+Say = Callable[[str], None]
+
+LEDGER_PATIENCE_S = 2.0
+"""A ledger that has not answered by then is given up, for now: the stop file is pulled."""
+ANSWER_MAX_S = 0.35
+"""So long the answers to orders on their way are waited for: their senders will not begin to send
+any more by then.
+"""
+POLL_S = 0.02
+ACCOUNTS_AT_ONCE_MAX = 8
+FLATTEN_TRIES = 3
+URGENT = -10
+"""Nobody else on this machine is in more of a hurry."""
+
+
+class LedgerAway(Unreachable):
+    """The halt could not be committed; that is what the stop file is for."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """What became of one account's orders and positions."""
+
+    place: Place
+    ended: Ended | None = None
+    cancelled_ms: int | None = None
+    failure: str | None = None
+    closed: list[str] = field(default_factory=list)
+    """Positions that are flat now, as BOT SYMBOL."""
+    held: dict[str, str] = field(default_factory=dict)
+    """Those that are not, and why."""
+
+    @property
+    def name(self) -> str:
+        return ":".join(self.place)
+
+    @property
+    def is_empty(self) -> bool:
+        """No order of ours is open at the venue, by its own word."""
+        return self.cancelled_ms is not None
+
+    @property
+    def is_clean(self) -> bool:
+        return self.is_empty and not self.held and not (self.ended and self.ended.in_doubt)
+
+    def data(self) -> dict[str, Any]:
+        ended = self.ended
+        return {
+            "cancelled_ms": self.cancelled_ms,
+            "cancelled": ended.asked if ended else 0,
+            "in_doubt": ended.in_doubt if ended else 0,
+            "left": ended.left if ended else None,
+            "failures": [self.failure] if self.failure else ended.failures if ended else [],
+            "closed": self.closed,
+            "held": self.held,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Pressed:
+    """How long each step took, in milliseconds since the button was pressed."""
+
+    at: datetime
+    said_ms: int
+    in_force_ms: int
+    on_the_way: int
+    """Orders whose answer was not known when it came into force."""
+    accounts: list[Account] = field(default_factory=list)
+    cancelled_ms: int | None = None
+    flat_ms: int | None = None
+    number: int | None = None
+    resting: int = 0
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "at": self.at.isoformat(),
+            "said_ms": self.said_ms,
+            "in_force_ms": self.in_force_ms,
+            "cancelled_ms": self.cancelled_ms,
+            "flat_ms": self.flat_ms,
+            "on_the_way": self.on_the_way,
+            "resting": self.resting,
+            "accounts": {each.name: each.data() for each in self.accounts},
+            "stop": self.number,
+        }
+
+
+class Press:
+    """One emergency stop, of all accounts or of some."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        kind: str,
+        scopes: Collection[str],
+        places: Collection[Place] | None,
+        actor: str,
+        reason: str,
+        began: float,
+        say: Say,
+    ) -> None:
+        """``began`` is when the button was pressed, by the monotonic clock."""
+        from botswarm.ledger.session import Database
+        from botswarm.ledger.stops import Stops
+
+        self.settings = settings
+        self.kind, self.scopes, self.places = kind, scopes, places
+        self.actor, self.reason = actor, reason
+        self.began = began
+        self.pressed_at = datetime.now(UTC) - timedelta(seconds=time.monotonic() - began)
+        self.say = say
+        self.database: Database = Database(settings.database_url)
+        self.stops: Stops = Stops(self.database)
+        self.done: Pressed | None = None
+
+    def ms(self) -> int:
+        return round((time.monotonic() - self.began) * 1000)
+
+    # --- the halt -------------------------------------------------------------------------------
+
+    def halt(self) -> Pressed:
+        """Raises LedgerAway where it cannot be committed soon."""
+        hurry()
+        self._within_patience(self._commit)
+        said_ms = self.ms()
+        self.say(f"{said_ms:6d} ms  halted: nothing more is judged")
+        self.stops.wait_for_begun(self.places)
+        on_the_way = self._wait_for_answers()
+        done = self.done = Pressed(
+            at=self.pressed_at,
+            said_ms=said_ms,
+            in_force_ms=self.ms(),
+            on_the_way=len(on_the_way),
+        )
+        self.say(f"{done.in_force_ms:6d} ms  in force: no venue takes another order")
+        done.number = self.stops.keep(self._stop())
+        return done
+
+    def _commit(self) -> None:
+        now = datetime.now(UTC)
+        self.stops.halt(self.scopes, reason=self.reason, actor=self.actor, now=now)
+
+    def _within_patience(self, work: Callable[[], None]) -> None:
+        failures: list[BotswarmError] = []
+
+        def try_it() -> None:
+            try:
+                work()
+            except BotswarmError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=try_it, name="halt", daemon=True)
+        thread.start()
+        thread.join(LEDGER_PATIENCE_S)
+        if failures:
+            raise LedgerAway(failures[0].cause, cure=failures[0].cure) from failures[0]
+        if thread.is_alive():
+            raise LedgerAway(
+                f"the ledger has not answered within {LEDGER_PATIENCE_S:g} s",
+                cure="see: botswarm doctor",
+            )
+
+    def _wait_for_answers(self) -> Sequence[object]:
+        """Whoever holds signed bytes sends them soon after its own commit, or asks first."""
+        deadline = time.monotonic() + ANSWER_MAX_S
+        while (left := self.stops.on_the_way(self.places)) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return left
+
+    # --- the end of what is open ----------------------------------------------------------------
+
+    def cancel(self, wait_s: float) -> Pressed:
+        done = self._done()
+        ledger = self.ledger
+        wished = self._wish(ledger)
+        self.say(f"{self.ms():6d} ms  {len(wished)} orders are to end")
+        places = self.places if self.places is not None else self.stops.places()
+        until, stop = time.monotonic() + wait_s, threading.Event()
+
+        def end(place: Place) -> Account:
+            return self._end(ledger, place, until, stop)
+
+        try:
+            with ThreadPoolExecutor(ACCOUNTS_AT_ONCE_MAX) as pool:
+                done.accounts = list(pool.map(end, sorted(places)))
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+        if all(each.is_empty for each in done.accounts):
+            ends = [each.cancelled_ms for each in done.accounts if each.cancelled_ms is not None]
+            done.cancelled_ms = max(ends, default=self.ms())
+            self.say(f"{done.cancelled_ms:6d} ms  cancelled: no venue has an open order of ours")
+        self.stops.keep(self._stop())
+        return done
+
+    def _wish(self, ledger: Ledger) -> Sequence[str]:
+        """Of everything, also what was judged and not sent; it ends at once."""
+        self.stops.throw_out_sleepers()
+        orders = [
+            order.id
+            for order in ledger.orders.under_way()
+            if self.places is None or (order.venue, order.account) in self.places
+        ]
+        words = f"{self.kind} stop: {self.reason}"
+        ledger.cancels.wish(orders, datetime.now(UTC), actor=self.actor, reason=words)
+        return orders
+
+    def _end(self, ledger: Ledger, place: Place, until: float, stop: threading.Event) -> Account:
+        from botswarm.clock import SystemClock
+        from botswarm.trading.emergency import end_all
+
+        account = Account(place=place)
+        try:
+            venue = venue_of(self.settings, ledger, place)
+            account.ended = end_all(ledger.books, venue, SystemClock(), until, stop)
+        except BotswarmError as error:
+            account.failure = f"{error.cause}; {error.cure}" if error.cure else error.cause
+        else:
+            if account.ended.at is not None:
+                account.cancelled_ms = round((account.ended.at - self.began) * 1000)
+        return account
+
+    # --- out of all positions -------------------------------------------------------------------
+
+    def flatten(self, wait_s: float) -> Pressed:
+        """Market orders that may only reduce, one position after the other."""
+        from botswarm.trading.limits import limits_of
+
+        done, ledger = self._done(), self.ledger
+        limits, until = limits_of(self.settings), time.monotonic() + wait_s
+        self._add_holders(done)
+        for account in done.accounts:
+            if not account.is_empty:
+                account.held["all"] = "its orders are not at their end"
+                continue
+            try:
+                venue = venue_of(self.settings, ledger, account.place)
+                self._flatten(ledger, venue, account, limits, until)
+            except BotswarmError as error:
+                account.held["all"] = error.cause
+        if not any(each.held for each in done.accounts):
+            done.flat_ms = self.ms()
+            self.say(f"{done.flat_ms:6d} ms  flat: no position is left")
+        self.stops.keep(self._stop())
+        return done
+
+    def _add_holders(self, done: Pressed) -> None:
+        """Accounts that hold something and had nothing open."""
+        known = {each.place for each in done.accounts}
+        holding = {
+            (each.venue, each.account) for each in self.ledger.orders.positions() if each.quantity
+        }
+        done.accounts += [
+            Account(place=place, cancelled_ms=done.cancelled_ms or self.ms())
+            for place in sorted(holding - known)
+            if self.places is None or place in self.places
+        ]
+
+    def _flatten(
+        self, ledger: Ledger, venue: TradingVenue, account: Account, limits: Any, until: float
+    ) -> None:
+        from botswarm.cli.position import closing_of
+
+        for held in ledger.orders.positions(venue=venue.name):
+            if held.account != venue.account or not held.quantity:
+                continue
+            name, why = f"{held.bot} {held.symbol}", ""
+            for _ in range(FLATTEN_TRIES):
+                closing = closing_of(ledger, held, is_cancelling=True)
+                if not closing.quantity:
+                    why = "" if closing.why_not is None else closing.why_not
+                    break
+                order = self._closing_order(ledger, closing)
+                why = self._placed(ledger, venue, order, limits, until)
+                found = ledger.orders.positions(venue=held.venue, symbol=held.symbol, bot=held.bot)
+                held = next(each for each in found if each.account == venue.account)
+                if not held.quantity or time.monotonic() >= until:
+                    break
+            if held.quantity and not why.startswith("dust"):
+                account.held[name] = why or "it is not known yet what became of its order"
+            else:
+                account.closed.append(name)
+
+    def _closing_order(self, ledger: Ledger, closing: Any) -> Order:
+        """What it is judged by stands in no order's way that may only reduce."""
+        from botswarm.cli.position import closing_order
+
+        held = closing.held
+        mark = ledger.marks.all().get((held.venue, held.symbol))
+        price = mark.price if mark is not None else round(abs(held.cost / held.quantity), 8)
+        return closing_order(self.settings, closing, price)
+
+    def _placed(
+        self, ledger: Ledger, venue: TradingVenue, order: Order, limits: Any, until: float
+    ) -> str:
+        """Why it came to nothing; empty where it is filled."""
+        from botswarm.clock import SystemClock
+        from botswarm.trading import executor
+        from botswarm.trading.settle import Watch, settle
+
+        clock = SystemClock()
+        ledger.orders.add(order, clock.now())
+        executor.flatten(order.id, ledger.books, venue, limits, clock)
+        watch = Watch()
+        while not (known := ledger.orders.get(order.id)).state.is_final:
+            if time.monotonic() >= until:
+                return f"its order {order.id} is {known.state}"
+            watch.rested_at = None
+            settle(ledger.books, venue, clock, watch)
+            time.sleep(POLL_S)
+        return "" if known.filled_quantity else f"its order was {known.state}: {known.reason}"
+
+    # --- what is kept ---------------------------------------------------------------------------
+
+    def finish(self) -> Stop:
+        """Write down how it ended."""
+        stop = replace(self._stop(), finished_at=datetime.now(UTC), is_clean=self.is_clean)
+        self.stops.keep(stop)
+        return stop
+
+    @property
+    def is_clean(self) -> bool:
+        return all(each.is_clean for each in self._done().accounts)
+
+    def _stop(self) -> Stop:
+        from botswarm.ledger.stops import Stop
+
+        done = self._done()
+        return Stop(
+            id=done.number,
+            at=done.at,
+            kind=self.kind,
+            actor=self.actor,
+            reason=self.reason,
+            said_ms=done.said_ms,
+            in_force_ms=done.in_force_ms,
+            cancelled_ms=done.cancelled_ms,
+            flat_ms=done.flat_ms,
+            numbers={
+                "on_the_way": done.on_the_way,
+                "accounts": {each.name: each.data() for each in done.accounts},
+            },
+        )
+
+    def _done(self) -> Pressed:
+        assert self.done is not None, "it was not said yet"
+        return self.done
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """Made after the halt: it takes a while to be imported."""
+        from botswarm.ledger.store import Ledger
+
+        return Ledger(self.settings.database_url)
+
+
+def venue_of(settings: Settings, ledger: Ledger, place: Place) -> TradingVenue:
+    """What trades an account from this very process."""
+    from botswarm.cli.account_choice import opened
+    from botswarm.clock import SystemClock
+    from botswarm.exchanges import accounts
+
+    account = accounts.Account(*place)
+    keys = opened(settings, ledger, account)
+    return accounts.trading_venue(settings, SystemClock(), account, keys)
+
+
+def hurry() -> None:
+    """Where the system lets us."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, URGENT)
+
+
+def started_at() -> float:
+    """When this process was started, by the monotonic clock: the interpreter has to start, too."""
+    try:
+        after_boot = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return time.monotonic()
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - after_boot / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - max(0.0, age_s)

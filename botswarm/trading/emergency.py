@@ -1,0 +1,125 @@
+"""The end of every open order of an account, and soon: asked for, and looked at until it is so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from botswarm.clock import Clock
+from botswarm.domain.order import Order
+from botswarm.errors import BotswarmError
+from botswarm.exchanges.base import TradingVenue
+from botswarm.trading.books import Books
+from botswarm.trading.settle import IN_DOUBT, Watch, settle
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE_MAX = 4
+"""Markets of an account that are asked at once: questions cost the account's budget."""
+AGAIN_S = 0.2
+
+
+@dataclass(slots=True, kw_only=True)
+class Ended:
+    """What became of an account's orders; times are of the clock's monotonic seconds."""
+
+    asked: int = 0
+    """Orders that the venue had open, and that are not any more."""
+    at: float | None = None
+    """When the venue first said that it has none of ours open; None while it does."""
+    in_doubt: int = 0
+    """Nobody knows whether they are at the venue; where they turn up they are cancelled."""
+    left: int = 0
+    failures: list[str] = field(default_factory=list)
+    """Why some are left, the latest last."""
+
+
+def end_all(
+    books: Books, venue: TradingVenue, clock: Clock, until: float, stop: threading.Event
+) -> Ended:
+    """End what somebody wants ended of this account, and look until the venue has none of it.
+
+    Everybody else's rounds may run meanwhile. Orders that rest there and are not ours stay.
+    """
+    return _Ending(books, venue, clock).run(until, stop)
+
+
+class _Ending:
+    def __init__(self, books: Books, venue: TradingVenue, clock: Clock) -> None:
+        self._books = books
+        self._venue = venue
+        self._clock = clock
+        self._done = Ended()
+        self._watch = Watch()
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run(self, until: float, stop: threading.Event) -> Ended:
+        with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
+            while True:
+                unwanted = self._books.to_cancel(self._venue.name, self._venue.account)
+                is_empty = all(pool.map(self._try, _by_market(unwanted).items()))
+                if is_empty and self._done.at is None:
+                    self._done.at = self._clock.monotonic()
+                self._settle()
+                left = self._books.to_cancel(self._venue.name, self._venue.account)
+                self._done.in_doubt = sum(order.state in IN_DOUBT for order in left)
+                self._done.left = len(left) - self._done.in_doubt
+                is_done = is_empty and not left
+                if is_done or self._clock.monotonic() >= until or stop.wait(AGAIN_S):
+                    break
+        self._done.asked = len(self._seen)
+        return self._done
+
+    def _try(self, market: tuple[str, Sequence[Order]]) -> bool:
+        """Whether the venue says that none of these is open."""
+        symbol, orders = market
+        try:
+            return self._is_empty(symbol, {order.client_order_id: order for order in orders})
+        except BotswarmError as error:
+            self._failed(f"{symbol}: {error.cause}")
+            return False
+
+    def _is_empty(self, symbol: str, unwanted: dict[str, Order]) -> bool:
+        there = self._there(symbol)
+        ours = there & unwanted.keys()
+        if not ours:
+            return True
+        with self._lock:
+            self._seen |= ours
+        if ours == there and len(ours) > 1:
+            self._venue.cancel_all(symbol)
+        else:
+            for name in sorted(ours):
+                self._venue.cancel(unwanted[name])
+        return not self._there(symbol) & unwanted.keys()
+
+    def _there(self, symbol: str) -> set[str]:
+        return {report.client_order_id for report in self._venue.open_orders(symbol)}
+
+    def _settle(self) -> None:
+        """Into the books with what became of them, now and not when it would be time again."""
+        self._watch.rested_at = None
+        try:
+            done = settle(self._books, self._venue, self._clock, self._watch)
+        except BotswarmError as error:
+            self._failed(error.cause)
+        else:
+            for failure in done.failures:
+                self._failed(failure)
+
+    def _failed(self, words: str) -> None:
+        logger.error("%s:%s: %s", self._venue.name, self._venue.account, words)
+        with self._lock:
+            if words not in self._done.failures:
+                self._done.failures.append(words)
+
+
+def _by_market(orders: Sequence[Order]) -> dict[str, list[Order]]:
+    found: dict[str, list[Order]] = {}
+    for order in orders:
+        found.setdefault(order.symbol, []).append(order)
+    return found

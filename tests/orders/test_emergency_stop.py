@@ -1,0 +1,257 @@
+"""The emergency stop: what it halts, ends and closes, and what cannot keep it from that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from botswarm.clock import SystemClock
+from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
+from botswarm.errors import BotswarmError
+from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.ledger.halts import SWARM, Cause
+from botswarm.ledger.models import AccountRow
+from botswarm.ledger.stops import Stop, Stops
+from botswarm.ledger.store import Ledger
+from botswarm.testing.exchange import SimulatedExchangeServer
+from botswarm.testing.servers import PostgreSQLServer
+from botswarm.trading import executor
+from tests.orders.conftest import NO_LIMITS, a_market_order, a_venue, an_order
+from tests.standing import reconciled
+
+S = OrderState
+Run = Callable[..., tuple[int, Any]]
+PLACE = ("simulated", "paper")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgreSQLServer]:
+    with PostgreSQLServer() as running:
+        yield running
+
+
+@pytest.fixture
+def ledger(database: PostgreSQLServer) -> Iterator[Ledger]:
+    from botswarm.ledger import migrate
+
+    name = f"stop{time.monotonic_ns()}"
+    database.create_database(name)
+    url = database.url(name).replace("postgresql://", "postgresql+psycopg2://")
+    made = Ledger(url)
+    migrate.migrate(made.database)
+    reconciled(made, datetime.now(UTC))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def venue(exchange: SimulatedExchangeServer, ledger: Ledger) -> Iterator[BinanceTrading]:
+    made = a_venue(exchange)
+    for symbol in ("BTC-USDT", "ETH-USDT"):
+        made.cancel_all(symbol)
+    ledger.books.save_instruments(made.instruments())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(exchange: SimulatedExchangeServer, ledger: Ledger, tmp_path: Path) -> Run:
+    url = ledger.database.url.render_as_string(hide_password=False)
+
+    def call(*words: str) -> tuple[int, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "botswarm", *words, "--json"],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "BOTSWARM_DATABASE_URL": url,
+                "BOTSWARM_STATE_DIR": str(exchange.state_dir),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    return call
+
+
+def sent(ledger: Ledger, venue: BinanceTrading, order: Order) -> Order:
+    ledger.orders.add(order, datetime.now(UTC))
+    executor.place(order.id, ledger.books, venue, NO_LIMITS, SystemClock())
+    return ledger.orders.get(order.id)
+
+
+def test_it_ends_every_order_of_ours_and_leaves_what_somebody_placed_by_hand(
+    run: Run, ledger: Ledger, venue: BinanceTrading, exchange: SimulatedExchangeServer
+) -> None:
+    ours = [sent(ledger, venue, an_order()) for _ in range(3)]
+    alone = [
+        sent(
+            ledger,
+            venue,
+            an_order(symbol="ETH-USDT", limit_price=Decimal(2000), quantity=Decimal("0.01")),
+        )
+        for _ in range(3)
+    ]
+    assert {each.state for each in [*ours, *alone]} == {S.LIVE}
+    by_hand = exchange.order(newClientOrderId="by-hand").body["clientOrderId"]
+    code, answer = run("trading", "emergency-stop", "--cancel", "--reason", "fire")
+    assert code == 0
+    done = answer["data"]
+    assert 0 < done["said_ms"] <= done["in_force_ms"] <= done["cancelled_ms"]
+    assert done["accounts"]["simulated:paper"]["cancelled"] == 6
+    states = {ledger.orders.get(each.id).state for each in [*ours, *alone]}
+    assert states == {S.CANCELED}
+    assert [each.client_order_id for each in venue.open_orders()] == [by_hand]
+    # It lasts: who comes later is refused, by a process that was not there.
+    late = sent(ledger, venue, an_order())
+    assert late.state is S.REFUSED
+    (said,) = [each for each in ledger.halts.all() if each.scope == SWARM]
+    assert (said.state, said.reason, said.cause) == (TradingState.HALTED, "fire", Cause.PERSON)
+    (kept,) = Stops(ledger.database).history("emergency")
+    assert (kept.cancelled_ms, kept.is_clean) == (done["cancelled_ms"], True)
+
+
+def test_it_closes_positions_through_the_halt_and_nothing_else_passes(
+    run: Run, ledger: Ledger, venue: BinanceTrading
+) -> None:
+    bought = sent(ledger, venue, a_market_order(quantity=Decimal("0.002")))
+    short = sent(
+        ledger,
+        venue,
+        a_market_order(symbol="ETH-USDT", side=Side.SELL, bot="hare", quantity=Decimal("0.05")),
+    )
+    assert {bought.state, short.state} == {S.FILLED}
+    code, answer = run("trading", "emergency-stop", "--flatten")
+    assert (code, answer["error"]["code"]) == (6, "BSW-6001"), "nobody confirmed it"
+    assert ledger.halts.all()[-1].state is TradingState.HALTED, "the halt waits for nobody"
+    code, answer = run("trading", "emergency-stop", "--flatten", "--yes")
+    assert code == 0, answer
+    assert answer["data"]["flat_ms"] is not None
+    left = [abs(each.quantity) for each in ledger.orders.positions()]
+    assert max(left) < Decimal("0.0001"), "no more than dust, which commissions leave"
+    grows = an_order()
+    ledger.orders.add(grows, datetime.now(UTC))
+    executor.flatten(grows.id, ledger.books, venue, NO_LIMITS, SystemClock())
+    assert ledger.orders.get(grows.id).state is S.REFUSED
+
+
+def test_it_is_in_force_only_after_the_last_that_was_begun_before_it(ledger: Ledger) -> None:
+    order, judging, go_on = an_order(), threading.Event(), threading.Event()
+    ledger.orders.add(order, datetime.now(UTC))
+    stops = Stops(ledger.database)
+
+    def judge(order: Order, _: Exposure) -> Verdict:
+        judging.set()
+        assert go_on.wait(30)
+        return Approved(order)
+
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(ledger.books.judge, order.id, judge, datetime.now(UTC))
+        assert judging.wait(30)
+        stops.halt([SWARM], reason="test", actor="ada", now=datetime.now(UTC))
+        waiting = pool.submit(stops.wait_for_begun, None)
+        time.sleep(0.1)
+        assert not waiting.done()
+        go_on.set()
+        # In time: who only works is not thrown out. Else: it is, and passes nothing.
+        waiting.result(30)
+        try:
+            is_begun = isinstance(begun.result(30), Approved)
+        except BotswarmError:
+            is_begun = False
+    assert (ledger.orders.get(order.id).state is S.APPROVED) is is_begun
+
+
+def test_a_frozen_process_neither_delays_it_nor_commits_what_it_had_begun(ledger: Ledger) -> None:
+    stops = Stops(ledger.database)
+    held, done = threading.Event(), threading.Event()
+    outcome: list[str] = []
+
+    def sleep() -> None:
+        try:
+            with ledger.database.connection() as connection, connection.begin():
+                lock = select(AccountRow.account).where(AccountRow.account == PLACE[1])
+                connection.execute(lock.with_for_update()).all()
+                held.set()
+                assert done.wait(30)
+                connection.exec_driver_sql("SELECT 1")
+        except BotswarmError:
+            outcome.append("thrown out")
+
+    sleeper = threading.Thread(target=sleep)
+    sleeper.start()
+    assert held.wait(30)
+    stops.halt([SWARM], reason="test", actor="ada", now=datetime.now(UTC))
+    stops.wait_for_begun([PLACE])
+    done.set()
+    sleeper.join(30)
+    assert outcome == ["thrown out"]
+
+
+def test_what_is_kept_of_a_stop_can_be_added_to(ledger: Ledger) -> None:
+    stops = Stops(ledger.database)
+    at = datetime.now(UTC)
+    first = Stop(at=at, kind="drill", actor="ada", reason="x", said_ms=5, in_force_ms=9)
+    number = stops.keep(first)
+    told = Stop(
+        id=number,
+        at=at,
+        kind="drill",
+        actor="ada",
+        reason="x",
+        said_ms=5,
+        in_force_ms=9,
+        cancelled_ms=70,
+        finished_at=at + timedelta(seconds=1),
+        is_clean=True,
+        numbers={"accounts": {}},
+    )
+    assert stops.keep(told) == number
+    assert stops.history() == [told]
+    assert stops.history("emergency") == []
+    assert stops.last_at("drill") == at
+
+
+def test_a_drill_leaves_the_account_as_it_was_and_its_times_in_the_ledger(
+    run: Run, ledger: Ledger, venue: BinanceTrading
+) -> None:
+    code, answer = run("trading", "drill", "--orders", "3", "--yes")
+    done = answer["data"]
+    assert done["placed"] == {"simulated:paper": 3}
+    assert done["refused"]["simulated:paper"].startswith("refused: trading is halted")
+    assert done["numbers"]["accounts"]["simulated:paper"]["cancelled"] == 3
+    # On a machine that stalls it may find itself too slow, and says so.
+    assert code == 0 or "took" in answer["error"]["cause"], answer
+    assert sent(ledger, venue, an_order()).state is S.LIVE, "trading goes on"
+    ledger.halts.set(
+        "account:simulated:paper",
+        TradingState.HALTED,
+        reason="kept",
+        actor="ada",
+        now=datetime.now(UTC),
+        is_human=True,
+    )
+    assert run("trading", "drill", "--orders", "0", "--yes")[1]["data"]["is_clean"]
+    (said,) = [each for each in ledger.halts.all() if each.scope != SWARM]
+    assert (said.state, said.reason) == (TradingState.HALTED, "kept")
+    _, history = run("trading", "drill", "--history")
+    assert [each["kind"] for each in history["data"]] == ["drill", "drill"]
+    assert run("trading", "drill", "--account", "binance:spot", "--yes")[0] == 6
