@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from botswarm.domain.order import Order, OrderState
+from botswarm.domain.permission import TradingState
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
 from botswarm.messages import GuardOrders, ReconcileAccount, SettleOrders, send
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import EmbeddedBrokerServer, PostgreSQLServer
-from tests.integration.swarm import Swarm, until
+from tests.integration.swarm import BIN, Swarm, until
 from tests.orders.conftest import an_order
 from tests.orders.test_workers import Room
 
@@ -61,6 +63,9 @@ class Stage(Room):
         send(self.swarm.app, SettleOrders())
         send(self.swarm.app, ReconcileAccount())
         return self.ledger.reconciliations.standing("simulated", "paper").is_clean
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.swarm.run(str(BIN / "botswarm"), *words)
 
     def watched(self) -> None:
         self.seen_after = datetime.now(UTC)
@@ -107,6 +112,33 @@ def test_without_its_ledger_a_worker_cancels_and_comes_clean_by_itself(stage: St
     stage.database.start()
     until(stage.comes_clean, "the account to be clean", 60)
     stage.wait_for(order, S.CANCELED, timeout_s=30)
+
+
+def test_without_its_ledger_a_worker_obeys_the_emergency_stop_and_tells_the_ledger_later(
+    stage: Stage,
+) -> None:
+    # It would cancel by itself only long after this test.
+    stage.swarm.settings["BOTSWARM_CANCEL_ON_DISCONNECT_S"] = "3600"
+    stage.swarm.worker("orders")
+    order = stage.resting()
+    stage.watched()
+    stage.database.kill()
+    stopped = stage.run("trading", "emergency-stop", "--cancel", "--reason", "fire")
+    assert stopped.returncode == 3, stopped.stderr
+    assert "stop file after" in stopped.stdout
+    assert "Traceback" not in stopped.stderr
+    until(lambda: stage.is_cancelled(order), "the order to be cancelled", 60)
+    stage.database.start()
+
+    def is_halted() -> bool:
+        (swarm,) = [each for each in stage.ledger.halts.all() if each.scope == "swarm"]
+        return swarm.state is TradingState.HALTED and swarm.reason.startswith("fire")
+
+    until(is_halted, "the ledger to be told", 60)
+    status = stage.run("trading", "status")
+    assert "lies in the state folder" in status.stderr
+    assert stage.run("trading", "resume", "--yes").returncode == 0
+    assert "lies in the state folder" not in stage.run("trading", "status").stderr
 
 
 def test_without_its_broker_a_worker_cancels(stage: Stage) -> None:
