@@ -109,6 +109,24 @@ class SweepRisk(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class WatchAlerts(Message):
+    """Look what is wrong, and tell people of it."""
+
+    task: ClassVar[str] = "workers.ops.watch_alerts"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PruneAlerts(Message):
+    """Delete alerts that were over long ago, and what was told of them."""
+
+    task: ClassVar[str] = "workers.ops.prune_alerts"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class PruneEvaluations(Message):
     """Delete evaluations that are older, or more, than what is to be kept."""
 
@@ -131,6 +149,7 @@ class Probe(Message):
 ALL: tuple[type[Message], ...] = (
     *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount, GuardOrders),
     *(SweepOutbox, SweepRisk, PruneEvaluations, Probe),
+    *(WatchAlerts, PruneAlerts),
 )
 
 

@@ -8,11 +8,13 @@ from botswarm.messages import (
     GuardOrders,
     Message,
     Probe,
+    PruneAlerts,
     PruneEvaluations,
     ReconcileAccount,
     SettleOrders,
     SweepOutbox,
     SweepRisk,
+    WatchAlerts,
 )
 
 DAY_S = 86_400.0
@@ -68,6 +70,8 @@ SCHEDULE: tuple[Entry, ...] = (
     Entry("sweep-accounts", SweepRisk(name="accounts"), every_s=30),
     Entry("sweep-processes", SweepRisk(name="processes"), every_s=10, is_vital=True),
     Entry("sweep-patterns", SweepRisk(name="patterns"), every_s=30),
+    Entry("watch-alerts", WatchAlerts(), every_s=5),
+    Entry("prune-alerts", PruneAlerts(), every_s=DAY_S, at_s=3 * HOUR_S),
     Entry("prune-evaluations", PruneEvaluations(), every_s=300),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.
     Entry("probe", Probe(text="from beat"), every_s=3600),

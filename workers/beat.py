@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from botswarm.alerts.night import NightWatch
 from botswarm.clock import SystemClock
 from botswarm.ledger.schedules import Missed, Schedules, Sent, Stand, Withdrawn
 from botswarm.ledger.session import Database
@@ -61,6 +62,15 @@ class LedgerDiary:
 
 
 class LedgerScheduler(LeaderScheduler):
+    _night: NightWatch | None = None
+
+    def tick(self, *words: Any, **more: Any) -> float:
+        if self._night is None:
+            # A beat that only stands by watches, too: it may be the last that is well.
+            self._night = NightWatch(self.app.settings)
+            self._night.start()
+        return super().tick(*words, **more)
+
     def notebook(self) -> LedgerDiary:
         settings: Any = self.app.settings
         leader = f"{settings.instance_id}/{os.getpid()}"

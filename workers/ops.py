@@ -7,14 +7,24 @@ import os
 from datetime import timedelta
 from functools import lru_cache
 
+from botswarm.alerts.night import watch_of
+from botswarm.alerts.watch import Watch
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.errors import BotswarmError
+from botswarm.ledger.alerts import Alerts
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
-from botswarm.messages import GuardOrders, Probe, PruneEvaluations, SweepOutbox
+from botswarm.messages import (
+    GuardOrders,
+    Probe,
+    PruneAlerts,
+    PruneEvaluations,
+    SweepOutbox,
+    WatchAlerts,
+)
 from botswarm.queueing import current_settings, ring, task
 from workers import watching
 
@@ -77,6 +87,27 @@ def prune_evaluations() -> int:
     if gone:
         logger.info("%d old evaluations deleted", gone)
     return gone
+
+
+@task(WatchAlerts)
+def watch_alerts() -> int:
+    """Harmless however often it runs, and on several machines: what is open is begun once, and
+    each notice belongs to whoever claims it. Answers how many alerts are open.
+    """
+    return _night(os.getpid()).round().open
+
+
+@task(PruneAlerts)
+def prune_alerts() -> int:
+    """Harmless however often it runs: what is gone is gone."""
+    database = _database(current_settings().database_url, os.getpid())
+    return Alerts(database).prune(SystemClock().now())
+
+
+@lru_cache(maxsize=1)
+def _night(pid: int) -> Watch:
+    settings = current_settings()
+    return watch_of(settings, _database(settings.database_url, pid))
 
 
 @lru_cache(maxsize=1)

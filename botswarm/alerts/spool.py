@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -35,11 +36,20 @@ class Spool:
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir
         self._path = state_dir / FILE
+        self._unwritten: Kept | None = None
+        """What no disk takes at the moment: known to this process alone."""
 
     @contextmanager
     def sole_judge(self) -> Iterator[bool]:
         """Yields whether we are the one who judges on this machine now."""
-        with (self._folder / LOCK).open("a") as lock:
+        try:
+            lock = (self._folder / LOCK).open("a")
+        except OSError as error:
+            # Told twice is better than not at all.
+            logger.warning("who judges alerts here cannot be settled: %s", error)
+            yield True
+            return
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -56,12 +66,15 @@ class Spool:
 
     def mark(self) -> None:
         """Judged just now."""
-        (self._folder / LOCK).touch()
+        with contextlib.suppress(OSError):
+            (self._folder / LOCK).touch()
 
     def read(self) -> Kept:
+        if self._unwritten is not None:
+            return self._unwritten
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Kept)
-        except FileNotFoundError:
+        except OSError:
             return Kept()
         except msgspec.DecodeError as error:
             kept = self._path.with_suffix(".unreadable")
@@ -70,7 +83,18 @@ class Spool:
             return Kept()
 
     def write(self, kept: Kept) -> None:
-        """In one step, and on the disk when it returns: a notice in it is nowhere else."""
+        """In one step, and on the disk when it returns: a notice in it is nowhere else.
+
+        A disk that takes nothing is one of the things to tell people of, so it ends nothing.
+        """
+        try:
+            self._write(kept)
+            self._unwritten = None
+        except OSError as error:
+            logger.error("alerts are kept in memory only: %s", error)
+            self._unwritten = kept
+
+    def _write(self, kept: Kept) -> None:
         temporary = self._path.with_name(f"{FILE}.{os.getpid()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -12,7 +12,7 @@ from botswarm.alerts.judging import Changes, Policy, judge
 from botswarm.alerts.spool import Kept, Spool
 from botswarm.clock import Clock
 from botswarm.domain.alert import Episode, Notice, Seen, Silence
-from botswarm.errors import BotswarmError, TimedOut, Unreachable
+from botswarm.errors import BotswarmError
 from botswarm.ledger.alerts import Alerts
 from botswarm.ledger.risk_events import RiskEvent
 
@@ -71,7 +71,7 @@ class Watch:
             try:
                 episodes = self._judge_in_ledger(seen, now)
                 with_ledger = True
-            except (Unreachable, TimedOut) as error:
+            except BotswarmError as error:
                 logger.warning("alerts are judged without the ledger: %s", error)
                 episodes = self._judge_in_spool(seen, now)
                 with_ledger = False
@@ -79,7 +79,10 @@ class Watch:
             # The file is ours alone, and what it holds must not be told twice.
             told, failed = (0, 0) if with_ledger else self._tell_from_spool(now)
         if with_ledger:
-            told, failed = self.tell()
+            try:
+                told, failed = self.tell()
+            except BotswarmError as error:
+                logger.warning("what was told was not written down: %s", error)
         return Round(
             is_judged=True, with_ledger=with_ledger, open=len(episodes), told=told, failed=failed
         )
