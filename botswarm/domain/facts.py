@@ -55,6 +55,8 @@ class Facts:
     chain: Chain
     limits: tuple[Limit, ...] = ()
     """That were set for a scope of the chain."""
+    unread: str | None = None
+    """Why nobody knows what was set; nothing may grow then."""
     warned: frozenset[tuple[str, str]] = frozenset()
     """Warning lines that are crossed already: the scope whose value it is, and the kind."""
     totals: Mapping[Level, Total] = field(default_factory=dict)

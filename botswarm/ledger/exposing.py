@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Row, and_, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
-from botswarm.domain.facts import Facts, Needs
+from botswarm.domain.facts import Facts, Needs, Total
 from botswarm.domain.limits import Level
 from botswarm.domain.order import Order, Side
 from botswarm.domain.permission import Exposure
+from botswarm.errors import Refused
 from botswarm.ledger import halts, surroundings
 from botswarm.ledger.fold import EXACT, ZERO, Assets
 from botswarm.ledger.limits import chain_of
@@ -167,11 +168,11 @@ def _facts(
 ) -> Facts:
     order = step.order
     chain = chain_of(order.venue, order.account, read.strategy, order.symbol, order.bot)
-    limits = limits_at(session, read.limit_revision, tuple(sorted(chain.values())))
-    totals = {
-        Level.ACCOUNT: surroundings.total(others, quote),
-        Level.BOT: surroundings.total([row for row in others if row.bot == order.bot], quote),
-    }
+    try:
+        limits = limits_at(session, read.limit_revision, tuple(sorted(chain.values())))
+    except Refused as error:
+        return Facts(chain=chain, totals=_own_totals(order, others, quote), unread=error.cause)
+    totals = _own_totals(order, others, quote)
     sells, buys = _resting(order, others)
     found: dict[str, Any] = {}
     if limits:
@@ -187,6 +188,13 @@ def _facts(
         highest_own_buy=max(buys, default=None),
         **found,
     )
+
+
+def _own_totals(order: Order, others: Sequence[Row[Any]], quote: str) -> dict[Level, Total]:
+    return {
+        Level.ACCOUNT: surroundings.total(others, quote),
+        Level.BOT: surroundings.total([row for row in others if row.bot == order.bot], quote),
+    }
 
 
 def _resting(order: Order, others: Sequence[Row[Any]]) -> tuple[list[Decimal], list[Decimal]]:

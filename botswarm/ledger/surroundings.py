@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, func, select
+from sqlalchemy import Row, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.facts import Needs, Pace, Stand, Total
@@ -89,10 +89,6 @@ def _within(level: Level) -> Any:
     return conditions[level]
 
 
-def _count(condition: Any, label: str) -> Any:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0).label(label)
-
-
 _IS_RECENT = OrderRow.approved_at > bindparam("second_ago", type_=OrderRow.approved_at.type)
 _IS_LATE = OrderRow.approved_at > bindparam("minute_ago", type_=OrderRow.approved_at.type)
 
@@ -103,14 +99,15 @@ def _counts() -> list[Any]:
         within = _within(level)
         recent = _IS_RECENT if within is None else and_(within, _IS_RECENT)
         late = _IS_LATE if within is None else and_(within, _IS_LATE)
-        columns += [_count(recent, f"{level}_second"), _count(late, f"{level}_minute")]
+        columns.append(func.count().filter(recent).label(f"{level}_second"))
+        columns.append(func.count().filter(late).label(f"{level}_minute"))
     same = and_(
         OrderRow.bot == bindparam("bot_name"),
         OrderRow.venue == bindparam("venue_name"),
         OrderRow.symbol == bindparam("symbol_name"),
         OrderRow.side == bindparam("side_name"),
     )
-    return [*columns, _count(and_(same, _IS_LATE), "repeated")]
+    return [*columns, func.count().filter(and_(same, _IS_LATE)).label("repeated")]
 
 
 _PACES = (

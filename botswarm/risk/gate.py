@@ -78,6 +78,8 @@ def _verdict(
             return Refused(order, objection)
     if shrinks(order, exposure):
         return Approved(order)
+    if exposure.facts is not None and exposure.facts.unread is not None:
+        return Refused(order, exposure.facts.unread)
     if objection := _trades_with_ourselves(order, exposure):
         return Refused(order, objection)
     asked = Asked(
