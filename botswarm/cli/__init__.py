@@ -36,6 +36,7 @@ COMMANDS = {
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
     "risk": ("botswarm.cli.risk", "See what may be risked and what is; change the limits."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
+    "schedule": ("botswarm.cli.schedule", "See what is sent periodically, run it now, pause it."),
     "secrets": ("botswarm.cli.secrets", "Make and change the master key of exchange keys."),
     "strategy": ("botswarm.cli.strategy", "List strategies, write and check your own."),
     "status": ("botswarm.cli.status", "Say on one screen how the swarm is."),

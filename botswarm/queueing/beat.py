@@ -42,7 +42,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
     _lead: Leadership | None = None
     _next_try = 0.0
     _before: Reading | None = None
-    _is_ticking = False
+    table: tuple[Entry, ...] = SCHEDULE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._said: dict[str, str] = {}
@@ -68,10 +68,9 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
 
     @property
     def info(self) -> str:
-        return "\n".join(f"    . {e.name} -> every {e.every_s:g} s" for e in SCHEDULE)
+        return "\n".join(f"    . {e.name} -> every {e.every_s:g} s" for e in self.table)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        self._is_ticking = True
         try:
             if not self._leads():
                 return TRY_EVERY_S
@@ -80,13 +79,8 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         except (OSError, AMQPError, BotswarmError) as error:
             self._step_down(error)
             return TRY_EVERY_S
-        finally:
-            self._is_ticking = False
 
     def close(self) -> None:
-        """Celery calls it from its handler of SIGTERM, and once more when all has ended."""
-        if self._is_ticking:
-            return  # closed under its feet, the tick would take the end for an error, and go on
         super().close()
         if self._lead is not None:
             self._lead.end()
@@ -103,7 +97,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
             return False
         self._next_try = time.monotonic() + TRY_EVERY_S
         try:
-            self._lead = Leadership(self.app)
+            self._lead = Leadership(self.app, self.table)
         except ResourceLocked:
             self._say_once("lead", "another beat leads; standing by")
             return False
@@ -121,9 +115,9 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self._diary.begin(marks.gaps)
         self._places = timetable.places(marks.places)
         now = self.reading()
-        is_new = any(entry.name not in self._places for entry in SCHEDULE)
+        is_new = any(entry.name not in self._places for entry in self.table)
         known = self._diary.known() if is_new else {}
-        for entry in SCHEDULE:
+        for entry in self.table:
             place = self._places.get(entry.name)
             found = timetable.look(entry, place, now, known.get(entry.name, ()))
             self._note(entry, found, NOBODY_LED)
@@ -140,7 +134,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         now = self.reading()
         self._notice_jump(now)
         nearest = LOOK_EVERY_S
-        for entry in SCHEDULE:
+        for entry in self.table:
             found = timetable.look(entry, self._places[entry.name], now)
             self._note(entry, found, self._held.get(entry.name, WAS_LATE))
             if found.due is not None:

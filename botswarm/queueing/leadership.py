@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from kombu import Exchange, Producer, Queue  # type: ignore[attr-defined]  # exp
 
 from botswarm.messages import send
 from botswarm.queueing.table import BY_NAME, work_exchange
-from botswarm.schedule import SCHEDULE, Entry
+from botswarm.schedule import Entry
 
 LEADER = "botswarm.beat.leader"
 MARKS = "botswarm.beat.marks"
@@ -23,6 +23,7 @@ BEAT = "botswarm.beat"
 MARKS_HEADER = "botswarm_marks"
 SLOT_HEADER = "botswarm_slot"
 SETTLE_S = 0.2
+HEARTBEAT_S = 5
 NAMESPACE = uuid.UUID("6f0a1c4e-9a5b-4b51-8f0e-3c6f4d0f9b1d")
 
 
@@ -73,15 +74,16 @@ class Leadership:
     dies when; and every message carries all that its successor has to know.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, table: Sequence[Entry]) -> None:
         self._app = app
-        self._connection = app.connection_for_write()
+        # Without a heartbeat the broker would wait for ever for a leader that is frozen.
+        self._connection = app._connection(app.conf.broker_write_url, heartbeat=HEARTBEAT_S)
         self._connection.connect()
         try:
             channel = self._connection.default_channel
             channel.queue_declare(LEADER, exclusive=True, durable=False, auto_delete=False)
             app.amqp.declare_all(self._connection)
-            self._marks = _bind(channel)
+            self._marks = _bind(channel, table)
             # What the last leader sent as it died may still be on its way inside the broker.
             time.sleep(SETTLE_S)
             self.marks = self._read_marks()
@@ -133,11 +135,12 @@ class Leadership:
         )
 
     def end(self) -> None:
+        """Without a goodbye, which a broker that is in trouble may never answer."""
         with contextlib.suppress(OSError, AMQPError):
-            self._connection.release()
+            self._connection.collect()
 
 
-def _bind(channel: Any) -> Any:
+def _bind(channel: Any, table: Sequence[Entry]) -> Any:
     """The exchange, with every queue it fills; the queue of marks."""
     exchange = Exchange(BEAT, type="topic", durable=True)(channel)
     exchange.declare()
@@ -145,7 +148,7 @@ def _bind(channel: Any) -> Any:
     marks = Queue(MARKS, durable=True, queue_arguments=arguments)(channel)
     marks.declare()
     marks.bind_to(exchange, routing_key="#")
-    for name in sorted({entry.message.queue for entry in SCHEDULE}):
+    for name in sorted({entry.message.queue for entry in table}):
         row = BY_NAME[name]
         work = Queue(name, work_exchange(row), routing_key=name)(channel)
         work.bind_to(exchange, routing_key=name)

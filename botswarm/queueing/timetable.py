@@ -57,6 +57,8 @@ class Moments:
 
     sent: tuple[int, ...]
     seen: int
+    since: int
+    """All up to here lie before the first look, and are nobody's duty."""
 
 
 Place = Counted | Moments
@@ -101,7 +103,7 @@ def sent(entry: Entry, found: Look, now: Reading) -> Place:
     if isinstance(found.place, Moments):
         # The oldest stay out of reach below: what is older than all that are known is not sent.
         known = sorted({*found.place.sent, found.due})[-MOMENTS_KEPT:]
-        return Moments(tuple(known), max(found.place.seen, found.due))
+        return replace(found.place, sent=tuple(known), seen=max(found.place.seen, found.due))
     due_steady = now.steady - (now.wall - found.due_wall)
     return Counted(found.due, found.due_wall, due_steady, now.boot)
 
@@ -163,11 +165,12 @@ def _look_at_moments(entry: Entry, place: Place | None, now: Reading, known: Seq
     if not isinstance(place, Moments):
         # What lies before the first look is nobody's duty, unless the ledger knows of earlier ones.
         kept = sorted(known)[-MOMENTS_KEPT:]
-        place = Moments(tuple(kept), min(kept[-1], moment) if kept else moment)
+        seen = min(kept[-1], moment) if kept else moment
+        place = Moments(tuple(kept), seen, seen)
     withdrawn = None
-    if moment < place.seen:
-        withdrawn = moment + 1
-        place = replace(place, seen=moment)
+    if (back := max(moment, place.since)) < place.seen:
+        withdrawn = back + 1
+        place = replace(place, seen=back)
     gaps, place = _passed_over(entry, place, moment, now)
     if moment > place.seen and not _was_sent(place, moment):
         return Look(place, moment, moment, gaps, withdrawn)
@@ -208,7 +211,7 @@ def _passed_over(
 def to_kept(place: Place) -> list[Any]:
     if isinstance(place, Counted):
         return [place.slot, place.wall, place.steady, place.boot]
-    return [place.seen, list(place.sent)]
+    return [place.seen, place.since, list(place.sent)]
 
 
 def from_kept(kept: Any) -> Place | None:
@@ -217,8 +220,8 @@ def from_kept(kept: Any) -> Place | None:
         if len(kept) == 4:
             slot, wall, steady, boot = kept
             return Counted(int(slot), float(wall), float(steady), str(boot))
-        seen, moments = kept
-        return Moments(tuple(int(moment) for moment in moments), int(seen))
+        seen, since, moments = kept
+        return Moments(tuple(int(moment) for moment in moments), int(seen), int(since))
     except (TypeError, ValueError):
         return None
 

@@ -21,6 +21,7 @@ from botswarm.queueing.table import BY_NAME
 
 M_ARENA_MAX = -8
 """glibc's; elsewhere there is no such."""
+BEAT_PATIENCE_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,24 @@ class Beat(CeleryBeat):  # type: ignore[misc]
         self.app.conf.include = []
         safety.check(self.app.conf)
         super().run()
+
+    def install_sync_handler(self, service: Any) -> None:
+        """Told to end, it ends between two ticks. Celery's own handler ends it wherever it is: in
+        the middle of an answer of the broker, to which it then says goodbye and waits for ever.
+        """
+
+        def stop(*_: object) -> None:
+            service._is_shutdown.set()
+            signal.setitimer(signal.ITIMER_REAL, BEAT_PATIENCE_S)
+
+        def give_up(*_: object) -> None:
+            # Nothing is lost: what was sent is in the broker, and so is the mark.
+            logger.warning("the broker does not let go of beat: ending all the same")
+            raise SystemExit
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGALRM, give_up)
 
 
 def _keep_few_arenas() -> None:

@@ -70,6 +70,8 @@ class Swarm:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of the processes' environment, and no settings."""
     _app: App | None = None
 
     @property
@@ -96,6 +98,7 @@ class Swarm:
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",
             "QUEUEING_TEST_EVENTS": str(self.events_file),
+            **self.variables,
             **self.environment,
         }
 

@@ -180,6 +180,16 @@ def test_a_clock_that_jumps_ahead_and_back_misses_nothing_in_the_end() -> None:
     assert (beat.sent, beat.missed) == ([night(1)], set())
 
 
+def test_what_lies_before_the_first_look_is_nobodys_duty() -> None:
+    beat = Beat(HOURLY).run(1800, 300)
+    beat.jump(-DAY_S)
+    beat.run(1800, 300)
+    beat.jump(DAY_S)
+    beat.run(1800, 300)
+    assert beat.missed == set()
+    assert len(beat.sent) == 2
+
+
 def test_what_is_too_old_to_be_known_is_not_sent_again() -> None:
     kept = timetable.MOMENTS_KEPT
     beat = Beat(HOURLY).run((kept + 10) * HOUR_S, 600)
@@ -240,13 +250,13 @@ def test_in_any_history_a_slot_is_sent_once_or_missed_and_never_both(
 
 
 @pytest.mark.parametrize(
-    "place", [Counted(7, 1.5, 2.25, "boot"), Moments((3, 5), 5), Moments((), 9)]
+    "place", [Counted(7, 1.5, 2.25, "boot"), Moments((3, 5), 5, 1), Moments((), 9, 9)]
 )
 def test_a_place_is_read_back_as_it_was_kept(place: Place) -> None:
     assert timetable.from_kept(timetable.to_kept(place)) == place
 
 
-@pytest.mark.parametrize("kept", [None, 7, [], ["a", "b"], [1, 2, 3], {"slot": 1}])
+@pytest.mark.parametrize("kept", [None, 7, [], ["a", "b", "c"], [1, 2, 3], {"slot": 1}])
 def test_what_another_version_kept_is_no_place(kept: object) -> None:
     assert timetable.from_kept(kept) is None
 
