@@ -109,6 +109,15 @@ class SweepRisk(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class StepEnabling(Message):
+    """Look at what opens trading step by step: does it go on, wait or step back?"""
+
+    task: ClassVar[str] = "workers.ops.step_enabling"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class WatchAlerts(Message):
     """Look what is wrong, and tell people of it."""
 
@@ -148,7 +157,7 @@ class Probe(Message):
 
 ALL: tuple[type[Message], ...] = (
     *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount, GuardOrders),
-    *(SweepOutbox, SweepRisk, PruneEvaluations, Probe),
+    *(SweepOutbox, SweepRisk, StepEnabling, PruneEvaluations, Probe),
     *(WatchAlerts, PruneAlerts),
 )
 

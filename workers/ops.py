@@ -22,11 +22,12 @@ from botswarm.messages import (
     Probe,
     PruneAlerts,
     PruneEvaluations,
+    StepEnabling,
     SweepOutbox,
     WatchAlerts,
 )
 from botswarm.queueing import current_settings, ring, task
-from workers import watching
+from workers import enabling, watching
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,18 @@ def guard_orders() -> int | None:
     except BotswarmError as error:
         logger.error("open orders are not watched over: %s; %s", error, error.cure)
         return None
+
+
+@task(StepEnabling)
+def step_enabling() -> str | None:
+    """Harmless however often it runs: the ledger's row says how far it is."""
+    try:
+        database = _database(current_settings().database_url, os.getpid())
+        done = enabling.look(database, SystemClock().now())
+    except BotswarmError as error:
+        logger.error("opening trading step by step stands still: %s; %s", error, error.cure)
+        return None
+    return None if done is None else done.state.value
 
 
 @task(PruneEvaluations)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from botswarm.cli import trading_arm, trading_drill, trading_stop
+from botswarm.cli import trading_arm, trading_drill, trading_enable, trading_stop
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
@@ -187,6 +187,7 @@ def _stop_file(session: Session) -> StopFile:
     return StopFile.of(session.settings().state_dir)
 
 
+trading.add_command(trading_enable.enable)
 trading.add_command(trading_arm.arm)
 trading.add_command(trading_arm.disarm)
 trading.add_command(trading_stop.stop)

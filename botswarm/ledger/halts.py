@@ -188,14 +188,17 @@ def hold(session: Session, scope: str) -> Halt | None:
     return None if row is None else _halt(row)
 
 
-def put(session: Session, wanted: Halt, *, is_human: bool) -> Halt:
-    """``Halts.set`` within a transaction that does more."""
+def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = False) -> Halt:
+    """``Halts.set`` within a transaction that does more.
+
+    ``is_granted`` says that a person let this share be reached when he began an enabling.
+    """
     row = session.get(TradingStateRow, wanted.scope, with_for_update=True)
     held = None if row is None else _halt(row)
     before = held.state_at(wanted.at) if held is not None else unsaid(wanted.scope)
     _check_processes(session, held, before, wanted)
     if not is_human:
-        _may(held, before, wanted)
+        _may(held, before, wanted, is_granted=is_granted)
         if held is not None and _is_as_firm(held, wanted):
             return held
     after = wanted if is_human else _together(held, wanted)
@@ -228,6 +231,13 @@ def put(session: Session, wanted: Halt, *, is_human: bool) -> Halt:
     return done
 
 
+def narrow(session: Session, share: int) -> None:
+    """Fewer of the swarm's bots may grow positions; who holds it, and how, stays as it is."""
+    row = session.get(TradingStateRow, SWARM, with_for_update=True)
+    if row is not None and share < _share(_halt(row)):
+        row.share = share
+
+
 def _check_processes(
     session: Session, held: Halt | None, before: TradingState, wanted: Halt
 ) -> None:
@@ -245,14 +255,15 @@ def _check_processes(
         )
 
 
-def _may(held: Halt | None, before: TradingState, wanted: Halt) -> None:
+def _may(held: Halt | None, before: TradingState, wanted: Halt, *, is_granted: bool) -> None:
     is_own = held is not None and held.cause is wanted.cause is Cause.SYSTEM
     if STRICTNESS[wanted.state] < STRICTNESS[before] and not is_own:
         raise Refused(
             f"{wanted.actor} may not relax {wanted.scope} from {before} to {wanted.state}",
             cure="a person has to do it: botswarm trading resume",
         )
-    if wanted.share is not None and wanted.share > (ALL if held is None else _share(held)):
+    is_wider = wanted.share is not None and wanted.share > (ALL if held is None else _share(held))
+    if is_wider and not is_granted:
         raise Refused(
             f"{wanted.actor} may not open {wanted.scope} to {wanted.share} % of its bots",
             cure="a person has to do it: botswarm trading enable",

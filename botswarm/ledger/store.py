@@ -11,6 +11,7 @@ from botswarm.ledger.bots import Bots
 from botswarm.ledger.cancels import Cancels
 from botswarm.ledger.candles import Candles
 from botswarm.ledger.changes import Changes
+from botswarm.ledger.enablings import Enablings
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.exchange_keys import ExchangeKeys
 from botswarm.ledger.findings import Findings
@@ -48,6 +49,7 @@ class Ledger:
         self.cancels = Cancels(self.database)
         self.candles = Candles(self.database)
         self.changes = Changes(self.database)
+        self.enablings = Enablings(self.database)
         self.evaluations = Evaluations(self.database)
         self.exchange_keys = ExchangeKeys(self.database)
         self.findings = Findings(self.database)
