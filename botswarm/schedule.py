@@ -67,6 +67,8 @@ SCHEDULE: tuple[Entry, ...] = (
     Entry("sweep-outbox", SweepOutbox(), every_s=5, is_vital=True),
     Entry("step-enabling", StepEnabling(), every_s=2, is_vital=True),
     Entry("sweep-positions", SweepRisk(name="positions"), every_s=5, is_vital=True),
+    Entry("sweep-protections", SweepRisk(name="protections"), every_s=5, is_vital=True),
+    Entry("sweep-guards", SweepRisk(name="guards"), every_s=5, is_vital=True),
     Entry("sweep-feeds", SweepRisk(name="feeds"), every_s=10),
     Entry("sweep-orders", SweepRisk(name="orders"), every_s=10),
     Entry("sweep-accounts", SweepRisk(name="accounts"), every_s=30),

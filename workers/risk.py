@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from botswarm.clock import SystemClock
+from botswarm.errors import BotswarmError
+from botswarm.exchanges import accounts
+from botswarm.exchanges.accounts import Account
 from botswarm.ledger.store import Ledger
 from botswarm.messages import SweepRisk
-from botswarm.queueing import current_settings, task
+from botswarm.queueing import current_settings, ring, task
 from botswarm.sweeps.sweep import Rules, Tools
 from botswarm.sweeps.table import sweep
 from botswarm.trading.limits import limits_of
+
+logger = logging.getLogger(__name__)
 
 
 @task(SweepRisk)
@@ -29,5 +36,19 @@ def sweep_risk(name: str = "positions") -> dict[str, Any]:
 def _tools(_: int) -> Tools:
     """Of one process: connections do not survive a fork."""
     settings = current_settings()
-    rules = Rules.of(settings, limits_of(settings).defaults)
-    return Tools(ledger=Ledger(settings.database_url), clock=SystemClock(), rules=rules)
+    ledger = Ledger(settings.database_url)
+
+    def ring_all(now: datetime) -> None:
+        try:
+            ledger.outbox.relay(ring, now)
+        except (BotswarmError, OSError) as error:
+            # It is committed: the sweep of the outbox rings within seconds.
+            logger.warning("the order workers were not rung: %s", error)
+
+    return Tools(
+        ledger=ledger,
+        clock=SystemClock(),
+        rules=Rules.of(settings, limits_of(settings).defaults),
+        ring=ring_all,
+        kinds=lambda venue, account: accounts.kinds(Account(venue, account)),
+    )

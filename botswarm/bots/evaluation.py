@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from botswarm.bots import inputs, written
+from botswarm.bots import guards, inputs, written
 from botswarm.bots.costs import SLOW_MS, Costs
 from botswarm.bots.muster import KEPT_ANEW_S, Member, Muster, newest_ms
 from botswarm.bots.ranks import SHADOW, Ranks
@@ -327,7 +327,7 @@ class Conclusion:
             sequence=market.sequence,
             seen_sequence=bot.last_sequence,
             seen_revision=member.revision,
-            orders=orders,
+            orders=guards.past(orders, member.guards),
             cancels=cancels,
             memory=memory,
             evaluation=record,

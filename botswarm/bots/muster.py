@@ -11,9 +11,11 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 from zlib import crc32
 
+from botswarm.bots import guards
 from botswarm.bots.apart import NotAsked
 from botswarm.bots.spec import budget_of, parameters_of
 from botswarm.domain.market import TIMEFRAMES_S, Quote
+from botswarm.domain.order import Order
 from botswarm.ledger import fold
 from botswarm.ledger.bots import NEVER, Bot, Decision, Stand
 from botswarm.ledger.stands import News
@@ -49,6 +51,8 @@ class Member:
     problem: Exception | None = None
     """Why it cannot be asked; it is told at each pass, where errors are counted."""
     subject: Subject | None = None
+    guards: Mapping[str, Order] = field(default_factory=dict)
+    """By symbol, the stops that guard its positions: it is not shown them."""
     wanted: Mapping[str, int] = field(default_factory=dict)
     """How many candles of which timeframe it must see."""
     others: tuple[str, ...] = ()
@@ -182,6 +186,7 @@ def _prepare(member: Member, stand: Stand, strategy: Strategy) -> None:
     # Strangers' code decides in a process of its own, and there one by one.
     is_own = member.origin is None
     member.is_vectorised = is_own and strategy.is_vectorised() and not member.others
+    member.guards = guards.guards_of(stand.orders)
     member.subject = Subject(
         bot=bot.name,
         account=bot.account,
@@ -189,7 +194,7 @@ def _prepare(member: Member, stand: Stand, strategy: Strategy) -> None:
         timeframe=bot.timeframe,
         budget=budget_of(bot),
         position=stand.position,
-        orders=stand.orders,
+        orders=guards.own(stand.orders),
         memory=bot.memory,
         average_price=_average(own),
         others={

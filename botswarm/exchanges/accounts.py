@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from botswarm.clock import Clock
 from botswarm.config import Secret, Settings
+from botswarm.domain.order import OrderKind
 from botswarm.errors import NotFound
 from botswarm.exchanges import allowances
 from botswarm.exchanges.base import AccountStream, TradingVenue
@@ -244,6 +245,16 @@ def account_stream(
 def check_takes_orders(venue: str) -> None:
     """Raises NotFound for a venue that takes no orders from here."""
     _traded_at(venue)
+
+
+def kinds(account: Account) -> frozenset[OrderKind] | None:
+    """Which orders its venue takes; None where only the venue itself can tell."""
+    try:
+        part = _traded(account).venue
+    except NotFound:
+        return frozenset()
+    rules = getattr(getattr(import_module(part.module), part.kind), "rules", None)
+    return None if rules is None else frozenset(rules.kinds)
 
 
 def is_at_prices_of_another(account: Account) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Select, or_, select, text
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
-from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.order import Order, OrderState, Side, is_protective
 from botswarm.errors import NotFound
 from botswarm.ledger import cancels
 from botswarm.ledger.cancels import Cancel
@@ -309,14 +309,16 @@ class Orders:
 
 def _setback(session: Session, bot: str) -> Setback | None:
     question = (
-        select(OrderRow.created_at, OrderRow.state, OrderRow.reason)
+        select(OrderRow.id, OrderRow.created_at, OrderRow.state, OrderRow.reason)
         .where(OrderRow.bot == bot, OrderRow.state != OrderState.READY.value)
         .order_by(OrderRow.created_at.desc(), OrderRow.id)
         .limit(LOOKED_BACK)
     )
     # One decision may make many orders; that some of them passed does not make the others pass.
     decisions: dict[datetime, tuple[OrderState, str | None] | None] = {}
-    for created_at, state, reason in session.execute(question):
+    for order_id, created_at, state, reason in session.execute(question):
+        if is_protective(order_id):
+            continue  # the bot did not decide it
         decisions.setdefault(created_at, None)
         if OrderState(state) in CAME_TO_NOTHING:
             decisions[created_at] = OrderState(state), reason

@@ -22,6 +22,7 @@ from botswarm.ledger.marks import Marks
 from botswarm.ledger.orders import Orders
 from botswarm.ledger.outbox import Outbox
 from botswarm.ledger.outcomes import Outcomes
+from botswarm.ledger.protections import Protections
 from botswarm.ledger.reconciling import Reconciliations
 from botswarm.ledger.risk_standings import RiskStandings
 from botswarm.ledger.roster import Roster
@@ -60,6 +61,7 @@ class Ledger:
         self.orders = Orders(self.database)
         self.outbox = Outbox(self.database)
         self.outcomes = Outcomes(self.database)
+        self.protections = Protections(self.database)
         self.reconciliations = Reconciliations(self.database)
         self.risk_standings = RiskStandings(self.database)
         self.roster = Roster(self.database)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from botswarm.domain.order import OrderKind, OrderState
 from botswarm.ledger.bot import BotState
+from botswarm.ledger.fold import ZERO
 from botswarm.ledger.models import (
     AccountRow,
     BotRow,
@@ -121,7 +122,7 @@ def _markets(session: Session) -> list[FollowedMarket]:
     running = {(venue, symbol): (number, since) for venue, symbol, number, since in bots}
     positions = session.execute(
         select(PositionRow.venue, PositionRow.symbol, func.count())
-        .where(PositionRow.quantity != 0)
+        .where(PositionRow.quantity != ZERO)
         .group_by(PositionRow.venue, PositionRow.symbol)
     )
     held = {(venue, symbol): number for venue, symbol, number in positions}
@@ -184,21 +185,13 @@ def _stuck(session: Session, before: datetime) -> list[StuckOrder]:
 
 
 def _accounts(session: Session) -> list[LookedAfter]:
-    trading = {
-        *session.execute(
-            select(BotRow.venue, BotRow.account)
-            .where(BotRow.state == BotState.RUNNING.value)
-            .distinct()
-        ).tuples(),
-        *session.execute(
-            select(OrderRow.venue, OrderRow.account).where(OrderRow.is_open).distinct()
-        ).tuples(),
-        *session.execute(
-            select(PositionRow.venue, PositionRow.account)
-            .where(PositionRow.quantity != 0)
-            .distinct()
-        ).tuples(),
-    }
+    trading: set[tuple[str, str]] = set()
+    for question in (
+        select(BotRow.venue, BotRow.account).where(BotRow.state == BotState.RUNNING.value),
+        select(OrderRow.venue, OrderRow.account).where(OrderRow.is_open),
+        select(PositionRow.venue, PositionRow.account).where(PositionRow.quantity != ZERO),
+    ):
+        trading |= {(venue, account) for venue, account in session.execute(question.distinct())}
     rows = session.scalars(select(AccountRow).order_by(AccountRow.venue, AccountRow.account))
     return [_looked_after(row) for row in rows if (row.venue, row.account) in trading]
 

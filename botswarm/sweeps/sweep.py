@@ -13,6 +13,7 @@ from botswarm.clock import Clock
 from botswarm.config import Settings
 from botswarm.domain.finding import Finding
 from botswarm.domain.limits import Limit
+from botswarm.domain.order import OrderKind
 from botswarm.errors import BotswarmError
 from botswarm.ledger.findings import SweepDone
 from botswarm.ledger.halts import Cause
@@ -53,6 +54,10 @@ class Tools:
     ledger: Ledger
     clock: Clock
     rules: Rules = field(default_factory=Rules)
+    ring: Callable[[datetime], object] = lambda now: None
+    """Ring for what was committed and nobody has rung for; else somebody does within seconds."""
+    kinds: Callable[[str, str], frozenset[OrderKind] | None] = lambda venue, account: None
+    """The orders that an account's venue takes; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

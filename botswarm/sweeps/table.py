@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from botswarm.errors import NotFound
 from botswarm.ledger.findings import SweepDone
-from botswarm.sweeps import positions, watching
+from botswarm.sweeps import guards, positions, protections, watching
 from botswarm.sweeps.sweep import Look, Tools, run
 
 
@@ -24,6 +24,12 @@ SWEEPS: tuple[Sweep, ...] = (
         words="positions at the market; losses and exposures against limits",
         look=positions.sweep,
     ),
+    Sweep(
+        name="protections",
+        words="losses after which trading pauses for a while",
+        look=protections.sweep,
+    ),
+    Sweep(name="guards", words="positions and the stops that belong to them", look=guards.sweep),
     Sweep(name="feeds", words="markets whose price is old", look=watching.feeds),
     Sweep(name="orders", words="orders that do not move on", look=watching.orders),
     Sweep(

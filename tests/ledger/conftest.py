@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -93,6 +94,26 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         migrated: Migrated = request.getfixturevalue("migrated")
         migrated.empty()
         ledger = Ledger(migrated.url)
+    reconciled(ledger, NOW, venue=VENUE, account=ACCOUNT)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "ledger.db"
+    made = Ledger(f"sqlite:///{path}")
+    migrate.migrate(made.database)
+    made.close()
+    return path
+
+
+@pytest.fixture
+def quick_ledger(migrated_file: Path, tmp_path: Path) -> Iterator[Ledger]:
+    """In SQLite only, where what is tried does not depend on the database."""
+    path = tmp_path / "ledger.db"
+    shutil.copy(migrated_file, path)
+    ledger = Ledger(f"sqlite:///{path}")
     reconciled(ledger, NOW, venue=VENUE, account=ACCOUNT)
     yield ledger
     ledger.close()

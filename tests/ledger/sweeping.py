@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from botswarm.domain.limits import Limit, LimitKind
 from botswarm.domain.order import Order, OrderState, Side
@@ -53,7 +54,7 @@ class Floor:
     def wait(self, seconds: float) -> None:
         self.clock.at += timedelta(seconds=seconds)
 
-    def bot(self, name: str, **changes: object) -> None:
+    def bot(self, name: str, **changes: Any) -> None:
         bot = a_bot(name=name, **changes)
         self.ledger.bots.create(bot, self.clock.at, actor="test")
 
@@ -66,7 +67,7 @@ class Floor:
         *,
         symbol: str = SYMBOL,
         parts: int = 1,
-        **changes: object,
+        **changes: Any,
     ) -> Order:
         """An order that is filled at once, in so many parts."""
         number = Decimal(quantity)

@@ -39,10 +39,19 @@ def test_every_scope_knows_what_it_has_won_and_what_is_at_stake(floor: Floor) ->
     assert (beta.realised, beta.unrealised, beta.gross) == (D(0), D(30), D(360))
     for scope in (SWARM, OF_ACCOUNT, OF_MARKET):
         found = floor.standing(scope)
-        assert (found.realised, found.unrealised, found.gross, found.net) == (30, 50, 480, 480)
+        assert (found.realised, found.unrealised, found.gross, found.net) == (
+            D(30),
+            D(50),
+            D(480),
+            D(480),
+        )
     assert floor.standing("strategy:grid").unrealised == D(30)
     (exposure,) = floor.ledger.risk_standings.exposures()
-    assert (exposure.long_quantity, exposure.short_quantity, exposure.gross) == (4, 0, 480)
+    assert (exposure.long_quantity, exposure.short_quantity, exposure.gross) == (
+        D(4),
+        D(0),
+        D(480),
+    )
 
 
 def test_a_short_position_counts_whole_in_gross_and_against_in_net(floor: Floor) -> None:
@@ -99,7 +108,8 @@ def test_a_loss_warns_once_and_then_holds_the_account_until_a_person_resumes(
         floor.wait(5)
     _, breach = floor.events("daily_loss")
     assert (breach.severity, breach.limit_value, breach.value) == ("breach", D(100), D(100))
-    assert breach.numbers is not None and breach.numbers["unrealised"] == "-100"
+    assert breach.numbers is not None
+    assert breach.numbers["unrealised"] == "-100"
     assert floor.state(OF_ACCOUNT) == "reducing"
     (halt,) = [each for each in floor.ledger.halts.all() if each.scope == OF_ACCOUNT]
     assert halt.cause is Cause.LIMIT
@@ -210,7 +220,8 @@ def test_a_market_that_outgrows_its_share_of_the_account_is_told(floor: Floor) -
     fold(floor.ledger, {"USDT": "700", "BTC": "1"})
     floor.sweep()
     (event,) = floor.events("concentration")
-    assert event.value is not None and round(event.value, 2) == D("41.67")
+    assert event.value is not None
+    assert round(event.value, 2) == D("41.67")
     assert floor.standing(OF_ACCOUNT).equity == D(1200)
 
 
