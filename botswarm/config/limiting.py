@@ -81,6 +81,13 @@ LIMITS: tuple[Setting, ...] = (
         default=Decimal(10),
     ),
     Setting(
+        name="limit_clock_offset_max_s",
+        kind=amount("seconds"),
+        help="No order that may grow a position is sent while the venue's clock is further than "
+        "this from ours; beyond a second none is signed at all.",
+        default=Decimal(1),
+    ),
+    Setting(
         name="limit_losing_streak_cooldown_s",
         kind=whole_number(0, 604_800, "seconds"),
         help="How long after its last loss a scope that lost too often in a row (a limit "

@@ -104,6 +104,7 @@ class Settings:
     limit_signal_age_max_s: int
     limit_data_age_max_s: int
     limit_price_collar_percent: Decimal
+    limit_clock_offset_max_s: Decimal
     limit_losing_streak_cooldown_s: int
     limit_groups: Mapping[str, tuple[str, ...]] | None
     risk_day_begins: str

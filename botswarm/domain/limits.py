@@ -127,7 +127,10 @@ RULES: Mapping[LimitKind, Rule] = {
     _K.LOSING_STREAK: _total("losses in a row", "losses", _BOT),
     _K.DATA_AGE: _each("age of the price it was decided on", "s"),
     _K.CLOCK_OFFSET: _each(
-        "distance between the venue's clock and ours", "s", subject=_ACCOUNT
+        "distance between the venue's clock and ours",
+        "s",
+        "limit_clock_offset_max_s",
+        subject=_ACCOUNT,
     ),
     _K.LEVERAGE: _each(
         "what the account's exposure borrows", "times its equity", subject=_ACCOUNT

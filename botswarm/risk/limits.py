@@ -29,6 +29,8 @@ class Limits:
     signal_age_max_s: int
     price_collar_percent: Decimal | None = None
     """How far beyond the market a price may be, to the side on which it trades."""
+    clock_offset_max_s: Decimal | None = None
+    """Between the venue and this machine."""
     losing_streak_cooldown_s: int = 900
     """From its last loss on, until a streak that broke a limit is forgiven."""
     groups: tuple[Group, ...] = ()
@@ -44,6 +46,7 @@ class Limits:
             LimitKind.OPEN_ORDERS: self.open_orders_max,
             LimitKind.ORDERS_PER_MINUTE: self.orders_per_minute_max,
             LimitKind.DAILY_LOSS: self.daily_loss_max,
+            LimitKind.CLOCK_OFFSET: self.clock_offset_max_s,
         }
         table = tuple(default(kind, each) for kind, each in lines.items() if each is not None)
         object.__setattr__(self, "defaults", table)

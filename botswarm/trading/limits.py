@@ -17,6 +17,7 @@ def limits_of(settings: Settings) -> Limits:
         daily_loss_max=settings.limit_daily_loss_max,
         signal_age_max_s=settings.limit_signal_age_max_s,
         price_collar_percent=settings.limit_price_collar_percent,
+        clock_offset_max_s=settings.limit_clock_offset_max_s,
         losing_streak_cooldown_s=settings.limit_losing_streak_cooldown_s,
         groups=tuple((name, frozenset(assets)) for name, assets in groups.items()),
     )
