@@ -12,8 +12,10 @@ from celery import signals
 from botswarm.broker.record import addresses
 from botswarm.config import load
 from botswarm.errors import BotswarmError, Misconfigured
+from botswarm.health import celery_app as health
 from botswarm.ledger.presence import Presence
 from botswarm.queueing import App, make_app
+from botswarm.queueing.table import TABLE
 
 STRATEGISTS = {"strategy", "backtest"}
 """Queues whose workers run strategies."""
@@ -54,3 +56,7 @@ def _present(presence: Presence) -> None:
 
 signals.worker_ready.connect(_sign_worker, weak=False)
 signals.beat_init.connect(_sign_beat, weak=False)
+
+# --- how it is, for whoever asks ------------------------------------------------------------------
+
+health.tell(app, {row.name: float(row.hard_limit_s) for row in TABLE})

@@ -70,8 +70,8 @@ ORDERS = Counter(
 )
 ORDER_STAGE_SECONDS = Histogram(
     "botswarm_order_stage_seconds",
-    "The way of an order, stage by stage: decided to approved, approved to sent, sent to accepted "
-    "(live, partial or filled), accepted to filled; total is from decided to accepted.",
+    "The way of an order, stage by stage: decided to approved, approved to sent, sent to accepted, "
+    "sent to filled; total is from decided to accepted by the venue.",
     ("stage",),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )

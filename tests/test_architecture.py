@@ -30,7 +30,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schedule": {"messages"},
     # The app is wired here from the machinery; the record says where the embedded broker is, and
     # each worker and beat signs that it is there, whichever queues it runs.
-    "celery": {"errors", "config", "queueing", "broker.record", "ledger.presence"},
+    "celery": {
+        "errors",
+        "config",
+        "queueing",
+        "broker.record",
+        "ledger.presence",
+        "health.celery_app",
+    },
     # What makes Celery fit to move money; it knows messages and schedules, and nothing of trading.
     "queueing": GROUND | {"messages", "schedule"},
     "domain": {"errors"},

@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
@@ -46,6 +46,8 @@ PORTS_TRIED: Final = 200
 ALARM_CHECK_S: Final = 0.2
 DISK_CHECK_S: Final = 1.0
 GOODBYE_S: Final = 2.0
+
+Turned = Callable[[], None]
 
 
 class Broker:
@@ -237,9 +239,10 @@ class Broker:
 
     # --- watching -------------------------------------------------------------------------
 
-    async def watch_alarms(self) -> None:
+    async def watch_alarms(self, turned: Turned) -> None:
         next_disk_check = 0.0
         while True:
+            turned()
             now = self.hub.loop.time()
             if now >= next_disk_check:
                 next_disk_check = now + DISK_CHECK_S
@@ -282,8 +285,11 @@ MASK: Final = (1 << 64) - 1
 # --- the process --------------------------------------------------------------------------------
 
 
-def serve(options: BrokerOptions) -> None:
-    """Run the broker until SIGTERM or SIGINT; raises BotswarmError where it cannot start."""
+def serve(options: BrokerOptions, turned: Turned = lambda: None) -> None:
+    """Run the broker until SIGTERM or SIGINT; raises BotswarmError where it cannot start.
+
+    ``turned`` is called several times a second from the very loop that serves everybody.
+    """
     with _state_folder(options.state_dir) as state_dir:
         with _usable(state_dir):
             previous = record.read(state_dir)
@@ -295,7 +301,7 @@ def serve(options: BrokerOptions) -> None:
             "management",
         )
         with listener, management:
-            asyncio.run(_serve(options, previous, listener, management))
+            asyncio.run(_serve(options, previous, listener, management, turned))
 
 
 @contextlib.contextmanager
@@ -379,6 +385,7 @@ async def _serve(
     previous: BrokerRecord | None,
     listener: socket.socket,
     management: socket.socket,
+    turned: Turned,
 ) -> None:
     password = previous.password if previous else secrets.token_urlsafe(24)
     user = previous.user if previous else USER
@@ -403,7 +410,7 @@ async def _serve(
     )
     with _usable(options.state_dir):
         record.write(options.state_dir, card)
-    chores = [asyncio.create_task(broker.watch_alarms())]
+    chores = [asyncio.create_task(broker.watch_alarms(turned))]
     chores.append(asyncio.create_task(broker.watch_consumers()))
     if options.fsync == "interval":
         chores.append(asyncio.create_task(broker.hub.sync_now_and_then()))

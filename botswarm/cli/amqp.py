@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from botswarm.cli.failures import BrokerUnreachable
 from botswarm.cli.management import reason
 from botswarm.config import Secret
+from botswarm.health.broker import connect, vhost_of
 
 if TYPE_CHECKING:
     from botswarm.cli.session import Session
 
+__all__ = ["broker_of", "channel", "vhost_of"]
+
 LIMIT_S = 5.0
-
-
-def vhost_of(url: Secret) -> str:
-    return unquote(urlsplit(url.reveal()).path[1:]) or "/"
 
 
 @contextmanager
@@ -31,7 +29,7 @@ def channel(url: Secret, *, start_hint: str = "") -> Iterator[Any]:
     from amqp.exceptions import AMQPError, ChannelError
 
     try:
-        connection = _connect(url)
+        connection = connect(url, "botswarm command", LIMIT_S)
     except (OSError, AMQPError) as error:
         raise _unreachable(url, error, start_hint) from error
     try:
@@ -47,29 +45,6 @@ def channel(url: Secret, *, start_hint: str = "") -> Iterator[Any]:
         raise _unreachable(url, error, start_hint) from error
     finally:
         connection.collect()
-
-
-def _connect(url: Secret) -> Any:
-    from amqp import Connection
-
-    parts = urlsplit(url.reveal())
-    encrypted = parts.scheme == "amqps"
-    host = parts.hostname or ""
-    port = parts.port or (5671 if encrypted else 5672)
-    connection = Connection(
-        host=f"{f'[{host}]' if ':' in host else host}:{port}",
-        userid=unquote(parts.username or "guest"),
-        password=unquote(parts.password or "guest"),
-        virtual_host=vhost_of(url),
-        # Without the name a certificate of any host would do.
-        ssl={"server_hostname": host} if encrypted else False,
-        connect_timeout=LIMIT_S,
-        read_timeout=LIMIT_S,
-        write_timeout=LIMIT_S,
-        client_properties={"connection_name": "botswarm command"},
-    )
-    connection.connect()
-    return connection
 
 
 def _unreachable(url: Secret, error: BaseException, start_hint: str) -> BrokerUnreachable:

@@ -68,21 +68,22 @@ def run(session: Session, /, if_needed: bool, **given: str | None) -> None:
     from botswarm import logs
     from botswarm.broker.options import BrokerOptions
     from botswarm.broker.server import serve
+    from botswarm.health.process import Health
 
     logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
     for warning in session.warnings:
         logging.getLogger(__name__).warning(warning)
-    serve(
-        BrokerOptions(
-            state_dir=settings.state_dir,
-            port=settings.broker_port,
-            management_port=settings.broker_management_port,
-            fsync=settings.broker_fsync,
-            memory_high_mb=settings.broker_memory_high_mb,
-            disk_free_low_mb=settings.broker_disk_free_low_mb,
-            consumer_timeout_s=settings.broker_consumer_timeout_s,
-        )
+    options = BrokerOptions(
+        state_dir=settings.state_dir,
+        port=settings.broker_port,
+        management_port=settings.broker_management_port,
+        fsync=settings.broker_fsync,
+        memory_high_mb=settings.broker_memory_high_mb,
+        disk_free_low_mb=settings.broker_disk_free_low_mb,
+        consumer_timeout_s=settings.broker_consumer_timeout_s,
     )
+    with Health(settings, "broker") as health:
+        serve(options, health.pulse("the loop that serves").mark)
 
 
 def refuse_in_production(session: Session) -> None:

@@ -16,6 +16,8 @@ from botswarm.exchanges.simulated.accounts import FEES, Fees
 from botswarm.exchanges.simulated.live import LiveMarket
 from botswarm.exchanges.simulated.options import ACCOUNT, ExchangeOptions
 from botswarm.exchanges.simulated.server import serve
+from botswarm.health.broker import Broker
+from botswarm.health.process import Health
 from botswarm.market.consumer import Listener
 from botswarm.market.wire import Batch, Digest, tick_key
 
@@ -43,8 +45,12 @@ def run(settings: Settings, reread: Callable[[], Settings], venue: str, port: in
         waiting_max=MESSAGES_WAITING_MAX,
     )
     listener.start()
+    health = Health(settings, "paper", f"paper-{venue}")
+    broker = Broker(lambda: reread().broker_url, f"botswarm paper {venue} health")
+    health.check("broker", broker.look, is_needed=True)
     try:
-        serve(_options(settings, venue, port, market), market)
+        with health:
+            serve(_options(settings, venue, port, market), market, health.pulse("the market").mark)
     finally:
         listener.stop()
 

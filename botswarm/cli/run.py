@@ -91,20 +91,21 @@ def exchange(
     from botswarm.exchanges.simulated.limits import RateLimits
     from botswarm.exchanges.simulated.options import ExchangeOptions
     from botswarm.exchanges.simulated.server import serve
+    from botswarm.health.process import Health
 
     logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
-    serve(
-        ExchangeOptions(
-            state_dir=settings.state_dir,
-            port=settings.exchange_port,
-            scenario=settings.exchange_scenario,
-            seed=settings.exchange_seed,
-            writes_streams=writes_streams,
-            kraken_tier=kraken_tier,
-            coinbase_per_s=coinbase_per_s,
-            limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
-        )
+    options = ExchangeOptions(
+        state_dir=settings.state_dir,
+        port=settings.exchange_port,
+        scenario=settings.exchange_scenario,
+        seed=settings.exchange_seed,
+        writes_streams=writes_streams,
+        kraken_tier=kraken_tier,
+        coinbase_per_s=coinbase_per_s,
+        limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
     )
+    with Health(settings, "exchange") as health:
+        serve(options, turned=health.pulse("the market").mark)
 
 
 @run.command("feed")

@@ -189,6 +189,11 @@ def default_account(settings: Settings) -> Account:
     return Account(SIMULATED, PAPER)
 
 
+def address(settings: Settings, account: Account) -> str:
+    """Where its orders go; raises NotFound or Unreachable where that is not known."""
+    return next(iter(_traded(account).venue.urls(settings).values()), "")
+
+
 def trading_venue(
     settings: Settings,
     clock: Clock,

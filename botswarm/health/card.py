@@ -52,7 +52,8 @@ class Seat:
     def __init__(self, state_dir: Path, wanted: str) -> None:
         """Raises OSError where the state folder cannot be used."""
         self._folder = folder(state_dir)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in (state_dir, self._folder):
+            each.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name, self._lock = self._take(re.sub(r"[^A-Za-z0-9_.-]+", "-", wanted))
         self.path = self._folder / f"{self.name}.json"
         self.last = cards.read(self.path, ProcessCard)

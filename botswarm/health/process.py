@@ -112,6 +112,13 @@ class Health:
             cure = getattr(error, "cure", "") or "mend the permissions of the state folder"
             logger.error("nobody can ask this process how it is: %s; %s", error, cure)
 
+    def __enter__(self) -> Health:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def _begin(self) -> None:
         seat: Seat | None = None
         try:

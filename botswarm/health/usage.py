@@ -21,14 +21,23 @@ class Usage:
         self._pid = pid or os.getpid()
         self._at, self._used = time.monotonic(), self._cpu_s()
         self._percent = 0.0
+        self._bytes, self._bytes_at = 0, time.monotonic() - SAMPLE_S
         self._lock = threading.Lock()
 
     def children(self) -> list[int]:
         return list(_children(self._pid))
 
     def memory_bytes(self) -> int:
-        """Resident; of each child what it has for itself."""
-        return _resident(self._pid) + sum(_private(child) for child in _family(self._pid))
+        """Resident; of each child what it has for itself. The kernel takes its time to say that,
+        so it is asked now and then.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now - self._bytes_at >= SAMPLE_S:
+                own = _resident(self._pid)
+                self._bytes = own + sum(_private(child) for child in _family(self._pid))
+                self._bytes_at = now
+            return self._bytes
 
     def cpu_percent(self) -> float:
         """Of one core, since it was asked for last; at least so many seconds are looked at."""

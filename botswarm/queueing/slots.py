@@ -30,6 +30,10 @@ class Slots(Protocol):
 
     def give_back(self, slot: object) -> None: ...
 
+    def used(self, queue: str, cap: int) -> int:
+        """How many are held now, by whomever; raises Unreachable."""
+        ...
+
 
 class FileSlots:
     """Locks on files of one machine; the operating system frees them whatever happens."""
@@ -66,6 +70,21 @@ class FileSlots:
         assert isinstance(slot, int)
         os.close(slot)
 
+    def used(self, queue: str, cap: int) -> int:
+        return sum(_is_locked(Path(f"{self._prefix}{queue}.{number}")) for number in range(cap))
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open() as file:
+            # Shared, and for a moment: who takes a slot looks at the others, too.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
 
 class DatabaseSlots:
     """Advisory locks of the ledger's PostgreSQL: the server frees them with the session."""
@@ -79,7 +98,7 @@ class DatabaseSlots:
     def take(self, queue: str, cap: int) -> object | None:
         import psycopg2
 
-        key = zlib.crc32(f"botswarm.slots.{queue}".encode()) - 2**31
+        key = _key(queue)
         first = random.randrange(cap)  # noqa: S311 - spreads the tries, guards nothing
         try:
             with self._session().cursor() as cursor:
@@ -104,6 +123,27 @@ class DatabaseSlots:
                 cure="check the ledger's PostgreSQL: botswarm doctor --only database",
             ) from error
         return (key, row[0]) if row else None
+
+    def used(self, queue: str, cap: int) -> int:
+        import psycopg2
+
+        try:
+            with self._session().cursor() as cursor:
+                cursor.execute(
+                    """
+                    select count(*) from pg_locks
+                    where locktype = 'advisory' and granted and objsubid = 2 and classid = %s
+                    and database = (select oid from pg_database where datname = current_database())
+                    """,
+                    (_key(queue) % 2**32,),
+                )
+                return int(cursor.fetchone()[0])
+        except psycopg2.Error as error:
+            self._forget()
+            raise Unreachable(
+                f"the slots of {queue} cannot be counted: {str(error).strip().splitlines()[0]}",
+                cure="check the ledger's PostgreSQL: botswarm doctor --only database",
+            ) from error
 
     def give_back(self, slot: object) -> None:
         import psycopg2
@@ -132,6 +172,10 @@ class DatabaseSlots:
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+
+
+def _key(queue: str) -> int:
+    return zlib.crc32(f"botswarm.slots.{queue}".encode()) - 2**31
 
 
 def slots_of(database_url: str, state_dir: Path) -> Slots:

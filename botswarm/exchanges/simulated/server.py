@@ -48,6 +48,8 @@ from botswarm.exchanges.simulated.websocket import Closed, WebSocket, encode_fra
 
 _log = logging.getLogger(__name__)
 
+Turned = Callable[[], None]
+
 WS_API_PATH: Final = "/ws-api/v3"
 
 
@@ -264,8 +266,9 @@ class Server:
 
     # --- time -----------------------------------------------------------------------------
 
-    async def run_market(self) -> None:
+    async def run_market(self, turned: Turned) -> None:
         while True:
+            turned()
             await asyncio.sleep((STEP_MS - self.service.now_ms() % STEP_MS + 1) / 1000)
             self.service.step()
             self.gateway.control.step()
@@ -312,16 +315,23 @@ def _wanted_streams(request: Request) -> list[str]:
     return [name for name in wishes.split("/") if name]
 
 
-def serve(options: ExchangeOptions, source: MarketSource | None = None) -> None:
-    """Run until SIGTERM or SIGINT; what cannot start raises an error that says why."""
+def serve(
+    options: ExchangeOptions, source: MarketSource | None = None, turned: Turned = lambda: None
+) -> None:
+    """Run until SIGTERM or SIGINT; what cannot start raises an error that says why.
+
+    ``turned`` is called with each step of the market.
+    """
     journal = Journal(path_of(options.state_dir, options.part))
     try:
-        asyncio.run(_run(options, journal, source))
+        asyncio.run(_run(options, journal, source, turned))
     finally:
         journal.close()
 
 
-async def _run(options: ExchangeOptions, journal: Journal, source: MarketSource | None) -> None:
+async def _run(
+    options: ExchangeOptions, journal: Journal, source: MarketSource | None, turned: Turned
+) -> None:
     previous = record.read(options.state_dir, options.part)
     listener = listen(options.port, previous, options.first_port)
     credentials = Credentials(
@@ -344,7 +354,7 @@ async def _run(options: ExchangeOptions, journal: Journal, source: MarketSource 
         card = _with_others(card, server.coinbase.guard)
     record.write(options.state_dir, card, options.part)
     _log.info("%s: http://%s:%d", options.title, HOST, port)
-    work = [asyncio.create_task(each) for each in (server.run_market(), server.keep_lines())]
+    work = [asyncio.create_task(each) for each in (server.run_market(turned), server.keep_lines())]
     stopped = asyncio.create_task(stop.wait())
     endings: list[asyncio.Future[Any]] = [*work, stopped, server.failed]
     done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
