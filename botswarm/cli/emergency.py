@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from botswarm.config import Settings
     from botswarm.domain.order import Order
     from botswarm.exchanges.base import TradingVenue
-    from botswarm.ledger.session import Database
+    from botswarm.ledger.halting import Halting
     from botswarm.ledger.stops import Stop, Stops
     from botswarm.ledger.store import Ledger
     from botswarm.trading.emergency import Ended
@@ -129,8 +129,7 @@ class Press:
         say: Say,
     ) -> None:
         """``began`` is when the button was pressed, by the monotonic clock."""
-        from botswarm.ledger.session import Database
-        from botswarm.ledger.stops import Stops
+        from botswarm.ledger.halting import Halting
 
         self.settings = settings
         self.kind, self.scopes, self.places = kind, scopes, places
@@ -138,8 +137,7 @@ class Press:
         self.began = began
         self.pressed_at = datetime.now(UTC) - timedelta(seconds=time.monotonic() - began)
         self.say = say
-        self.database: Database = Database(settings.database_url)
-        self.stops: Stops = Stops(self.database)
+        self.halting: Halting = Halting(settings.database_url)
         self.done: Pressed | None = None
 
     def ms(self) -> int:
@@ -153,7 +151,7 @@ class Press:
         self._within_patience(self._commit)
         said_ms = self.ms()
         self.say(f"{said_ms:6d} ms  halted: nothing more is judged")
-        self.stops.wait_for_begun(self.places)
+        self.halting.wait_for_begun(self.places)
         on_the_way = self._wait_for_answers()
         done = self.done = Pressed(
             at=self.pressed_at,
@@ -167,7 +165,7 @@ class Press:
 
     def _commit(self) -> None:
         now = datetime.now(UTC)
-        self.stops.halt(self.scopes, reason=self.reason, actor=self.actor, now=now)
+        self.halting.halt(self.scopes, reason=self.reason, actor=self.actor, now=now)
 
     def _within_patience(self, work: Callable[[], None]) -> None:
         failures: list[BotswarmError] = []
@@ -192,7 +190,7 @@ class Press:
     def _wait_for_answers(self) -> Sequence[object]:
         """Whoever holds signed bytes sends them soon after its own commit, or asks first."""
         deadline = time.monotonic() + ANSWER_MAX_S
-        while (left := self.stops.on_the_way(self.places)) and time.monotonic() < deadline:
+        while (left := self.halting.on_the_way(self.places)) and time.monotonic() < deadline:
             time.sleep(POLL_S)
         return left
 
@@ -224,7 +222,7 @@ class Press:
 
     def _wish(self, ledger: Ledger) -> Sequence[str]:
         """Of everything, also what was judged and not sent; it ends at once."""
-        self.stops.throw_out_sleepers()
+        self.halting.throw_out_sleepers()
         orders = [
             order.id
             for order in ledger.orders.under_way()
@@ -340,6 +338,12 @@ class Press:
         return "" if known.filled_quantity else f"its order was {known.state}: {known.reason}"
 
     # --- what is kept ---------------------------------------------------------------------------
+
+    @functools.cached_property
+    def stops(self) -> Stops:
+        from botswarm.ledger.stops import Stops
+
+        return Stops(self.ledger.database)
 
     def finish(self) -> Stop:
         """Write down how it ended."""

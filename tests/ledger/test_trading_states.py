@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from botswarm.config import Secret
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.errors import Refused as No
+from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import Cause, Halt, place_of, strategy_scope
 from botswarm.ledger.models import AuditRow, TradingStateRow
 from botswarm.ledger.store import Ledger
@@ -155,3 +157,41 @@ def test_an_order_that_is_begun_learns_of_a_halt_that_was_committed_meanwhile(
         NOW,
     )
     assert isinstance(refused, Refused)
+
+
+@pytest.mark.parametrize("before", [None, ACTIVE, REDUCING])
+def test_a_halt_said_in_a_hurry_is_written_down_like_any_other(
+    ledger: Ledger, before: TradingState | None
+) -> None:
+    scopes = ["swarm", "bot:alpha"]
+    for scope in scopes:
+        if before is not None:
+            until = None if before is ACTIVE else LATER
+            says(ledger, before, scope, is_human=True, until=until)
+    if before is ACTIVE:
+        says(ledger, ACTIVE, is_human=True, share=25)
+    url = Secret(ledger.database.url.render_as_string(hide_password=False))
+    Halting(url).halt(scopes, reason="fire", actor="ada", now=NOW)
+    in_a_hurry = rows_of(ledger)
+    for scope in scopes:
+        says(ledger, HALTED, scope, reason="fire", actor="ada", is_human=True)
+    in_words = rows_of(ledger)
+    assert in_a_hurry[0] == in_words[0]
+    # What was before differs: this time it was halted already.
+    for said, usual in zip(in_a_hurry[1], in_words[1], strict=True):
+        assert said.keys() == usual.keys()
+        assert said == usual | {"before": said["before"]}
+    if before is not None:
+        assert in_a_hurry[1][0]["before"]["state"] == before.value
+        assert in_a_hurry[1][0]["before"].keys() == in_words[1][0]["before"].keys()
+    assert holds(ledger) is HALTED
+
+
+def rows_of(ledger: Ledger) -> tuple[list[Halt], list[dict[str, Any]]]:
+    """What holds, and the last two entries of the audit."""
+    columns = [each for each in AuditRow.__table__.columns if each.name != "id"]
+    entries = select(*columns).order_by(AuditRow.id.desc()).limit(2)
+    found = ledger.database.read(
+        lambda session: [dict(row) for row in session.execute(entries).mappings()]
+    )
+    return ledger.halts.all(), sorted(found, key=lambda each: str(each["subject"]))

@@ -19,10 +19,12 @@ import pytest
 from sqlalchemy import select
 
 from botswarm.clock import SystemClock
+from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
 from botswarm.errors import BotswarmError
 from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import SWARM, Cause
 from botswarm.ledger.models import AccountRow
 from botswarm.ledger.stops import Stop, Stops
@@ -92,6 +94,10 @@ def run(exchange: SimulatedExchangeServer, ledger: Ledger, tmp_path: Path) -> Ru
     return call
 
 
+def halting(ledger: Ledger) -> Halting:
+    return Halting(Secret(ledger.database.url.render_as_string(hide_password=False)))
+
+
 def sent(ledger: Ledger, venue: BinanceTrading, order: Order) -> Order:
     ledger.orders.add(order, datetime.now(UTC))
     executor.place(order.id, ledger.books, venue, NO_LIMITS, SystemClock())
@@ -156,7 +162,7 @@ def test_it_closes_positions_through_the_halt_and_nothing_else_passes(
 def test_it_is_in_force_only_after_the_last_that_was_begun_before_it(ledger: Ledger) -> None:
     order, judging, go_on = an_order(), threading.Event(), threading.Event()
     ledger.orders.add(order, datetime.now(UTC))
-    stops = Stops(ledger.database)
+    stops = halting(ledger)
 
     def judge(order: Order, _: Exposure) -> Verdict:
         judging.set()
@@ -181,7 +187,7 @@ def test_it_is_in_force_only_after_the_last_that_was_begun_before_it(ledger: Led
 
 
 def test_a_frozen_process_neither_delays_it_nor_commits_what_it_had_begun(ledger: Ledger) -> None:
-    stops = Stops(ledger.database)
+    stops = halting(ledger)
     held, done = threading.Event(), threading.Event()
     outcome: list[str] = []
 

@@ -46,8 +46,10 @@ class Scene:
         self.venue.orders.append(order)
         return order
 
-    def look(self) -> None:
+    def look(self) -> list[OrderState]:
+        """How the orders stand then."""
         self.brake.look([self.charge])
+        return [order.state for order in self.venue.orders]
 
 
 @pytest.fixture
@@ -56,12 +58,10 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_nothing_is_cancelled_before_it_is_pulled_and_everything_after(scene: Scene) -> None:
-    order = scene.order()
-    scene.look()
-    assert order.state is OrderState.LIVE
+    scene.order()
+    assert scene.look() == [OrderState.LIVE]
     scene.file.pull(PULLED)
-    scene.look()
-    assert order.state is OrderState.CANCELED
+    assert scene.look() == [OrderState.CANCELED]
     (answer,) = scene.file.answers(PULLED)
     assert (answer["process"], answer["done"], answer["left"]) == (
         "here:1",
