@@ -6,6 +6,8 @@ import click
 
 from botswarm.cli.command import Group
 from botswarm.cli.risk_limits import limits
+from botswarm.cli.risk_protections import protections
+from botswarm.cli.risk_status import reset_scope, run_sweeps, show_history, show_status
 
 
 @click.group(cls=Group)
@@ -13,4 +15,5 @@ def risk() -> None:
     """See what may be risked and what is, and change the limits."""
 
 
-risk.add_command(limits)
+for command in (show_status, limits, protections, show_history, run_sweeps, reset_scope):
+    risk.add_command(command)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Select, func, insert, select
 from sqlalchemy.orm import Session
 
 from botswarm.ledger.risk_models import RiskEventRow
@@ -77,21 +77,45 @@ def since(
     In PostgreSQL an id may become visible after a higher one, for as long as its transaction
     takes: who must not miss any goes back a little and leaves out what it knows.
     """
-    question = select(RiskEventRow).where(RiskEventRow.id > number)
+    newer = select(RiskEventRow).where(RiskEventRow.id > number)
+    question = _wanted(newer, scope, kind, severity, after)
+    rows = session.scalars(question.order_by(RiskEventRow.id).limit(limit))
+    return [_event(row) for row in rows]
+
+
+def latest(
+    session: Session,
+    *,
+    scope: str | None = None,
+    kind: str | None = None,
+    severity: Severity | None = None,
+    after: datetime | None = None,
+    limit: int = AT_ONCE_MAX,
+) -> Sequence[RiskEvent]:
+    """The newest first, at most ``limit``."""
+    question = _wanted(select(RiskEventRow), scope, kind, severity, after)
+    rows = session.scalars(question.order_by(RiskEventRow.id.desc()).limit(limit))
+    return [_event(row) for row in rows]
+
+
+def last_id(session: Session) -> int:
+    return session.execute(select(func.coalesce(func.max(RiskEventRow.id), 0))).scalar_one()
+
+
+def _wanted(
+    question: Select[RiskEventRow],
+    scope: str | None,
+    kind: str | None,
+    severity: Severity | None,
+    after: datetime | None,
+) -> Select[RiskEventRow]:
     if scope is not None:
         question = question.where(RiskEventRow.scope == scope)
     if kind is not None:
         question = question.where(RiskEventRow.kind == kind)
     if severity is not None:
         question = question.where(RiskEventRow.severity == severity.value)
-    if after is not None:
-        question = question.where(RiskEventRow.at > after)
-    rows = session.scalars(question.order_by(RiskEventRow.id).limit(limit))
-    return [_event(row) for row in rows]
-
-
-def last_id(session: Session) -> int:
-    return session.execute(select(func.coalesce(func.max(RiskEventRow.id), 0))).scalar_one()
+    return question if after is None else question.where(RiskEventRow.at > after)
 
 
 def _event(row: RiskEventRow) -> RiskEvent:

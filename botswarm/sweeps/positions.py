@@ -17,6 +17,7 @@ from botswarm.ledger.columns import plain
 from botswarm.ledger.limits import chain_of
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.marking import Facts, Scopes, Streak, reckon
+from botswarm.sweeps.closing import close
 from botswarm.sweeps.sweep import Report, Rules, Tools
 
 READS_MAX = 5
@@ -52,7 +53,10 @@ def sweep(tools: Tools, now: datetime) -> Report:
     )
     is_kept = tools.ledger.sweeping.keep(standings, exposures, now)
     findings = list(_findings(seen, standings, exposures, tools))
+    broken = {each.restriction.scope for each in findings if each.restriction is not None}
+    is_closing = bool(broken) and tools.rules.closes_on_breach
     return Report(
+        then=(lambda: close(broken, seen, tools, now)) if is_closing else None,
         looked=len(seen.positions),
         findings=findings,
         result={

@@ -66,6 +66,8 @@ class Report:
     findings: Sequence[Finding] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
     """Plain values, for people."""
+    then: Callable[[], Mapping[str, Any]] | None = None
+    """What is still to be done once everything that the findings ask for holds."""
 
 
 Look = Callable[[Tools, datetime], Report]
@@ -77,17 +79,19 @@ def run(name: str, look: Look, tools: Tools) -> SweepDone:
     report, error = Report(looked=0), None
     news: Sequence[Finding] = ()
     restricted: list[str] = []
+    more: Mapping[str, Any] = {}
     try:
         report = look(tools, now)
         news = tools.ledger.findings.keep(name, report.findings[:FINDINGS_MAX], now)
         restricted = _enforce(name, report.findings, tools, now)
+        more = report.then() if report.then is not None else {}
     except BotswarmError as failure:
         error = f"{failure}; {failure.cure}" if failure.cure else str(failure)
         logger.error("the sweep %s failed: %s", name, error)
     for finding in news:
         level = logging.ERROR if finding.severity == "breach" else logging.WARNING
         logger.log(level, "%s: %s", finding.kind, finding.words)
-    result = {**report.result, "new": len(news)}
+    result = {**report.result, **more, "new": len(news)}
     if restricted:
         result["restricted"] = restricted
     done = SweepDone(

@@ -8,13 +8,14 @@ from decimal import Decimal
 import pytest
 
 from botswarm.domain.limits import LimitKind
+from botswarm.domain.order import OrderKind, Side
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
 from botswarm.ledger.halts import Cause
 from botswarm.ledger.store import Ledger
 from botswarm.sweeps.positions import day_of
 from botswarm.sweeps.sweep import Rules
-from tests.ledger.conftest import NOW
+from tests.ledger.conftest import BTC, NOW, an_order
 from tests.ledger.sweeping import OF_ACCOUNT, OF_MARKET, SWARM, Floor
 
 D = Decimal
@@ -287,3 +288,24 @@ def fold(ledger: Ledger, balances: dict[str, str]) -> None:
         session.merge(row)  # type: ignore[attr-defined]
 
     ledger.database.write(work)
+
+
+def test_where_it_is_wanted_a_broken_limit_of_losses_closes_what_its_scope_holds(
+    floor: Floor,
+) -> None:
+    floor.rules = Rules(closes_on_breach=True)
+    floor.ledger.books.save_instruments([BTC])
+    floor.limit("bot:alpha", LimitKind.DAILY_LOSS, "50")
+    for name in ("alpha", "beta"):
+        floor.trade(name, "buy", "2", "100")
+    resting = an_order(side=Side.SELL, kind=OrderKind.LIMIT, limit_price=D(120), quantity=D("0.5"))
+    floor.ledger.orders.add(resting, NOW)
+    floor.price("70")
+    done = floor.sweep()
+    assert (done.result["closing"], done.result["ended"]) == (1, 1)
+    (order,) = floor.ledger.orders.under_way(bot="alpha")
+    assert (order.kind, order.side, order.is_reduce_only) == (OrderKind.MARKET, Side.SELL, True)
+    assert order.quantity == D("1.5")
+    assert floor.ledger.orders.under_way(bot="beta") == []
+    floor.wait(5)
+    assert floor.sweep().result["closing"] == 0, "it is being closed already"

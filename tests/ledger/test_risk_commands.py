@@ -1,0 +1,102 @@
+"""`botswarm risk` as a person meets it: what is at stake, what was found, what protects."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botswarm.cli import main
+from botswarm.domain.limits import LimitKind
+from botswarm.ledger.store import Ledger
+from tests.ledger.sweeping import OF_ACCOUNT, Floor
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def floor(quick_ledger: Ledger) -> Floor:
+    made = Floor(quick_ledger)
+    made.clock.at = datetime.now(UTC)
+    made.bot("alpha")
+    return made
+
+
+@pytest.fixture
+def ask(
+    floor: Floor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Ask:
+    """The answer to ``botswarm risk … --json``; ``exits`` is the exit code that is expected."""
+    for name in list(os.environ):
+        if name.startswith("BOTSWARM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    url = floor.ledger.database.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("BOTSWARM_DATABASE_URL", url)
+
+    def run(*words: str, exits: int = 0) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main(["risk", *words, "--json"])
+        out = capsys.readouterr().out
+        assert ended.value.code == exits, out
+        return json.loads(out)
+
+    return run
+
+
+def test_a_sweep_by_hand_holds_and_shows_what_a_loss_broke(floor: Floor, ask: Ask) -> None:
+    assert "nothing was swept yet" in ask("status")["warnings"][0]
+    floor.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "100")
+    floor.trade("alpha", "buy", "1", "1000")
+    floor.price("890")
+    (done,) = ask("sweep", "positions")["data"]
+    assert (done["looked"], done["found"]) == (1, 1)
+    assert floor.state(OF_ACCOUNT) == "reducing"
+    status = ask("status")["data"]
+    (account,) = [each for each in status["standings"] if each["scope"] == OF_ACCOUNT]
+    assert (account["unrealised"], account["today"], account["drawdown"]) == ("-110", "-110", "110")
+    assert [each["kind"] for each in status["findings"]] == ["daily_loss"]
+    (event,) = ask("history", "--severity", "breach")["data"]
+    assert (event["scope"], event["limit"], event["value"]) == (OF_ACCOUNT, "100", "110")
+    assert event["numbers"]["unrealised"] == "-110"
+    assert ask("history", "--kind", "drawdown")["data"] == []
+    assert ask("status", "--for", "bot:alpha")["data"]["standings"][0]["gross"] == "890"
+
+
+def test_all_sweeps_run_by_hand_and_unknown_ones_are_named(ask: Ask) -> None:
+    assert len(ask("sweep")["data"]) == 8
+    assert "is one of positions" in ask("sweep", "everything", exits=4)["error"]["cure"]
+
+
+def test_a_peak_begins_anew_only_when_somebody_confirms_it(floor: Floor, ask: Ask) -> None:
+    floor.trade("alpha", "buy", "1", "1000")
+    floor.price("800")
+    ask("sweep", "positions")
+    ask("reset", "--for", OF_ACCOUNT, exits=6)
+    assert floor.standing(OF_ACCOUNT).drawdown == Decimal(200)
+    ask("reset", "--for", OF_ACCOUNT, "--yes")
+    assert floor.standing(OF_ACCOUNT).drawdown == Decimal(0)
+    ask("reset", "--for", "bot:nobody", "--yes", exits=4)
+
+
+def test_protections_are_switched_on_shown_and_off(floor: Floor, ask: Ask) -> None:
+    ask("protections", "set", "cool_down", "losses=2", "pause=15m")
+    ask("protections", "set", "stop_loss", "percent=5%", "--for", "bot:alpha")
+    stop, cool = ask("protections")["data"]["protections"]
+    assert (stop["scope"], stop["parameters"]) == ("bot:alpha", {"percent": "5"})
+    assert cool["parameters"] == {"losses": "2", "pause": "900", "within": "3600"}
+    ask("protections", "unset", "cool_down", exits=6)
+    ask("protections", "unset", "cool_down", "--yes")
+    assert len(ask("protections")["data"]["protections"]) == 1
+    for words in (("stop_loss",), ("cool_down", "losses"), ("cool_down", "pause=soon")):
+        assert ask("protections", "set", *words, exits=2 if words[1:] else 6)["ok"] is False
+    assert len(ask("protections", "--kinds")["data"]) == 6
