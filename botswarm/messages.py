@@ -145,6 +145,38 @@ class PruneEvaluations(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class PruneHistory(Message):
+    """Delete what the ledger has kept long enough; orders and fills are never among it."""
+
+    task: ClassVar[str] = "workers.ops.prune_history"
+    queue: ClassVar[str] = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCandles(Message):
+    """Delete candles that were kept long enough, and say which are missing."""
+
+    task: ClassVar[str] = "workers.ops.keep_candles"
+    queue: ClassVar[str] = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckKeys(Message):
+    """Say which exchange keys and master keys are old, or were not tested for long."""
+
+    task: ClassVar[str] = "workers.ops.check_keys"
+    queue: ClassVar[str] = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDay(Message):
+    """Add up the day before, and keep it."""
+
+    task: ClassVar[str] = "workers.ops.report_day"
+    queue: ClassVar[str] = "ops"
+
+
+@dataclass(frozen=True, slots=True)
 class Probe(Message):
     """Is anybody there? Answers with who ran it, for health checks and first steps."""
 
@@ -159,6 +191,7 @@ ALL: tuple[type[Message], ...] = (
     *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount, GuardOrders),
     *(SweepOutbox, SweepRisk, StepEnabling, PruneEvaluations, Probe),
     *(WatchAlerts, PruneAlerts),
+    *(PruneHistory, KeepCandles, CheckKeys, ReportDay),
 )
 
 

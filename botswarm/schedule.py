@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from botswarm.messages import (
+    CheckKeys,
     GuardOrders,
+    KeepCandles,
     Message,
     Probe,
     PruneAlerts,
     PruneEvaluations,
+    PruneHistory,
     ReconcileAccount,
+    ReportDay,
     SettleOrders,
     StepEnabling,
     SweepOutbox,
@@ -77,6 +81,10 @@ SCHEDULE: tuple[Entry, ...] = (
     Entry("watch-alerts", WatchAlerts(), every_s=5),
     Entry("prune-alerts", PruneAlerts(), every_s=DAY_S, at_s=3 * HOUR_S),
     Entry("prune-evaluations", PruneEvaluations(), every_s=300),
+    Entry("prune-history", PruneHistory(), every_s=DAY_S, at_s=3.25 * HOUR_S),
+    Entry("keep-candles", KeepCandles(), every_s=HOUR_S, at_s=420),
+    Entry("check-keys", CheckKeys(), every_s=DAY_S, at_s=6 * HOUR_S),
+    Entry("report-day", ReportDay(), every_s=DAY_S, at_s=600, late_s=0.9 * DAY_S),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.
     Entry("probe", Probe(text="from beat"), every_s=3600),
 )

@@ -27,7 +27,10 @@ from botswarm.messages import (
     WatchAlerts,
 )
 from botswarm.queueing import current_settings, ring, task
-from workers import enabling, watching
+from workers import enabling, upkeep, watching
+
+# Its tasks are of this queue too.
+__all__ = ["upkeep"]
 
 logger = logging.getLogger(__name__)
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "order": ("botswarm.cli.order", "Place, cancel and list orders, and ask them why."),
     "position": ("botswarm.cli.position", "List what the bots hold, and close it."),
     "queue": ("botswarm.cli.queue", "List, look into and empty the broker's queues."),
+    "report": ("botswarm.cli.report", "See what days came to."),
     "risk": ("botswarm.cli.risk", "See what may be risked and what is; change the limits."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
     "schedule": ("botswarm.cli.schedule", "See what is sent periodically, run it now, pause it."),

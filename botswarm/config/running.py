@@ -47,4 +47,24 @@ BOTS: tuple[Setting, ...] = (
         help="How many of them all bots together keep at most; the oldest go first.",
         default=100_000,
     ),
+    Setting(
+        name="history_days_kept",
+        kind=whole_number(1, 3650, "days"),
+        help="How long the ledger keeps runs of the schedule, events of risk and differences that "
+        "have ended. Orders, fills and the audit are kept for ever.",
+        default=90,
+    ),
+    Setting(
+        name="candle_days_kept",
+        kind=whole_number(8, 36_500, "days"),
+        help="How long candles below an hour are kept; those of a second only as long as "
+        "evaluations, longer ones for ever.",
+        default=730,
+    ),
+    Setting(
+        name="key_days_max",
+        kind=whole_number(1, 3650, "days"),
+        help="So old an exchange key or master key may be before people are told to change it.",
+        default=90,
+    ),
 )

@@ -118,6 +118,9 @@ class Settings:
     bot_arm_hours_max: int
     evaluation_days_kept: int
     evaluations_kept_max: int
+    history_days_kept: int
+    candle_days_kept: int
+    key_days_max: int
     notify_email_url: Secret | None
     notify_slack_url: Secret | None
     notify_telegram_url: Secret | None
@@ -130,6 +133,11 @@ class Settings:
     backup_dir: Path
     backup_key: Secret | None
     backup_days_kept: int
+    backup_archive: bool
+    backup_archive_every_s: int
+    backup_archive_days_kept: int
+    backup_rto_max_s: int
+    backup_rpo_max_s: int
     flower_host: str
     flower_port: int | None
     flower_password: Secret | None
