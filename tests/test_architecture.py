@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "clock", "cards", "config", "forks", "logs", "metrics", "programs"}
+GROUND = {
+    *("errors", "clock", "cards", "config", "exposition", "forks", "logs", "metrics"),
+    *("programs", "tally"),
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
