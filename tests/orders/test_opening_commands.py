@@ -1,4 +1,4 @@
-"""``trading arm`` and ``disarm`` from the shell: asked for, kept, and shown wherever it matters."""
+"""``trading arm``, ``disarm`` and ``enable`` from the shell: asked for, kept, and shown."""
 
 from __future__ import annotations
 
@@ -69,3 +69,45 @@ def test_what_is_no_real_money_needs_no_arming(ask: Ask) -> None:
         assert ask("trading", "arm", account, "--reason", "why not")["is_needed"] is False
     assert ask("trading", "disarm", "kraken:main")["is_armed"] is False
     ask("trading", "arm", "nonsense", "--reason", "x", exits=2)
+
+
+def test_trading_is_opened_step_by_step_once_somebody_confirms_it(ask: Ask) -> None:
+    assert ask("trading", "enable", "--status") == []
+    assert "nobody confirmed it" in ask("trading", "enable", "--gradual", exits=6)["cause"]
+    words = ("--stages", "20%,100", "--hold", "90s", "--abort-on", "error_rate=2.5%,loss=40")
+    begun = ask("trading", "enable", "--gradual", *words, "--abort-on", "data_age=off", "--yes")
+    assert (begun["share"], begun["stages"], begun["hold_s"]) == (20, [20, 100], 90)
+    assert begun["abort_on"] == {
+        "error_rate": "2.5",
+        "rejects": "5",
+        "slippage": "1",
+        "loss": "40",
+    }
+    (shown,) = ask("trading", "enable", "--status")
+    assert (shown["state"], shown["share"], shown["words"]) == ("running", 20, None)
+    done = ask("trading", "enable", "--cancel", "--reason", "lunch")
+    assert (done["state"], done["share"]) == ("cancelled", 20)
+    assert "no enabling is under way" in ask("trading", "enable", "--cancel", exits=4)["cause"]
+    assert ask("trading", "enable", "--yes") == {"share": 100}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--stages", "50,10,100"),
+        ("--stages", "10,50"),
+        ("--stages", "some"),
+        ("--hold", "0s"),
+        ("--hold", "soon"),
+        ("--abort-on", "weather=5"),
+        ("--abort-on", "loss=much"),
+        ("--abort-on", "loss"),
+        ("--status",),
+    ],
+    ids=" ".join,
+)
+def test_a_plan_that_makes_no_sense_is_said_before_anything_is_opened(
+    ask: Ask, words: tuple[str, ...]
+) -> None:
+    ask("trading", "enable", "--gradual", *words, "--yes", exits=2)
+    assert ask("trading", "enable", "--status") == []
