@@ -139,7 +139,7 @@ def emergency_stop(
     at the venues by themselves. --flatten asks before it trades; scripts say --yes.
     """
     from botswarm.cli.trading import person
-    from botswarm.ledger.halts import SWARM
+    from botswarm.ledger.halting import SWARM
 
     began = _began()
     hurry()

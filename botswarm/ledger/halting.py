@@ -10,6 +10,7 @@ from botswarm.config import Secret
 from botswarm.errors import Unreachable
 from botswarm.ledger.plain import Ask, asking, is_sqlite, moment
 
+SWARM = "swarm"
 Place = tuple[str, str]
 Answer = TypeVar("Answer")
 

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
 from botswarm.ledger import processes
+from botswarm.ledger.halting import SWARM as SWARM
 from botswarm.ledger.models import AuditRow, BotRow, TradingStateRow
 from botswarm.ledger.session import Database
 
-SWARM = "swarm"
 STRATEGY = "strategy:"
 ALL = 100
 STRICTNESS = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
