@@ -344,11 +344,11 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *BOTS,
     *NOTIFYING,
-    *FLOWER,
     *backup_settings(
         _path(_no_folder, "a folder"),
         Kind(read=_plain_text, schema={"type": "string"}, words="a key"),
     ),
+    *FLOWER,
     Setting(
         name="strategies_dir",
         kind=_path(_no_folder, "a folder"),
