@@ -80,7 +80,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # A pass of evaluation is measured by itself too, so it is put together here as in a worker.
     "bench": GROUND
     | {"broker", "testing", "queueing", "exchanges", "market"}
-    | {"domain", "strategies", "ledger", "bots"},
+    # What the gate adds to an order is measured around the gate itself.
+    | {"domain", "strategies", "ledger", "bots", "risk"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {

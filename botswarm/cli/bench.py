@@ -218,3 +218,32 @@ def orders(
         progress=progress,
     )
     return Answer(data=figures, text=bench.table(figures))
+
+
+@bench.command("gate")
+@click.option(
+    "--ledger",
+    "ledgers",
+    type=click.Choice(["postgresql", "sqlite"]),
+    multiple=True,
+    help="May be given twice.  [default: both]",
+)
+@click.option("--quick", is_flag=True, help="A tenth of it.")
+@click.pass_obj
+def gate(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
+    """Measure what the gate adds to an order: reading what stands against it, and judging.
+
+    With the settings alone, with some limits set, and with every kind of limit at every level.
+    """
+    from botswarm.bench import gate as bench
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    figures = bench.main(
+        ledgers=ledgers or ("postgresql", "sqlite"),
+        size=bench.QUICK if quick else bench.FULL,
+        progress=progress,
+    )
+    return Answer(data=figures, text=bench.table(figures))

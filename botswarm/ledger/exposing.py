@@ -171,8 +171,8 @@ def _facts(
     try:
         limits = limits_at(session, read.limit_revision, tuple(sorted(chain.values())))
     except Refused as error:
-        return Facts(chain=chain, totals=_own_totals(order, others, quote), unread=error.cause)
-    totals = _own_totals(order, others, quote)
+        return Facts(chain=chain, totals=_of_the_account(others, quote), unread=error.cause)
+    totals = _of_the_account(others, quote)
     sells, buys = _resting(order, others)
     found: dict[str, Any] = {}
     if limits:
@@ -190,11 +190,8 @@ def _facts(
     )
 
 
-def _own_totals(order: Order, others: Sequence[Row[Any]], quote: str) -> dict[Level, Total]:
-    return {
-        Level.ACCOUNT: surroundings.total(others, quote),
-        Level.BOT: surroundings.total([row for row in others if row.bot == order.bot], quote),
-    }
+def _of_the_account(others: Sequence[Row[Any]], quote: str) -> dict[Level, Total]:
+    return {Level.ACCOUNT: surroundings.total(others, quote)}
 
 
 def _resting(order: Order, others: Sequence[Row[Any]]) -> tuple[list[Decimal], list[Decimal]]:

@@ -65,7 +65,7 @@ def begin(
     before: OrderState,
 ) -> Begun[Request] | None:
     """See botswarm.trading.books.Books.begin."""
-    claimed = _claim(session, order_id, now)
+    claimed = claim(session, order_id, now)
     if claimed is None or claimed.state != before:
         return None
     if before is OrderState.READY and _waits_for_another(session, claimed, now):
@@ -79,7 +79,8 @@ def begin(
     return begun
 
 
-def _claim(session: Session, order_id: str, now: datetime) -> Any:
+def claim(session: Session, order_id: str, now: datetime) -> Any:
+    """Its row with its account's, both locked until the transaction ends; None without one."""
     connection = session.connection()
     claimed = connection.execute(_CLAIM, {"which": order_id}).one_or_none()
     if claimed is None and (row := session.get(OrderRow, order_id)) is not None:

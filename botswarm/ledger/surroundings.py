@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, func, select
@@ -139,16 +140,19 @@ def read(
 ) -> dict[str, Any]:
     """What Facts has of it, by name."""
     order, now = step.order, step.now
-    quote = Assets.of(order.symbol).quote
+    quote = quote_of(order.symbol)
     strategy = chain.get(Level.STRATEGY, "").partition(":")[2] or None
     if needs.shared:
         # Orders of other accounts are judged meanwhile: those that count together take turns.
         _hold(session, [chain[level] for level in needs.shared])
     found: dict[str, Any] = {"totals": {}}
+    if Level.BOT in needs.totals:
+        own = [row for row in others if row.bot == order.bot]
+        found["totals"][Level.BOT] = total(own, quote)
     wide = needs.totals - {Level.ACCOUNT, Level.BOT}
     if wide:
         rows = session.connection().execute(_ALL_OPEN, {"which": order.id}).all()
-        found["totals"] = {
+        found["totals"] |= {
             level: total([row for row in rows if _is_in(level, row, order, strategy)], quote)
             for level in wide
         }
@@ -166,11 +170,16 @@ def total(rows: Sequence[Row[Any]], quote: str) -> Total:
     """Of open orders: their number, and the value of those with this quote asset."""
     sides: dict[str, Decimal] = defaultdict(Decimal)
     for row in rows:
-        if Assets.of(row.symbol).quote == quote:
+        if quote_of(row.symbol) == quote:
             sides[row.side] += value_left(row)
     return Total(
         open_orders=len(rows), open_buys=sides[Side.BUY.value], open_sells=sides[Side.SELL.value]
     )
+
+
+@lru_cache(maxsize=10_000)
+def quote_of(symbol: str) -> str:
+    return Assets.of(symbol).quote
 
 
 def left(row: Row[Any]) -> Decimal:
@@ -198,12 +207,13 @@ def _is_in(level: Level, row: Any, order: Order, strategy: str | None) -> bool:
 
 def _hold(session: Session, scopes: Sequence[str]) -> None:
     """In this order everywhere, and after the account and the order."""
-    session.execute(
+    question = (
         select(LimitRow.kind)
-        .where(LimitRow.scope.in_(scopes))
+        .where(LimitRow.scope.in_(sorted(scopes)))
         .order_by(LimitRow.scope, LimitRow.kind)
         .with_for_update()
-    ).all()
+    )
+    session.connection().execute(question, execution_options=PREPARED).all()
 
 
 def _paces(
@@ -320,7 +330,7 @@ def _held(
         nets = _nets(move for move in ours if move.place[3] == symbol and move.sequence > after)
         _add(held, symbol, sum((abs(value) for value in nets.values()), ZERO))
     for row in others:
-        if Assets.of(row.symbol).quote == quote:
+        if quote_of(row.symbol) == quote:
             _add(held, row.symbol, value_left(row))
     return held
 
@@ -343,7 +353,7 @@ def _moves(session: Session, after: int, quote: str) -> Sequence[Move] | None:
             value=Side(row.side).sign * row.quantity * row.price,
         )
         for row in rows
-        if Assets.of(row.symbol).quote == quote
+        if quote_of(row.symbol) == quote
     ]
 
 
