@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": ("botswarm.cli.doctor", "Check this machine and every server that is configured."),
     "down": ("botswarm.cli.up", "Stop the swarm that runs on this machine."),
     "feed": ("botswarm.cli.prices", "Look at the feed and what it says, and at frames in files."),
+    "health": ("botswarm.cli.health", "Ask every process of this machine how it is."),
     "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
     "ledger": ("botswarm.cli.ledger", "Check the ledger, hold it against venues, and export it."),
     "ps": ("botswarm.cli.up", "List the swarm's processes on this machine."),

@@ -39,4 +39,8 @@ def read(found: Mapping[str, Any]) -> Check:
 
 
 def worst(checks: Iterable[Check]) -> Status:
-    return max((check.status for check in checks), key=STATUSES.index, default="ok")
+    return worst_of(check.status for check in checks)
+
+
+def worst_of(statuses: Iterable[Status]) -> Status:
+    return max(statuses, key=STATUSES.index, default="ok")

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from botswarm import forks
 from botswarm.config import Secret
+from botswarm.domain.processes import Process
 from botswarm.ledger import plain
 from botswarm.ledger.plain import Ask, moment
+from botswarm.ledger.processes import seen
 
 T = TypeVar("T")
 MISSED_WITHIN = timedelta(days=1)
@@ -66,6 +68,12 @@ class Facts:
     """The newest good one."""
     backups: Mapping[str, int]
     """All of them, by state."""
+    share: int | None = None
+    """Percent of the bots that may grow positions; None is all."""
+    processes: Sequence[Process] = ()
+    """Those that were heard of lately, on every machine."""
+    looked_at: datetime | None = None
+    """When somebody last looked at trading that opens step by step; None where none does."""
 
 
 def read(url: Secret, now: datetime) -> Facts:
@@ -107,6 +115,11 @@ def _facts(ask: Ask, now: datetime) -> Facts:
         "SELECT at, tested_at, bytes, took_ms FROM backups WHERE state = 'good' "
         "ORDER BY at DESC LIMIT 1", (),
     )  # fmt: skip
+    share = ask("SELECT share FROM trading_states WHERE scope = 'swarm'", ())
+    opening = ask(
+        "SELECT coalesce(evaluated_at, stage_at) FROM enablings "
+        "WHERE state IN ('running', 'stepped_back') ORDER BY id DESC LIMIT 1", (),
+    )  # fmt: skip
     return Facts(
         at=now,
         doorbells=doorbells,
@@ -143,6 +156,9 @@ def _facts(ask: Ask, now: datetime) -> Facts:
             state: int(many)
             for state, many in ask("SELECT state, count(*) FROM backups GROUP BY state", ())
         },
+        share=share[0][0] if share else None,
+        processes=seen(ask, now),
+        looked_at=_moment(opening[0][0]) if opening else None,
     )  # fmt: skip
 
 

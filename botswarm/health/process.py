@@ -17,9 +17,10 @@ from botswarm.errors import BotswarmError
 from botswarm.exposition import Rows, Samples, Source
 from botswarm.health import card as cards
 from botswarm.health import machine
-from botswarm.health.card import ProcessCard, Seat
+from botswarm.health.card import ProcessCard
 from botswarm.health.check import STATUSES, Check
 from botswarm.health.pages import Pages
+from botswarm.health.seat import Seat
 from botswarm.health.server import PORTS_TRIED, Answer, Server, listen
 from botswarm.health.table import BY_NAME, WORK
 from botswarm.health.usage import Usage

@@ -12,6 +12,7 @@ from datetime import datetime
 from botswarm import metrics
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
+from botswarm.domain.processes import differences, in_words
 from botswarm.errors import BotswarmError
 from botswarm.exchanges import registry
 from botswarm.health import facts
@@ -33,6 +34,8 @@ COMPARED_WARN_S, COMPARED_FAIL_S = 300.0, 600.0
 BACKUP_WARN_S, BACKUP_FAIL_S = 26 * 3600.0, 50 * 3600.0
 """One is made every night, and one night may go wrong."""
 LATE_S = 120.0
+DIFFER_FAIL_S = 120.0
+"""A deployment that restarts one process after the other is over by then."""
 EXPORT_SLOT = "exporter"
 # What feed and beat lead by. Written out because their rooms are not for this one to import.
 BEAT_LEADER = "botswarm.beat.leader"
@@ -71,6 +74,8 @@ class Swarm:
             ("reconciliation", self.reconciliation),
             ("orders", self.orders),
             ("trading", self.trading),
+            ("builds", self.builds),
+            ("enabling", self.enabling),
             ("backup_age", self.backup_age),
             ("schedules", self.schedules),
         ):
@@ -219,10 +224,30 @@ class Swarm:
         found = self._known()
         state, reason = found.swarm
         words = state if state == "active" else f"{state}: {reason}"
+        if found.share is not None:
+            words += f", for {found.share} % of the bots"
         for (kind, held), many in sorted(found.held.items()):
             words += f"; {many} {kind} {held}"
         is_free = state == "active" and not found.held
         return Finding(words=words, status="ok" if is_free else "warn")
+
+    def builds(self) -> Finding:
+        """A deployment makes them differ for a moment; trading is held back all the same."""
+        found = self._known()
+        differing = differences(found.processes, found.at)
+        if not differing:
+            words = f"{len(found.processes)} processes are made of the same"
+            return Finding(words=words, value=0, status="ok")
+        lasts_s = _age_s(found.at, min(each.since for each in differing))
+        status: Status = "fail" if lasts_s > DIFFER_FAIL_S else "warn"
+        return Finding(words=in_words(differing), value=len(differing), status=status)
+
+    def enabling(self) -> Finding:
+        found = self._known()
+        if found.looked_at is None:
+            return Finding(words="nothing opens step by step", status="ok")
+        age_s = _age_s(found.at, found.looked_at)
+        return Finding(words=f"looked at {age_s:.0f} s ago", value=round(age_s, 1))
 
     def backup_age(self) -> Finding:
         found = self._known()

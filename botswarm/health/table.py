@@ -145,6 +145,22 @@ LINES: tuple[Line, ...] = (
         cure="botswarm trading status",
     ),
     Line(
+        name="builds",
+        asks="Are all processes of one build, with the same settings?",
+        unit="differences",
+        every_s=5,
+        cure="botswarm ps --all; restart the older ones, or stop the one that differs",
+    ),
+    Line(
+        name="enabling",
+        asks="Is trading that opens step by step looked at?",
+        unit="s",
+        warn_above=15,
+        fail_above=60,
+        every_s=5,
+        cure="start what looks: botswarm run beat, botswarm run worker -Q ops",
+    ),
+    Line(
         name="backup_age",
         asks="How old is the last backup that was fully written and test-restored?",
         unit="s",

@@ -21,9 +21,10 @@ from botswarm.clock import StoppedClock
 from botswarm.config import SecretMask
 from botswarm.errors import Unreachable
 from botswarm.health import ask, card, server
-from botswarm.health.card import ProcessCard, Seat
+from botswarm.health.card import ProcessCard
 from botswarm.health.check import Check, Status
 from botswarm.health.pages import Pages
+from botswarm.health.seat import Seat
 from botswarm.health.watch import Finding, Line, Watch
 from botswarm.testing.servers import free_port
 
@@ -237,7 +238,8 @@ def test_two_processes_of_one_kind_have_two_names_and_the_first_is_free_again(
 KILLED = """
 import os, sys
 from pathlib import Path
-from botswarm.health.card import ProcessCard, Seat
+from botswarm.health.card import ProcessCard
+from botswarm.health.seat import Seat
 seat = Seat(Path(sys.argv[1]), "feed")
 seat.write(ProcessCard(name=seat.name, role="feed", pid=os.getpid(), host="127.0.0.1", port=1,
                        machine="here", instance_id="a", version="1", started_at="now"))
