@@ -397,7 +397,8 @@ def venue_of(settings: Settings, ledger: Ledger, place: Place) -> TradingVenue:
 
     account = accounts.Account(*place)
     keys = opened(settings, ledger, account)
-    return accounts.trading_venue(settings, SystemClock(), account, keys)
+    # It cancels and shrinks positions; whether anything else passes is asked where orders begin.
+    return accounts.trading_venue(settings, SystemClock(), account, keys, accounts.anybody)
 
 
 def hurry() -> None:

@@ -263,9 +263,12 @@ def _ledger(configuration: Configuration, view: View) -> None:
     others = {scope: said[0] for scope, said in found.trading.items() if scope != "swarm"}
     others = {scope: said for scope, said in others.items() if said != "active"}
     words = state if state == "active" else f"{state}: {reason}; botswarm trading resume"
+    if found.share is not None:
+        words += f", for {found.share} % of the bots: botswarm trading enable --status"
     words += "".join(f"; {scope} {said}" for scope, said in others.items())
-    is_free = state == "active" and not others
-    view.add("trading", "ok" if is_free else "warn", words, swarm=state, others=others)
+    is_free = state == "active" and not others and found.share is None
+    facts: dict[str, object] = {"swarm": state, "share": found.share, "others": others}
+    view.add("trading", "ok" if is_free else "warn", words, **facts)
     _accounts(found, now, view)
     built, words, facts = presence.summary(found.processes, now)
     view.add("builds", built, words, **facts)

@@ -30,6 +30,8 @@ class Glance:
     """Committed work that nobody has told the broker of."""
     trading: dict[str, tuple[str, str]]
     """State and reason, by scope; a swarm that is not in it is halted."""
+    share: int | None
+    """Percent of the bots that may grow positions; None is all."""
     accounts: dict[str, tuple[bool, datetime | None]]
     """Whether each agrees with its venue, and when they were compared last."""
     armed: Sequence[str]
@@ -52,6 +54,7 @@ def look(url: Secret, now: datetime) -> Glance:
             last_fill_at=moment(last[0][0]) if last else None,
             doorbells_waiting=int(ask(waiting, ())[0][0]),
             trading=_trading(ask, now),
+            share=_share(ask),
             accounts=_accounts(ask),
             armed=_armed(ask, now),
             processes=seen(ask, now),
@@ -64,6 +67,11 @@ def _trading(ask: Ask, now: datetime) -> dict[str, tuple[str, str]]:
         scope: ("active" if until is not None and moment(until) <= now else state, reason)
         for scope, state, reason, until in rows
     }
+
+
+def _share(ask: Ask) -> int | None:
+    rows = ask("SELECT share FROM trading_states WHERE scope = 'swarm'", ())
+    return rows[0][0] if rows else None
 
 
 def _accounts(ask: Ask) -> dict[str, tuple[bool, datetime | None]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import botswarm
-from botswarm import build
+from botswarm import build, forks
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.config.alike import compared
@@ -58,7 +58,7 @@ class Presence:
             return
         self._thread.join(GOODBYE_S)
         try:
-            with asking(self.settings.database_url, writes=True) as ask:
+            with forks.held_off(), asking(self.settings.database_url, writes=True) as ask:
                 forget(ask, self._process.id)
         except BotswarmError as error:
             logger.debug("the ledger is not told that this process ends: %s", error)
@@ -66,7 +66,8 @@ class Presence:
     def sign(self) -> None:
         """Once; raises Unreachable where the ledger cannot be written."""
         self._process = self._made_now(self._process)
-        with asking(self.settings.database_url, writes=True) as ask:
+        # A child forked in between would believe that its parent's locks on a file are its own.
+        with forks.held_off(), asking(self.settings.database_url, writes=True) as ask:
             sign(ask, self._process)
 
     def _keep(self) -> None:

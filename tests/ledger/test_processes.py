@@ -10,9 +10,11 @@ import pytest
 
 from botswarm.clock import Clock
 from botswarm.config import Secret, load
+from botswarm.domain.enabling import Plan
 from botswarm.domain.permission import TradingState
 from botswarm.domain.processes import Process
 from botswarm.errors import Refused, Unreachable
+from botswarm.health.swarm import Swarm
 from botswarm.ledger import risk_events
 from botswarm.ledger.halts import SWARM, Cause, Halt
 from botswarm.ledger.plain import asking
@@ -20,6 +22,7 @@ from botswarm.ledger.presence import Presence
 from botswarm.ledger.process_guard import guard
 from botswarm.ledger.processes import forget, seen, sign
 from botswarm.ledger.store import Ledger
+from botswarm.queueing.slots import FileSlots
 from tests.ledger.conftest import NOW
 from tests.unit.test_processes import a_process
 
@@ -168,3 +171,44 @@ def test_a_ledger_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
     url = Secret(f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(Unreachable, match="there is no ledger"), asking(url, writes=True):
         pass
+
+
+class At(Clock):
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def test_the_swarms_health_tells_of_builds_of_shares_and_of_nobody_looking(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    url = url_of(ledger).reveal().replace("+psycopg2", "")
+    settings = load(environ={"BOTSWARM_DATABASE_URL": url}, folder=tmp_path).settings
+    clock = At(NOW)
+    health = Swarm(settings, FileSlots(tmp_path), {}, clock)
+
+    def told() -> list[tuple[str, str]]:
+        health._look_at_ledger()
+        looks = (health.builds, health.trading, health.enabling)
+        return [(found.status or "", found.words) for found in (look() for look in looks)]
+
+    assert told() == [
+        ("ok", "0 processes are made of the same"),
+        ("ok", "active"),
+        ("ok", "nothing opens step by step"),
+    ]
+    plan = Plan(stages=(25, 100), hold=timedelta(minutes=1))
+    ledger.enablings.begin(plan, actor="alice", reason="monday", now=NOW)
+    signed(ledger, ONE, OTHER)
+    builds, trading, enabling = told()
+    assert builds[0] == "warn"
+    assert "other (pid 7 on here) runs build bbb" in builds[1]
+    assert trading == ("ok", "active, for 25 % of the bots")
+    assert enabling[1] == "looked at 0 s ago"
+    clock.at = NOW + timedelta(seconds=25)
+    assert told()[2][1] == "looked at 25 s ago"
