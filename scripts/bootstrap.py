@@ -348,6 +348,10 @@ SERVERS = (
     Server("Redis", ("redis-server",), "redis-server"),
     Server("PostgreSQL", ("initdb", "pg_ctl", "postgres"), "postgresql"),
     Server("Chromium", ("chromium",), "chromium"),
+    Server("tini", ("tini",), "tini"),
+    Server("Docker Compose", ("docker-compose",), "docker-compose"),
+    Server("Prometheus", ("prometheus", "promtool"), "prometheus"),
+    Server("Alertmanager's amtool", ("amtool",), "prometheus-alertmanager"),
 )
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,17 @@ class Swarm:
             return said[0] if said else ""
 
         return str(until(found, "the first fill", timeout_s))
+
+    def make_answers_slow(self) -> None:
+        """The exchange does what it is asked at once, and answers three seconds later."""
+        card = json.loads((self.state_dir / "exchange.json").read_text())
+        slow = {"kind": "slow", "on": "place", "times": 100, "seconds": 3}
+        armed = urllib.request.Request(  # noqa: S310 - an address of ours
+            card["rest_url"] + "/botswarm/faults",
+            data=json.dumps(slow).encode(),
+            headers={"X-Botswarm-Secret": card["api_secret"]},
+        )
+        urllib.request.urlopen(armed, timeout=10).close()  # noqa: S310 - as above
 
     def processes(self) -> list[psutil.Process]:
         """All that run in its folder, whoever started them."""

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,7 +154,7 @@ def test_a_second_supervisor_of_the_folder_is_refused(up: Up) -> None:
 
 def test_ctrl_c_finishes_the_orders_on_their_way_and_stops_everything(up: Up) -> None:
     swarm, shell = up.swarm, up.shell
-    make_answers_slow(swarm)
+    swarm.make_answers_slow()
     on_their_way = until(lambda: swarm.ask("order", "list", "--state", "sending"), "an order")
     shell.popen.send_signal(signal.SIGINT)
     assert shell.ends_within(STOP_S) == 0, shell.text[-3000:]
@@ -175,18 +174,6 @@ def test_the_books_are_clean_afterwards(up: Up) -> None:
     assert (counts["lost"], counts["doubled"], counts["unknown"]) == (0, 0, 0)
     assert counts["exchange_fills"] > 0
     assert up.swarm.run("botswarm", "ps").returncode == 4
-
-
-def make_answers_slow(swarm: Swarm) -> None:
-    """The exchange does what it is asked at once, and answers three seconds later."""
-    card = json.loads((swarm.state_dir / "exchange.json").read_text())
-    slow = {"kind": "slow", "on": "place", "times": 100, "seconds": 3}
-    armed = urllib.request.Request(  # noqa: S310 - an address of ours
-        card["rest_url"] + "/botswarm/faults",
-        data=json.dumps(slow).encode(),
-        headers={"X-Botswarm-Secret": card["api_secret"]},
-    )
-    urllib.request.urlopen(armed, timeout=10).close()  # noqa: S310 - as above
 
 
 def test_the_procfile_runs_under_a_runner_that_starts_all_lines_at_once(tmp_path: Path) -> None:

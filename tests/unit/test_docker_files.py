@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
-DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
-COMPOSE = (ROOT / "docker" / "compose.yaml").read_text()
+import pytest
+import yaml
 
+from botswarm.config import load
+from tests.dockerfile import ROOT, TEXT, argument, instructions, last_stage
 
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (instruction, arguments), comments dropped and lines joined."""
-    kept = "\n".join(line for line in DOCKERFILE.splitlines() if not line.startswith("#"))
-    joined = re.sub(r"\\\n\s*", " ", kept)
-    pairs = (line.partition(" ") for line in joined.splitlines() if line.strip())
-    return [(word, rest.strip()) for word, _, rest in pairs]
-
-
-def last_stage() -> list[tuple[str, str]]:
-    everything = instructions()
-    starts = [number for number, (word, _) in enumerate(everything) if word == "FROM"]
-    assert len(starts) == 2
-    return everything[starts[-1] :]
+DOCKER = ROOT / "docker"
+COMPOSE = (DOCKER / "compose.yaml").read_text()
+SERVERS = {"rabbitmq", "redis", "postgres"}
 
 
-def argument(name: str) -> str:
-    found = [rest for word, rest in last_stage() if word == name]
-    assert len(found) == 1, f"{len(found)} lines of {name} in the last stage"
-    return found[0]
+@pytest.fixture(scope="module")
+def services() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = yaml.safe_load(COMPOSE)["services"]
+    return found
 
 
-def services() -> dict[str, str]:
-    """The text of each service: YAML by its indentation, of which compose.yaml uses two spaces."""
-    body = COMPOSE.partition("\nservices:\n")[2].partition("\nvolumes:\n")[0]
-    parts = re.split(r"^  ([a-z]+):\n", body, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder in which a person has followed compose.yaml's first lines."""
+    folder = tmp_path_factory.mktemp("compose") / "docker"
+    (folder / "env").mkdir(parents=True)
+    for example in (DOCKER / "env").glob("*.example"):
+        (folder / "env" / example.stem).write_text(example.read_text())
+    # Compose before 2.3 knows no name of the project in the file; only its checks are wanted here.
+    (folder / "compose.yaml").write_text(re.sub(r"(?m)^name: .*\n", "", COMPOSE))
+    (folder / "make-secrets").write_text((DOCKER / "make-secrets").read_text())
+    subprocess.run(["sh", folder / "make-secrets"], check=True, capture_output=True)
+    return folder
+
+
+# --- the image ------------------------------------------------------------------------------------
 
 
 def test_every_file_that_the_image_copies_exists_and_is_let_through() -> None:
@@ -73,42 +78,95 @@ def test_the_image_hands_signals_on_and_reaps_children() -> None:
     assert "tini" in " ".join(rest for word, rest in last_stage() if word == "RUN")
 
 
-def test_the_image_runs_the_whole_swarm_and_asks_it_how_it_is() -> None:
-    assert argument("CMD") == '["botswarm", "run", "all"]'
-    assert argument("HEALTHCHECK").endswith(" CMD botswarm ps --json || exit 1")
-
-
 def test_the_image_is_built_with_the_procfile_that_the_package_links_to() -> None:
     packaged = ROOT / "botswarm" / "supervisor" / "Procfile"
     assert packaged.resolve() == ROOT / "Procfile"
-    assert "Procfile" in next(line for line in DOCKERFILE.splitlines() if "LICENSE" in line)
+    assert "Procfile" in next(line for line in TEXT.splitlines() if "LICENSE" in line)
 
 
-def test_the_compose_file_has_the_three_servers_and_each_says_when_it_is_well() -> None:
-    assert set(services()) == {"rabbitmq", "redis", "postgres"}
-    for name, text in services().items():
-        assert "    healthcheck:\n      test: [" in text, f"{name} has no health check"
-        assert f"      - {name}:/" in text, f"{name} keeps its data in no volume"
+# --- the compose file -----------------------------------------------------------------------------
 
 
-def test_every_port_is_published_on_loopback_only() -> None:
-    ports = [
-        line.strip()
-        for text in services().values()
-        for line in text.partition("    ports:\n")[2].partition("    volumes:\n")[0].splitlines()
-    ]
-    assert len(ports) == 4
-    assert [port for port in ports if not re.fullmatch(r'- "127\.0\.0\.1:\d+:\d+"', port)] == []
+@pytest.mark.parametrize("profile", ["single", "prod", "monitoring"])
+def test_compose_itself_finds_nothing_wrong_with_a_profile(made: Path, profile: str) -> None:
+    done = subprocess.run(
+        ["docker-compose", "-f", made / "compose.yaml", "--profile", profile, "config", "-q"],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.defpath, "HOME": str(made)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_password_must_come_from_the_environment() -> None:
-    secrets = re.findall(r"^ +(\w*(?:PASS|PASSWORD|AUTH)): (.*)$", COMPOSE, re.MULTILINE)
-    assert len(secrets) == 3
-    for name, value in secrets:
-        assert re.fullmatch(r"\$\{[A-Z_]+:\?set [A-Z_]+ .+\}", value), f"{name} has a value here"
+def test_prod_has_a_container_for_each_line_of_the_procfile(services: Mapping[str, Any]) -> None:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    commands = {name: command for name, _, command in (line.partition(": ") for line in lines)}
+    for name in ("broker", "exchange", "paper"):  # production has servers and venues instead
+        del commands[name]
+    prod = {name: each for name, each in services.items() if "prod" in each["profiles"]}
+    assert set(prod) == set(commands) | SERVERS
+    assert {name: " ".join(prod[name]["command"]) for name in commands} == commands
 
 
-def test_the_compose_file_has_no_tabs_and_every_line_is_indented_by_twos() -> None:
-    for number, line in enumerate(COMPOSE.splitlines(), 1):
-        assert "\t" not in line, f"line {number}"
-        assert (len(line) - len(line.lstrip(" "))) % 2 == 0, f"line {number}"
+def test_every_server_says_when_it_is_well_and_keeps_its_data(services: Mapping[str, Any]) -> None:
+    for name in SERVERS:
+        assert services[name]["healthcheck"]["test"], f"{name} has no health check"
+        assert [each for each in services[name]["volumes"] if each.startswith(f"{name}:/")]
+
+
+def test_nothing_of_ours_may_write_outside_its_volumes(services: Mapping[str, Any]) -> None:
+    for name, each in services.items():
+        if each["image"].startswith("botswarm:"):
+            assert each["read_only"] is True, name
+            assert each["cap_drop"] == ["ALL"], name
+            assert each["security_opt"] == ["no-new-privileges:true"], name
+            assert int(each["stop_grace_period"].removesuffix("s")) >= 30, name
+            homes = (argument("WORKDIR"), argument("WORKDIR") + "-backups")
+            assert all(mount.endswith(homes) for mount in each.get("volumes", ())), name
+
+
+def test_every_port_is_published_on_loopback_only(services: Mapping[str, Any]) -> None:
+    ports = [port for each in services.values() for port in each.get("ports", ())]
+    assert len(ports) >= 6
+    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)] == []
+
+
+def test_every_secret_is_a_file_that_nobody_commits(
+    services: Mapping[str, Any], made: Path
+) -> None:
+    secrets = {name: each["file"] for name, each in yaml.safe_load(COMPOSE)["secrets"].items()}
+    assert "docker/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "docker/env/*.env" in (ROOT / ".gitignore").read_text().splitlines()
+    for name, file in secrets.items():
+        assert file.startswith("secrets/"), name
+        assert (made / file).read_text(), f"make-secrets makes no {file}"
+    words = re.compile(r"pass|secret|key|token|url", re.IGNORECASE)
+    for name, each in services.items():
+        for variable in each.get("environment", {}):
+            assert variable.endswith("_FILE") or not words.search(variable), (name, variable)
+
+
+def test_the_secrets_stay_the_same_and_only_their_owner_may_enter(made: Path) -> None:
+    before = {path: path.read_text() for path in (made / "secrets").iterdir()}
+    subprocess.run(["sh", made / "make-secrets"], check=True, capture_output=True)
+    assert {path: path.read_text() for path in (made / "secrets").iterdir()} == before
+    assert (made / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_settings_of_prod_are_taken_as_they_come(
+    services: Mapping[str, Any], made: Path
+) -> None:
+    """The environment of each role, with the files where they stand in the test."""
+    lines = (made / "env" / "prod.env").read_text().splitlines()
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    shared = {name: value for name, _, value in pairs}
+    for name in ("orders", "flower"):
+        given = {
+            variable: value.replace("/run/secrets/", f"{made}/secrets/")
+            for variable, value in {**shared, **services[name]["environment"]}.items()
+        }
+        loaded = load(environ=given, folder=made).settings
+        assert loaded.env == "production"
+        assert loaded.database_url.reveal().partition("@")[2] == "postgres:5432/botswarm"
+        assert loaded.broker_url is not None
