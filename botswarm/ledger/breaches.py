@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import delete, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from botswarm.domain.limits import Finding
@@ -18,7 +19,13 @@ from botswarm.ledger.fold import EXACT, QUANTUM, ZERO
 from botswarm.ledger.halts import Cause, Halt
 from botswarm.ledger.risk_events import RiskEvent, Severity
 from botswarm.ledger.risk_models import LimitWarningRow
-from botswarm.ledger.session import insert_new
+
+_CROSS = {
+    name: kind.insert(LimitWarningRow)
+    .on_conflict_do_nothing()
+    .returning(LimitWarningRow.scope, LimitWarningRow.kind)
+    for name, kind in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 
 
 def note(session: Session, verdict: Verdict, now: datetime) -> None:
@@ -36,13 +43,16 @@ def note(session: Session, verdict: Verdict, now: datetime) -> None:
 
 
 def _warn(session: Session, order: Order, found: Iterable[Finding], now: datetime) -> None:
-    events = [_event(order, each, now) for each in found]
-    risk_events.note(session, *events)
+    events = {(each.scope, each.limit.kind.value): _event(order, each, now) for each in found}
     lines = [
-        {"scope": each.scope, "kind": each.kind, "at": now, "value": each.value or ZERO}
-        for each in events
+        {"scope": scope, "kind": kind, "at": now, "value": event.value or ZERO}
+        for (scope, kind), event in events.items()
     ]
-    insert_new(session, LimitWarningRow, lines)
+    session.flush()
+    # Another account's order may have crossed the line in the same moment, and told it.
+    connection = session.connection()
+    crossed = connection.execute(_CROSS[connection.dialect.name], lines)
+    risk_events.note(session, *(events[row.scope, row.kind] for row in crossed))
 
 
 def _calm(session: Session, lines: Iterable[tuple[str, str]]) -> None:

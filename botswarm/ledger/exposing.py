@@ -97,12 +97,12 @@ _EXPOSURE = (
         _Other.bot,
         _Other.symbol,
         _Other.side,
-        _Other.kind,
         _Other.quantity,
         _Other.filled_quantity,
         _Other.limit_price,
         _Other.stop_price,
         _Other.reference_price,
+        _Other.is_ending,
     )
     .select_from(_FACTS)
     .outerjoin(
@@ -195,12 +195,15 @@ def _of_the_account(others: Sequence[Row[Any]], quote: str) -> dict[Level, Total
 
 
 def _resting(order: Order, others: Sequence[Row[Any]]) -> tuple[list[Decimal], list[Decimal]]:
-    """Limits at which our own orders may stand in the book: sales, purchases."""
+    """Limits at which our own orders may stand in the book: sales, purchases.
+
+    Not those whose end somebody asked for: where they meet, the venue ends them first.
+    """
     here = [row for row in others if row.symbol == order.symbol]
     limits = [
         (row.side, row.limit_price)
         for row in here
-        if row.limit_price is not None and row.stop_price is None
+        if row.limit_price is not None and row.stop_price is None and not row.is_ending
     ]
     return (
         [price for side, price in limits if side == Side.SELL],

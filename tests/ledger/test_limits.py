@@ -654,6 +654,30 @@ def test_two_of_our_orders_do_not_trade_with_each_other(
     assert not is_refused or "it would trade with an order of our own" in (words or "")
 
 
+@one
+def test_an_order_whose_end_is_asked_for_stands_in_nobodys_way(world: World) -> None:
+    resting = an_order(kind=OrderKind.LIMIT, limit_price=PRICE, side=Side.SELL, quantity=D("0.1"))
+    assert refusal(world.judged(resting)) is None
+    assert "an order of our own" in (refusal(world.judged(worth(SMALL))) or "")
+
+    def ask_for_its_end(session: Session) -> None:
+        session.get_one(OrderRow, resting.id).is_ending = True
+
+    world.write(ask_for_its_end)
+    assert refusal(world.judged(worth(SMALL))) is None
+
+
+@both
+def test_orders_that_cross_a_warning_line_together_tell_it_once(world: World) -> None:
+    limit = Limit(scope="swarm", kind=K.DAILY_LOSS, breach=D(100), warn=D(80))
+    world.ledger.limits.set(limit, actor="anna", reason="a test", now=NOW)
+    world.stands(unrealised=D(-90))
+    orders = [worth(SMALL, **(STRANGER if number % 2 else {})) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(isinstance(each, Approved) for each in pool.map(world.judged, orders))
+    assert [event.severity for event in world.told()] == [Severity.WARN]
+
+
 def test_a_limit_says_what_it_is_or_is_not_set() -> None:
     for scope in ("swarm:", "bot", "bot:", "account:paper", "market:a:b:c", "planet:mars", ""):
         with pytest.raises(No, match="is no scope"):
