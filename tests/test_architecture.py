@@ -81,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": GROUND
     | {"broker", "testing", "queueing", "exchanges", "market"}
     # What the gate adds to an order is measured around the gate itself.
-    | {"domain", "strategies", "ledger", "bots", "risk"},
+    | {"domain", "strategies", "ledger", "bots", "risk", "sweeps"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {

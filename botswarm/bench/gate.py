@@ -6,23 +6,21 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from botswarm.bench.ledgers import fresh_ledger
 from botswarm.domain.limits import Level, Limit, LimitKind
 from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 from botswarm.domain.permission import Approved
 from botswarm.domain.reconciliation import Reconciliation
 from botswarm.domain.standing import AtRisk, Mark, MarketExposure
 from botswarm.errors import BotswarmError
-from botswarm.ledger import migrate, placing, risk_standings
+from botswarm.ledger import placing, risk_standings
 from botswarm.ledger.bot import Bot, BotState
 from botswarm.ledger.exposing import exposure_of
 from botswarm.ledger.limits import chain_of
@@ -33,7 +31,6 @@ from botswarm.ledger.steps import Step
 from botswarm.ledger.store import Ledger
 from botswarm.risk import gate
 from botswarm.risk.limits import Limits
-from botswarm.testing.servers import PostgreSQLServer
 
 P99_MAX_MS = 1.0
 VENUE, ACCOUNT, SYMBOL, STRATEGY = "simulated", "paper", "BTC-USDT", "sma_cross"
@@ -79,7 +76,7 @@ def main(
     """Figures as plain data; docs/bench.md says exactly what is measured."""
     runs = []
     for kind in ledgers:
-        with _ledger(kind) as ledger:
+        with fresh_ledger(kind) as ledger:
             progress(f"{kind}: {size.bots:,} bots, {size.past:,} orders")
             _fill(ledger, size)
             for name in (SETTINGS, USUAL, ALL):
@@ -138,25 +135,6 @@ def _once(ledger: Ledger) -> tuple[float, float]:
 
 
 # --- what stands around ---------------------------------------------------------------------------
-
-
-@contextmanager
-def _ledger(kind: str) -> Iterator[Ledger]:
-    if kind == "postgresql":
-        with PostgreSQLServer() as server:
-            yield from _migrated(server.url().replace("postgresql://", "postgresql+psycopg2://"))
-        return
-    with TemporaryDirectory(prefix="botswarm-bench-") as folder:
-        yield from _migrated(f"sqlite:///{Path(folder) / 'ledger.db'}")
-
-
-def _migrated(url: str) -> Iterator[Ledger]:
-    ledger = Ledger(url)
-    migrate.migrate(ledger.database)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 def _fill(ledger: Ledger, size: Size) -> None:

@@ -247,3 +247,29 @@ def gate(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
         progress=progress,
     )
     return Answer(data=figures, text=bench.table(figures))
+
+
+@bench.command("sweep")
+@click.option(
+    "--ledger",
+    "ledgers",
+    type=click.Choice(["postgresql", "sqlite"]),
+    multiple=True,
+    help="May be given twice.  [default: both]",
+)
+@click.option("--quick", is_flag=True, help="500 positions, three sweeps.")
+@click.pass_obj
+def sweep(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
+    """Measure a sweep over 10,000 positions in 100 markets that all move, limits and all."""
+    from botswarm.bench import sweep as bench
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    figures = bench.main(
+        ledgers=ledgers or ("postgresql", "sqlite"),
+        size=bench.QUICK if quick else bench.FULL,
+        progress=progress,
+    )
+    return Answer(data=figures, text=bench.table(figures))

@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 
 from botswarm.domain.standing import AtRisk, MarketExposure
 from botswarm.ledger.halts import bot_scope
-from botswarm.ledger.session import Database, save_latest
+from botswarm.ledger.models import Table
+from botswarm.ledger.session import Database
 from botswarm.ledger.sweep_models import ExposureRow, StandingRow
+from botswarm.ledger.writes import Writes
 
 Key = tuple[str, str]
 """A scope and a quote asset."""
@@ -21,6 +23,7 @@ _COLUMNS = tuple(getattr(StandingRow, name) for name in FIELDS)
 _EXPOSURE_COLUMNS = tuple(getattr(ExposureRow, name) for name in EXPOSURE_FIELDS)
 SCOPES_MAX = 500
 """Of one question, which databases would else refuse as too long."""
+ROWS_MAX = 500
 
 
 class RiskStandings:
@@ -71,14 +74,23 @@ def keep(session: Session, standings: Iterable[AtRisk]) -> None:
     rows = [{name: getattr(each, name) for name in FIELDS} for each in standings]
     if rows:
         rows.sort(key=lambda row: (row["scope"], row["quote"]))
-        save_latest(session, StandingRow, rows)
+        _write(session, StandingRow, rows)
 
 
 def keep_exposures(session: Session, exposures: Iterable[MarketExposure]) -> None:
     rows = [{name: getattr(each, name) for name in EXPOSURE_FIELDS} for each in exposures]
     if rows:
         rows.sort(key=lambda row: (row["venue"], row["account"], row["symbol"]))
-        save_latest(session, ExposureRow, rows)
+        _write(session, ExposureRow, rows)
+
+
+def _write(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Many rows in one statement: there may be thousands, and every sweep brings them all."""
+    session.flush()
+    writes = Writes(session)
+    for begin in range(0, len(rows), ROWS_MAX):
+        writes.insert(table, rows[begin : begin + ROWS_MAX], known="replace")
+        writes.send()
 
 
 def _at_risk(row: Any) -> AtRisk:

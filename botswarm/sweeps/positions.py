@@ -137,7 +137,8 @@ def _facts(
 class _Limits:
     """Those in force, by chain: of ten thousand bots most share theirs."""
 
-    said: Sequence[Limit]
+    said: Mapping[str, Sequence[Limit]]
+    """By scope."""
     rules: Rules
     known: dict[tuple[str, ...], Sequence[Limit]]
 
@@ -145,7 +146,8 @@ class _Limits:
         key = tuple(sorted(chain.values()))
         found = self.known.get(key)
         if found is None:
-            found = self.known[key] = in_force(chain, self.said, self.rules.defaults)
+            here = [limit for scope in key for limit in self.said.get(scope, ())]
+            found = self.known[key] = in_force(chain, here, self.rules.defaults)
         return found
 
 
@@ -155,7 +157,9 @@ def _findings(
     exposures: Sequence[MarketExposure],
     tools: Tools,
 ) -> Iterator[Finding]:
-    said = [each.limit for each in tools.ledger.limits.all()]
+    said: dict[str, list[Limit]] = {}
+    for each in tools.ledger.limits.all():
+        said.setdefault(each.limit.scope, []).append(each.limit)
     limits = _Limits(said, tools.rules, {})
     for standing in standings:
         chain = {level_of(standing.scope): standing.scope}
