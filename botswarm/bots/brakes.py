@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from botswarm.bots.registry import Rules, markets_of
@@ -14,6 +14,7 @@ from botswarm.ledger.halts import (
     account_scope,
     bot_scope,
     market_scope,
+    place_of,
     strategy_scope,
 )
 from botswarm.ledger.orders import Setback
@@ -37,9 +38,11 @@ def brakes(
     setbacks = ledger.orders.setbacks([bot.name for bot in bots])
     rules = rules or Rules()
     armed = _armed(ledger, bots, rules, now)
+    reducing = _reducing(ledger, bots, halts, now)
     stops = {
         bot.name: _ruled_out(bot, rules, armed, now)
         or _halted(bot, halts, now)
+        or reducing.get(bot.name)
         or _pausing(setbacks.get(bot.name), now)
         for bot in bots
     }
@@ -74,17 +77,44 @@ def _ruled_out(
 def _halted(bot: Bot, halts: Mapping[str, Halt], now: datetime) -> Stop | None:
     if SWARM not in halts:
         return Stop(gate="halted", words="the swarm's trading state is not known")
-    for scope in (
+    for halt in _said_of(bot, halts):
+        if halt.state_at(now) is TradingState.HALTED:
+            words = f"trading of {halt.scope} is halted: {halt.reason}"
+            return Stop(gate="halted", words=words)
+    return None
+
+
+def _reducing(
+    ledger: Ledger, bots: Sequence[Bot], halts: Mapping[str, Halt], now: datetime
+) -> Mapping[str, Stop]:
+    """Those that may only shrink a position and have none; nobody looks where all may grow."""
+    found = {bot.name: stop for bot in bots if (stop := _must_reduce(bot, halts, now)) is not None}
+    if found:
+        for name in ledger.stands.holding(list(found)):
+            del found[name]
+    return found
+
+
+def _must_reduce(bot: Bot, halts: Mapping[str, Halt], now: datetime) -> Stop | None:
+    for halt in _said_of(bot, halts):
+        if halt.state_at(now) is TradingState.REDUCING:
+            words = f"trading of {halt.scope} is reducing, and it holds nothing: {halt.reason}"
+            return Stop(gate="reducing", words=words)
+        if halt.share is not None and place_of(bot.name) >= halt.share:
+            words = f"trading is open to {halt.share} % of the bots, and it is none of them"
+            return Stop(gate="reducing", words=words)
+    return None
+
+
+def _said_of(bot: Bot, halts: Mapping[str, Halt]) -> Iterator[Halt]:
+    scopes = (
         SWARM,
         account_scope(bot.venue, bot.account),
         *(market_scope(bot.venue, symbol) for symbol in markets_of(bot)),
         strategy_scope(bot.strategy),
         bot_scope(bot.name),
-    ):
-        halt = halts.get(scope)
-        if halt is not None and halt.state_at(now) is TradingState.HALTED:
-            return Stop(gate="halted", words=f"trading of {scope} is halted: {halt.reason}")
-    return None
+    )
+    return (halts[scope] for scope in scopes if scope in halts)
 
 
 def _pausing(setback: Setback | None, now: datetime) -> Stop | None:

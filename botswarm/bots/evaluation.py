@@ -31,7 +31,7 @@ TOOK_MAX_S = 0.5
 """Of processor time, for one decision; a strategy that takes longer fails."""
 BROKEN, BEHIND = "error", "behind"
 BEHIND_SAID_S = 1.0
-RETRIED = frozenset({*DATA_GATES, "halted", "setback", BROKEN})
+RETRIED = frozenset({*DATA_GATES, "halted", "reducing", "setback", BROKEN})
 """A bot that one of these stopped is asked again at each pass, whatever its trigger."""
 SHADOWED = Stop(gate=SHADOW, words="it is a shadow bot: it decides and never orders")
 

@@ -24,7 +24,7 @@ COMPARED = (
 SIGNAL_LIFE = timedelta(seconds=10)
 """Of orders that are only compared; when they end is no part of what is."""
 OUTSIDE = frozenset(
-    {"halted", "setback", "shadow", "not armed", "account not armed", "switched off"}
+    {"halted", "reducing", "setback", "shadow", "not armed", "account not armed", "switched off"}
 )
 """Gates that look at more than the decision: what stopped a bot there is not asked again."""
 

@@ -11,12 +11,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from botswarm.ledger.bots import NEVER, BotState, Stand, stands_of
-from botswarm.ledger.models import BotRow, MarketPassRow, MarketRevisionRow
+from botswarm.ledger.fold import ZERO
+from botswarm.ledger.many import parts
+from botswarm.ledger.models import BotRow, MarketPassRow, MarketRevisionRow, PositionRow
 from botswarm.ledger.session import Database
 
 _revision = select(MarketRevisionRow.revision).where(
     MarketRevisionRow.venue == bindparam("venue"), MarketRevisionRow.symbol == bindparam("symbol")
 )
+_holders = select(PositionRow.bot).where(PositionRow.quantity != ZERO).distinct()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,18 @@ class Stands:
             # A ledger that was restored, or another one, counts from anew.
             is_all = not 0 <= revision < now
             return _news(session, venue, symbol, revision, now, is_all=is_all)
+
+        return self._database.read(work)
+
+    def holding(self, bots: Sequence[str]) -> frozenset[str]:
+        """Those of them that hold something, in whatever market."""
+
+        def work(session: Session) -> frozenset[str]:
+            found: set[str] = set()
+            for part in parts(bots):
+                named = PositionRow.bot.in_(part)
+                found.update(session.scalars(_holders.where(named)))
+            return frozenset(found)
 
         return self._database.read(work)
 

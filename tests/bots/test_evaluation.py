@@ -22,7 +22,8 @@ from botswarm.domain.fill import Fill
 from botswarm.domain.order import OrderState, Side
 from botswarm.domain.permission import Approved, Refused, TradingState
 from botswarm.ledger.bots import BotState, Decided
-from botswarm.ledger.halts import SWARM, account_scope, bot_scope, market_scope
+from botswarm.ledger.halts import SWARM, account_scope, bot_scope, market_scope, place_of
+from botswarm.ledger.models import PositionRow
 from botswarm.ledger.stands import News
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.api import (
@@ -385,6 +386,39 @@ def test_a_halt_of_a_further_market_holds_a_bot_back_and_others_do_not(ledger: L
     assert brakes(ledger, [own], NOW) == {}
     both = replace(own, others=("LTC-USDT", "ETH-USDT"))
     assert brakes(ledger, [both], NOW)["alpha"].gate == "halted"
+
+
+def test_a_bot_that_may_only_reduce_and_holds_nothing_is_not_refused_again_and_again(
+    ledger: Ledger,
+) -> None:
+    a_bot(ledger, "alpha")
+    own = ledger.bots.get("alpha")
+    for scope in (SWARM, market_scope(VENUE, SYMBOL), bot_scope("alpha")):
+        _say(ledger, scope, TradingState.REDUCING)
+        stop = brakes(ledger, [own], NOW)["alpha"]
+        assert stop.gate == "reducing"
+        assert f"trading of {scope} is reducing, and it holds nothing: a drill" in stop.words
+        _say(ledger, scope, TradingState.ACTIVE)
+    assert brakes(ledger, [own], NOW) == {}
+
+
+def test_a_bot_beyond_the_share_is_held_back_until_it_holds_something(ledger: Ledger) -> None:
+    a_bot(ledger, "alpha")
+    own, place = ledger.bots.get("alpha"), place_of("alpha")
+    _open(ledger, place + 1)
+    assert brakes(ledger, [own], NOW) == {}
+    _open(ledger, place)
+    assert "it is none of them" in brakes(ledger, [own], NOW)["alpha"].words
+    amounts = dict.fromkeys(("quantity", "cash", "cost", "realised"), Decimal(1))
+    where = {"bot": "alpha", "venue": VENUE, "account": "paper", "symbol": SYMBOL}
+    row = PositionRow(**where, **amounts, last_trade_id=1, updated_at=NOW)
+    ledger.database.write(lambda session: session.add(row))
+    assert brakes(ledger, [own], NOW) == {}
+
+
+def _open(ledger: Ledger, share: int) -> None:
+    given = {"reason": "a drill", "actor": "test", "now": NOW, "is_human": True}
+    ledger.halts.set(SWARM, TradingState.ACTIVE, share=share, **given)  # type: ignore[arg-type]
 
 
 def _say(ledger: Ledger, scope: str, state: TradingState) -> None:
