@@ -26,8 +26,60 @@ def files() -> Mapping[Path, str]:
     return {
         **{Path(f"prometheus/rules/{group}.yml"): alerts(group) for group in GROUPS},
         **{Path(f"prometheus/trials/{group}.yml"): trials(group) for group in GROUPS},
+        Path("prometheus/prometheus.yml"): scraping(list(_static()), "alertmanager:9093"),
+        Path("prometheus/one-machine.yml"): scraping(list(_discovered()), "127.0.0.1:9093"),
         Path("alertmanager/alertmanager.yml"): alertmanager(),
     }
+
+
+# --- whom Prometheus asks ---------------------------------------------------------------------
+
+EVERY_S = 15
+ROLES: Mapping[str, str] = {
+    "feed": "feed",
+    "strategy": "worker",
+    "orders": "worker",
+    "ops": "worker",
+    "beat": "beat",
+}
+"""Containers of the compose file, and what kind of process each is."""
+HEALTH_PORT = 8080
+
+
+def scraping(targets: Sequence[str], alertmanager_at: str) -> str:
+    lines = [
+        MADE + "global:",
+        f"  scrape_interval: {EVERY_S}s",
+        f"  evaluation_interval: {EVERY_S}s",
+        "rule_files:",
+        "  - rules/*.yml",
+        "alerting:",
+        "  alertmanagers:",
+        "    - static_configs:",
+        f"        - targets: ['{alertmanager_at}']",
+        "scrape_configs:",
+        "  - job_name: botswarm",
+        "    # What a process says of itself is stronger than what we say of it.",
+        "    honor_labels: true",
+        *targets,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _static() -> Iterator[str]:
+    """A container of the compose file has one process, and a name in its network."""
+    yield "    static_configs:"
+    for name, role in ROLES.items():
+        labels = {"process": name, "instance_type": role, "environment": "production"}
+        yield f"      - targets: ['{name}:{HEALTH_PORT}']"
+        yield f"        labels: {json.dumps(labels)}"
+
+
+def _discovered() -> Iterator[str]:
+    """On one machine any process knows all the others, and their ports."""
+    yield "    http_sd_configs:"
+    yield f"      - url: http://127.0.0.1:{HEALTH_PORT}/targets"
+    yield "        refresh_interval: 30s"
 
 
 def of(group: str) -> list[Rule]:

@@ -228,18 +228,34 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="SeveralVersions",
-        severity=Severity.WARNING,
+        severity=Severity.HIGH,
         group=WORK,
-        says="processes of {{ $value }} versions run beside one another",
-        expression="count(count by (version) (botswarm_build_info)) > 1",
-        for_s=600,
+        says="processes that are not made of the same run beside one another",
+        expression='max(botswarm_health_check{check="builds"}) > 0 or '
+        "count(count by (version) (botswarm_build_info)) > 1",
+        for_s=300,
+        probe=Check("builds", "warn", for_s=60),
         trial=Trial(
             fires={
                 'botswarm_build_info{version="1.0",process="feed"}': "1x60",
                 'botswarm_build_info{version="1.1",process="ops"}': "1x60",
             },
-            quiet={'botswarm_build_info{version="1.0",process="feed"}': "1x60"},
+            quiet={
+                'botswarm_build_info{version="1.0",process="feed"}': "1x60",
+                'botswarm_health_check{check="builds",process="ops"}': "0x60",
+            },
         ),
+    ),
+    Rule(
+        name="OpeningStandsStill",
+        severity=Severity.HIGH,
+        group=WORK,
+        says="trading that is opened step by step is not looked at: it neither goes on nor back",
+        expression=failing("enabling"),
+        for_s=0,
+        probe=Check("enabling", "fail"),
+        explained_by=("LeaderMissing", *STORE),
+        trial=_failing("enabling"),
     ),
     Rule(
         name="NoticesUndelivered",

@@ -18,6 +18,7 @@ from botswarm.errors import BotswarmError
 COMMANDS = {
     "account": ("botswarm.cli.account", "Keep exchange keys, test them, and see balances."),
     "backup": ("botswarm.cli.backup", "Save the ledger, try that out, and bring it back."),
+    "alert": ("botswarm.cli.alert", "See what is wrong, silence it, and try who is told."),
     "bench": ("botswarm.cli.bench", "Measure how fast this machine runs the engine."),
     "bot": ("botswarm.cli.bot", "Create bots, start and stop them, and ask them why."),
     "broker": ("botswarm.cli.broker", "Run the embedded AMQP broker, or look at it."),
@@ -39,6 +40,7 @@ COMMANDS = {
     "risk": ("botswarm.cli.risk", "See what may be risked and what is; change the limits."),
     "run": ("botswarm.cli.run", "Run one process of the swarm in the foreground."),
     "schedule": ("botswarm.cli.schedule", "See what is sent periodically, run it now, pause it."),
+    "runbook": ("botswarm.cli.runbook", "Print what to do about an alert, or with a command."),
     "secrets": ("botswarm.cli.secrets", "Make and change the master key of exchange keys."),
     "strategy": ("botswarm.cli.strategy", "List strategies, write and check your own."),
     "status": ("botswarm.cli.status", "Say on one screen how the swarm is."),
