@@ -177,6 +177,31 @@ class ReportDay(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class BackUp(Message):
+    """Save the ledger, try that out, and remove old backups."""
+
+    task: ClassVar[str] = "workers.ops.back_up"
+    queue: ClassVar[str] = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class RehearseRestore(Message):
+    """Bring the newest backup back to the side: how long does it take, what would be lost?"""
+
+    task: ClassVar[str] = "workers.ops.rehearse_restore"
+    queue: ClassVar[str] = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRestored(Message):
+    """Does everything in a restored ledger agree with the venues? Then it may trade again."""
+
+    task: ClassVar[str] = "workers.ops.release_restored"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Probe(Message):
     """Is anybody there? Answers with who ran it, for health checks and first steps."""
 
@@ -191,6 +216,7 @@ ALL: tuple[type[Message], ...] = (
     *(EvaluateMarket, PlaceOrder, CancelOrder, SettleOrders, ReconcileAccount, GuardOrders),
     *(SweepOutbox, SweepRisk, StepEnabling, PruneEvaluations, Probe),
     *(WatchAlerts, PruneAlerts),
+    *(BackUp, RehearseRestore, ReleaseRestored),
     *(PruneHistory, KeepCandles, CheckKeys, ReportDay),
 )
 

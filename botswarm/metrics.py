@@ -37,6 +37,10 @@ RECONCILIATIONS = Counter(
     "Comparisons of an account with its venue, by outcome: agrees, differs, moving or unreachable.",
     ("venue", "account", "outcome"),
 )
+ARCHIVE_FAILURES = Counter(
+    "botswarm_archive_failures_total",
+    "How often the archive of the ledger had to begin anew, or could not try a copy out.",
+)
 BEAT_SENT = Counter("botswarm_beat_sent_total", "Periodic tasks this beat sent.", ("entry",))
 BEAT_MISSED = Counter(
     "botswarm_beat_missed_total",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from botswarm.messages import (
+    BackUp,
     CheckKeys,
     GuardOrders,
     KeepCandles,
@@ -14,6 +15,8 @@ from botswarm.messages import (
     PruneEvaluations,
     PruneHistory,
     ReconcileAccount,
+    RehearseRestore,
+    ReleaseRestored,
     ReportDay,
     SettleOrders,
     StepEnabling,
@@ -84,6 +87,9 @@ SCHEDULE: tuple[Entry, ...] = (
     Entry("prune-history", PruneHistory(), every_s=DAY_S, at_s=3.25 * HOUR_S),
     Entry("keep-candles", KeepCandles(), every_s=HOUR_S, at_s=420),
     Entry("check-keys", CheckKeys(), every_s=DAY_S, at_s=6 * HOUR_S),
+    Entry("back-up", BackUp(), every_s=DAY_S, at_s=HOUR_S),
+    Entry("rehearse-restore", RehearseRestore(), every_s=DAY_S, at_s=4 * HOUR_S),
+    Entry("release-restored", ReleaseRestored(), every_s=10),
     Entry("report-day", ReportDay(), every_s=DAY_S, at_s=600, late_s=0.9 * DAY_S),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.
     Entry("probe", Probe(text="from beat"), every_s=3600),

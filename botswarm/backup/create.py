@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from botswarm import __version__
-from botswarm.backup import files, folder, postgresql, sealing, sides, sqlite
+from botswarm.backup import facts, files, folder, log_archive, postgresql, sealing, sides, sqlite
 from botswarm.backup.facts import Facts
 from botswarm.backup.folder import Backup, Manifest, Method, State
 from botswarm.backup.place import Place
@@ -32,8 +32,10 @@ class Made:
     warnings: Sequence[str] = ()
 
 
-def create(place: Place, *, start: Mapping[str, Any] | None = None) -> Made:
+def create(place: Place, *, is_start: bool = False) -> Made:
     """Whole and on the disk when this returns; nobody has tried it yet.
+
+    ``is_start`` makes it one that the archive goes on from: of PostgreSQL, a base.
 
     Raises Refused while another one is being written, Unreachable where the disk is full.
     """
@@ -42,7 +44,7 @@ def create(place: Place, *, start: Mapping[str, Any] | None = None) -> Made:
         name, writing = place.folder.begin(at)
         try:
             writer = _Writer(place, name, writing)
-            method, found = writer.ledger()
+            method, found, start = writer.ledger(is_start=is_start)
             writer.bytes(sides.FACTS, found.written())
             left_out = writer.files()
             manifest = Manifest(
@@ -72,7 +74,7 @@ def try_out(place: Place, backup: Backup) -> Backup:
     began = place.clock.monotonic()
     try:
         folder.check_bytes(backup)
-        with sides.beside(place, backup, is_trial=True) as side:
+        with sides.beside(place, backup, is_trial=True) as (side, _):
             sides.check_same(place, backup, side)
         _read_files(place, backup)
     except sealing.Damaged as error:
@@ -124,11 +126,15 @@ class _Writer:
         path = self._path(stem)
         self.parts.append(sealing.write_bytes(path, self._label(path), self.place.key, content))
 
-    def ledger(self) -> tuple[Method, Facts]:
+    def ledger(self, *, is_start: bool) -> tuple[Method, Facts, Mapping[str, Any] | None]:
         with closing(Database(self.place.database_url)) as database:
             if database.path is not None:
-                return Method.COPY, self._copy(database.path)
-            return Method.DUMP, self._dump(database)
+                start = {"pages": True} if is_start else None
+                return Method.COPY, self._copy(database.path), start
+            if is_start:
+                found = database.read(facts.of_ledger)
+                return Method.BASE, found, {"segment": self._base()}
+            return Method.DUMP, self._dump(database), None
 
     def files(self) -> Sequence[str]:
         path = self._path(sides.FILES)
@@ -158,6 +164,13 @@ class _Writer:
         # It is packed by pg_dump already.
         self._seal(dumped, is_packed=False)
         return found
+
+    def _base(self) -> str:
+        base = self.writing / sides.BASE_FILE
+        self.place.say("copying the server's files")
+        first = log_archive.make_base(postgresql.Server(self.place.database_url), base)
+        self._seal(base, is_packed=False)
+        return first
 
     def _seal(self, plain: Path, *, is_packed: bool) -> None:
         path = self._path(plain.name, is_packed=is_packed)

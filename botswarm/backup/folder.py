@@ -154,19 +154,6 @@ class Folder:
             test_ms=test_ms,
         )
 
-    def choose(self, name: str) -> Backup:
-        """By its name, by the beginning of it, or ``latest``: the newest good one."""
-        if name == "latest":
-            found, _ = self.list()
-            good = [each for each in found if each.state is State.GOOD]
-            if not good:
-                raise NotFound(
-                    f"{self.path} holds no backup that was brought back once",
-                    cure="see: botswarm backup list; try one with: botswarm backup verify ID",
-                )
-            return good[-1]
-        return self.read(self.named(name))
-
     def named(self, name: str) -> str:
         """The one whose name begins so, whether or not it is whole."""
         matching = [each for each in self.ids() if each.startswith(name)]
@@ -206,11 +193,11 @@ class Folder:
         """Write down what belongs to it, and give it its name when all of it is on the disk."""
         manifest = replace(manifest, sizes={part.name: part.bytes for part in parts})
         with spoken(writing):
-            _write(writing / MANIFEST, _spelled(asdict(manifest) | {"format": FORMAT}).encode())
+            write_file(writing / MANIFEST, spelled(asdict(manifest) | {"format": FORMAT}).encode())
             size, digest = sha256_of(writing / MANIFEST)
             all_parts = [*parts, Written(MANIFEST, size, digest)]
             lines = [f"{part.sha256}  {part.name}\n" for part in all_parts]
-            _write(writing / SUMS, "".join(lines).encode())
+            write_file(writing / SUMS, "".join(lines).encode())
             sync(writing)
             writing.rename(self.path / manifest.id)
             sync(self.path)
@@ -225,11 +212,11 @@ class Folder:
 
     def say_tested(self, backup: Backup, at: datetime, took_ms: int) -> Backup:
         said = {"at": at.isoformat(), "took_ms": took_ms, "sums": _digest_of_sums(backup.path)}
-        said["proof"] = _proof(said)
+        said["proof"] = proof_of(said)
         with spoken(backup.path):
             temporary = backup.path / f"{TESTED}{WRITING}"
             temporary.unlink(missing_ok=True)
-            _write(temporary, _spelled(said).encode())
+            write_file(temporary, spelled(said).encode())
             temporary.replace(backup.path / TESTED)
             sync(backup.path)
         return self.read(backup.id)
@@ -267,7 +254,7 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -275,7 +262,7 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _spelled(values: Mapping[str, Any]) -> str:
+def spelled(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=1, sort_keys=True, default=_in_words) + "\n"
 
 
@@ -319,7 +306,7 @@ def _tested(path: Path) -> tuple[datetime | None, int | None]:
     """Only where it speaks of these very files."""
     try:
         said = json.loads((path / TESTED).read_text())
-        is_whole = said.pop("proof") == _proof(said)
+        is_whole = said.pop("proof") == proof_of(said)
         if is_whole and said["sums"] == _digest_of_sums(path):
             return datetime.fromisoformat(said["at"]), int(said["took_ms"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -327,8 +314,8 @@ def _tested(path: Path) -> tuple[datetime | None, int | None]:
     return None, None
 
 
-def _proof(said: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_spelled(said).encode()).hexdigest()
+def proof_of(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(spelled(said).encode()).hexdigest()
 
 
 def _digest_of_sums(path: Path) -> str:

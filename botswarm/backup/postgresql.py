@@ -77,6 +77,15 @@ class Server:
             *("--dbname", self.plain_url()),
         )
 
+    def dump_apart(self, target: Path) -> None:
+        """Into a folder, by several connections at once; of a server that nobody writes to."""
+        self.run(
+            "pg_dump",
+            *("--format=directory", "--compress=0", "--no-owner", "--no-privileges"),
+            *("--no-password", "--jobs", str(JOBS), "--no-sync", "--file", str(target)),
+            *("--dbname", self.plain_url()),
+        )
+
     def fill(self, source: Path, name: str) -> None:
         self.run(
             "pg_restore",

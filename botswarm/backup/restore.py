@@ -12,7 +12,7 @@ from botswarm.backup import folder, sealing, sides
 from botswarm.backup.facts import Facts
 from botswarm.backup.folder import Backup
 from botswarm.backup.place import Place
-from botswarm.backup.sides import Side
+from botswarm.backup.sides import Side, Wish
 from botswarm.ledger import migrate
 from botswarm.ledger.restores import Restores
 from botswarm.ledger.session import Database
@@ -30,7 +30,7 @@ class Restored:
     files: Sequence[str] = ()
 
 
-def restore(place: Place, backup: Backup, *, actor: str) -> Restored:
+def restore(place: Place, backup: Backup, *, actor: str, wish: Wish = sides.ALONE) -> Restored:
     """Put it in the ledger's place, halted until every account agrees with its venue.
 
     Raises Damaged before anything was touched, Refused while a SQLite ledger is in use.
@@ -39,15 +39,15 @@ def restore(place: Place, backup: Backup, *, actor: str) -> Restored:
     place.say("reading every byte of it")
     folder.check_bytes(backup)
     place.say("bringing it back to the side")
-    with sides.beside(place, backup, is_trial=False) as side:
-        found = sides.check_same(place, backup, side)
+    with sides.beside(place, backup, is_trial=False, wish=wish) as (side, reached):
+        found = sides.check_same(place, backup, side, reached)
         make_ready(place, backup, side, actor)
         place.say("putting it in the ledger's place")
         old = side.swap(backup.id.lower().replace("-", "_"))
     written = _files(place, backup)
     return Restored(
         backup=backup.id,
-        shows=backup.manifest.at,
+        shows=backup.manifest.at if reached is None else reached.at,
         took_ms=round((place.clock.monotonic() - began) * 1000),
         facts=found,
         old=old,

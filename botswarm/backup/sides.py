@@ -6,21 +6,35 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from botswarm.backup import facts, postgresql, sealing, sqlite
+from botswarm.backup import (
+    cluster,
+    facts,
+    log_archive,
+    page_archive,
+    postgresql,
+    sealing,
+    sqlite,
+)
+from botswarm.backup.cluster import Cluster
 from botswarm.backup.facts import Facts
 from botswarm.backup.folder import Backup, Method
+from botswarm.backup.increments import Pieces
+from botswarm.backup.page_archive import Reached
 from botswarm.backup.place import Place
 from botswarm.backup.postgresql import Server
 from botswarm.backup.sealing import Damaged
 from botswarm.config import Secret
 from botswarm.errors import Refused
+from botswarm.ledger.backups import Backups
 from botswarm.ledger.session import Database
 
 LEDGER, FACTS, FILES = "ledger", "facts.json", "files.tar"
-SQLITE_FILE, DUMP_FILE = f"{LEDGER}.sqlite", f"{LEDGER}.pgdump"
+SQLITE_FILE, DUMP_FILE, BASE_FILE = f"{LEDGER}.sqlite", f"{LEDGER}.pgdump", "base.tgz"
 
 
 class Side(Protocol):
@@ -71,11 +85,26 @@ class PostgresqlSide:
         return None if kept is None else f"the database {kept}"
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How far a backup is to be brought: alone, or with the archive that goes on from it."""
+
+    with_archive: bool = False
+    until: datetime | None = None
+    """Not further than this moment."""
+
+
+ALONE = Wish()
+
+
 @contextmanager
-def beside(place: Place, backup: Backup, *, is_trial: bool) -> Iterator[Side]:
+def beside(
+    place: Place, backup: Backup, *, is_trial: bool, wish: Wish = ALONE
+) -> Iterator[tuple[Side, Reached | None]]:
     """The backup's ledger; dropped again unless it was swapped in.
 
-    A trial lies in the folder of backups, where it can do no harm to the ledger.
+    A trial lies in the folder of backups, where it can do no harm to the ledger. Answers how far
+    the archive brought it, where it did.
     """
     check_kind(place, backup)
     mark = secrets.token_hex(3)
@@ -86,8 +115,7 @@ def beside(place: Place, backup: Backup, *, is_trial: bool) -> Iterator[Side]:
         server = Server(place.database_url)
         side = PostgresqlSide(server, postgresql.side_name(server.name, f"side_{mark}"))
     try:
-        _fill(place, backup, side)
-        yield side
+        yield side, _fill(place, backup, side, wish)
     finally:
         side.drop()
 
@@ -120,12 +148,28 @@ def said_of(place: Place, backup: Backup) -> Facts:
     return said
 
 
-def check_same(place: Place, backup: Backup, side: Side) -> Facts:
-    """Raises Damaged where what was brought back is not what was saved."""
+def check_same(place: Place, backup: Backup, side: Side, reached: Reached | None = None) -> Facts:
+    """Raises Damaged where what was brought back is not what was saved, or not as far as said."""
     found = facts_of(side.url)
-    if words := facts.differences(said_of(place, backup), found):
-        raise Damaged(f"backup {backup.id} brings back something else: {'; '.join(words)}")
+    said = said_of(place, backup)
+    if reached is None and backup.manifest.method is not Method.BASE:
+        if words := facts.differences(said, found):
+            raise Damaged(f"backup {backup.id} brings back something else: {'; '.join(words)}")
+        return found
+    _check_later(backup, side, (said.chain_sequence, said.chain_hash))
+    if reached is not None and reached.head is not None:
+        _check_later(backup, side, reached.head)
     return found
+
+
+def _check_later(backup: Backup, side: Side, head: tuple[int, str]) -> None:
+    """The archive goes on from a ledger of which this is a later state."""
+    with closing(Database(side.url)) as database:
+        if not database.read(lambda session: facts.holds(session, *head)):
+            raise Damaged(
+                f"what backup {backup.id} and the archive bring back has no entry {head[0]} "
+                f"with the hash {head[1][:16]}…"
+            )
 
 
 def live_path(place: Place) -> Path:
@@ -142,21 +186,70 @@ def _sqlite(place: Place, mark: str, *, is_trial: bool) -> SqliteSide:
     return SqliteSide(folder / f".side-{mark}.db", live)
 
 
-def _fill(place: Place, backup: Backup, side: Side) -> None:
+def _fill(place: Place, backup: Backup, side: Side, wish: Wish) -> Reached | None:
     if isinstance(side, SqliteSide):
         path = backup.part(SQLITE_FILE)
         sealing.copy_out(path, backup.manifest.label(path.name), place.key, side.path)
-        return
+        if not wish.with_archive:
+            return None
+        pieces = page_archive.pieces_of(place.folder, backup.id, place.key)
+        reached = page_archive.apply(pieces, side.path, wish.until)
+        sqlite.tidy(side.path)
+        return reached
     assert isinstance(side, PostgresqlSide)
+    reached = None
+    if backup.manifest.method is Method.BASE:
+        reached = _recover(place, backup, side, wish)
+    else:
+        _restore_dump(place, backup, side)
+    with closing(Database(side.url)) as database:
+        postgresql.analyze(database)
+    return reached
+
+
+def _restore_dump(place: Place, backup: Backup, side: PostgresqlSide) -> None:
     path = backup.part(DUMP_FILE)
+    server = Server(place.database_url)
     with tempfile.TemporaryDirectory(prefix=".side-", dir=place.folder.path) as folder:
         # pg_restore reads such a file from several processes at once, so it must be a file.
         if path.name.endswith(sealing.SEALED):
             plain = Path(folder) / DUMP_FILE
             sealing.copy_out(path, backup.manifest.label(path.name), place.key, plain)
             path = plain
-        server = Server(place.database_url)
         server.create(side.name)
         server.fill(path, side.name)
+
+
+def _recover(place: Place, backup: Backup, side: PostgresqlSide, wish: Wish) -> Reached | None:
+    """By a server of our own, from whose database the one beside the ledger is made."""
+    server = Server(place.database_url)
+    path = backup.part(BASE_FILE)
+    pieces = log_archive.pieces_of(place.folder, place.key)
+    with cluster.scratch() as folder:
+        own = Cluster(folder)
+        with sealing.reading(path, backup.manifest.label(path.name), place.key) as content:
+            own.unpack(content)
+        if wish.with_archive:
+            log_archive.lay_out(pieces, str((backup.manifest.start or {})["segment"]), own)
+        with own.running(wish.until if wish.with_archive else None):
+            found = Server(own.url(str(server.url.username), server.name))
+            found.dump_apart(folder / "dump")
+        server.create(side.name)
+        server.fill(folder / "dump", side.name)
+    if not wish.with_archive:
+        return None
+    return _reached(pieces, side, wish)
+
+
+def _reached(pieces: Pieces, side: Side, wish: Wish) -> Reached:
     with closing(Database(side.url)) as database:
-        postgresql.analyze(database)
+        mark = Backups(database).last_mark()
+    said = pieces.said()
+    if mark is None or said is None:
+        raise Damaged("the archive has lost its mark")
+    if wish.until is not None:
+        return Reached(mark.at, None, 0)
+    if mark.at < datetime.fromisoformat(said["at"]):
+        raise Damaged(f"the archive ends at {mark.at}, and its mark says {said['at']}")
+    head = said["head"]
+    return Reached(mark.at, None if head is None else (int(head[0]), str(head[1])), 0)

@@ -60,8 +60,14 @@ def tidy(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    for each in (path, *(path.with_name(path.name + end) for end in BESIDE)):
-        each.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    remove_beside(path)
+
+
+def remove_beside(path: Path) -> None:
+    """Its log and what belongs to that."""
+    for end in BESIDE:
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def swap(side: Path, live: Path, old: Path) -> Path | None:
@@ -76,8 +82,7 @@ def swap(side: Path, live: Path, old: Path) -> Path | None:
             _let_go(live)
             live.rename(old)
             kept = old
-        for end in BESIDE:
-            live.with_name(live.name + end).unlink(missing_ok=True)
+        remove_beside(live)
         side.rename(live)
         sync(live.parent)
     return kept

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from botswarm.cli.backup_place import from_folder, place_of
-from botswarm.cli.backup_restore import restore
+from botswarm.cli.backup_restore import drill, restore
 from botswarm.cli.command import Group
 from botswarm.cli.failures import BackupsDamaged, BackupTooOld
-from botswarm.cli.feed_tape import Duration
+from botswarm.cli.moments import Duration
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.errors import NotFound
@@ -30,6 +30,7 @@ def backup() -> None:
 
 
 backup.add_command(restore)
+backup.add_command(drill)
 
 
 @backup.command("create")

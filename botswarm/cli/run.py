@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from botswarm.cli import standby, up
+from botswarm.cli.backup_archive import archive
 from botswarm.cli.command import Group
 from botswarm.cli.session import Session
 from botswarm.config.table import BY_NAME
@@ -21,6 +22,8 @@ Callback = Callable[..., Any]
 def run() -> None:
     """Run one process of the swarm in the foreground."""
 
+
+run.add_command(archive)
 
 EXCHANGE_FLAGS = {
     "state_dir": "--state-dir",

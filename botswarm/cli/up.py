@@ -102,6 +102,7 @@ def _plan(
     found = {
         "broker": standby.broker_elsewhere(configuration),
         "exchange": standby.exchange_elsewhere(settings),
+        "archive": None if settings.backup_archive else "the archive is switched off",
     }
     skip = {name: reason for name, reason in found.items() if reason is not None}
     return Plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from botswarm.config.kinds import Kind, Setting, whole_number
+from botswarm.config.kinds import Kind, Setting, switch, whole_number
 
 
 def _default_folder(settings: Mapping[str, object]) -> Path:
@@ -38,5 +38,38 @@ def backup_settings(folder: Kind, secret: Kind) -> tuple[Setting, ...]:
             kind=whole_number(1, 3650, "days"),
             help="How long backups are kept: all of the last three days, then one of each day.",
             default=30,
+        ),
+        Setting(
+            name="backup_archive",
+            kind=switch(),
+            help="Whether every change of the ledger is carried into the backup folder all the "
+            "time, by botswarm run archive; PostgreSQL's user needs the right REPLICATION.",
+            default=False,
+        ),
+        Setting(
+            name="backup_archive_every_s",
+            kind=whole_number(1, 3600, "seconds"),
+            help="How often the archive carries over what changed: about what a lost "
+            "machine costs.",
+            default=10,
+        ),
+        Setting(
+            name="backup_archive_days_kept",
+            kind=whole_number(1, 3650, "days"),
+            help="How far back the archive reaches: any moment since can be brought back.",
+            default=7,
+        ),
+        Setting(
+            name="backup_rto_max_s",
+            kind=whole_number(1, 604_800, "seconds"),
+            help="A drill that takes longer to have the ledger back has failed.",
+            default=300,
+        ),
+        Setting(
+            name="backup_rpo_max_s",
+            kind=whole_number(1, 604_800, "seconds"),
+            help="A drill after which more than this would have been lost has failed. Without the "
+            "archive it is as much as the time between two backups.",
+            default=60,
         ),
     )

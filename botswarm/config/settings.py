@@ -133,6 +133,11 @@ class Settings:
     backup_dir: Path
     backup_key: Secret | None
     backup_days_kept: int
+    backup_archive: bool
+    backup_archive_every_s: int
+    backup_archive_days_kept: int
+    backup_rto_max_s: int
+    backup_rpo_max_s: int
     flower_host: str
     flower_port: int | None
     flower_password: Secret | None

@@ -25,7 +25,7 @@ PAPER: Final = "paper"
 GRACE_S: Final = 15.0
 WORKER_GRACE_S: Final = 120.0
 # In this order: first who makes work, then who does it, then what they stand on.
-STOP_STAGES: Final = (("beat", "feed"), ("",), ("exchange", PAPER), ("broker",))
+STOP_STAGES: Final = (("beat", "feed"), ("",), ("exchange", PAPER, "archive"), ("broker",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def test_a_backup_counts_as_good_only_when_it_was_brought_back(place: Place) -> 
 
 def test_what_is_brought_back_says_of_itself_what_the_ledger_says(place: Place) -> None:
     made = create(place).backup
-    with sides.beside(place, made, is_trial=True) as side:
+    with sides.beside(place, made, is_trial=True) as (side, _):
         found = sides.facts_of(side.url)
     now = sides.facts_of(place.database_url)
     assert found.chain_sequence == FILLS
@@ -54,7 +54,7 @@ def test_nothing_is_left_beside_the_ledger_after_a_trial(place: Place) -> None:
     made = create(place).backup
     try_out(place, made)
     assert [each.name for each in place.folder.path.glob(".side-*")] == []
-    with sides.beside(place, made, is_trial=True) as side:
+    with sides.beside(place, made, is_trial=True) as (side, _):
         gone = side.url
     with pytest.raises(Unreachable):
         sides.facts_of(gone)
@@ -150,7 +150,7 @@ def test_a_copy_shows_one_moment_while_others_write(sqlite_url: str, place_for: 
         finally:
             writer.kill()
     with (
-        sides.beside(place, made, is_trial=True) as side,
+        sides.beside(place, made, is_trial=True) as (side, _),
         closing(sqlite3.connect(side.url.removeprefix("sqlite:///"))) as connection,
     ):
         total, count = connection.execute("SELECT sum(a), count(*) FROM pairs").fetchone()

@@ -1,0 +1,219 @@
+"""The process that carries every change of the ledger into the folder of backups, all the time."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy import text
+
+from botswarm import metrics
+from botswarm.backup import log_archive, page_archive
+from botswarm.backup.create import create, try_out
+from botswarm.backup.folder import Backup, Method
+from botswarm.backup.log_archive import Receiver
+from botswarm.backup.page_archive import PageWriter
+from botswarm.backup.place import Place
+from botswarm.backup.postgresql import Server
+from botswarm.backup.wal import Tail
+from botswarm.errors import BotswarmError, Unreachable
+from botswarm.ledger.backups import Backups
+from botswarm.ledger.session import Database
+
+logger = logging.getLogger(__name__)
+
+START_EVERY = timedelta(days=1)
+"""So often a new copy is made to go on from: the longer the row of changes, the longer it takes
+to bring it back."""
+GROWN_MAX = 2
+"""Or sooner, where the changes have become so many times as large as the copy."""
+AGAIN_S = 5.0
+RECEIVED_S = 30.0
+POLL_S = 0.1
+
+
+class Archive(Protocol):
+    """What follows one kind of ledger."""
+
+    def begin(self) -> Backup:
+        """Make a copy to go on from, and follow from there. It is tried out by the caller."""
+        ...
+
+    def carry(self) -> datetime:
+        """Carry over what was committed; answers the moment up to which all of it is kept."""
+        ...
+
+    def is_due(self) -> bool:
+        """Whether it is time for another copy."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def run(place: Place, stop: threading.Event, turned: Callable[[], None]) -> None:
+    """Until ``stop``. What fails is said, counted, and tried again from a new copy.
+
+    ``turned`` is told of every round that was done.
+    """
+    while not stop.is_set():
+        try:
+            _session(place, stop, turned)
+        except (BotswarmError, OSError, sqlite3.Error) as error:
+            metrics.ARCHIVE_FAILURES.inc()
+            cure = getattr(error, "cure", "") or "it is tried again by itself"
+            logger.error("the archive does not go on: %s; %s", error, cure)
+            stop.wait(AGAIN_S)
+
+
+def _session(place: Place, stop: threading.Event, turned: Callable[[], None]) -> None:
+    with closing(Database(place.database_url)) as database:
+        archive: Archive = (
+            PageArchive(place, database) if database.is_sqlite else LogArchive(place, database)
+        )
+        with closing(archive):
+            _begin(place, archive)
+            while not stop.wait(place.settings.backup_archive_every_s):
+                archive.carry()
+                turned()
+                if archive.is_due():
+                    _begin(place, archive)
+            # What was committed since the last round, by whoever stopped before us.
+            archive.carry()
+
+
+def _begin(place: Place, archive: Archive) -> None:
+    """The trial takes as long as a restore, and nothing waits for it."""
+    backup = archive.begin()
+    logger.info("the archive goes on from backup %s", backup.id)
+    threading.Thread(target=_try_out, args=(place, backup), daemon=True).start()
+
+
+def _try_out(place: Place, backup: Backup) -> None:
+    try:
+        try_out(place, backup)
+    except BotswarmError as error:
+        metrics.ARCHIVE_FAILURES.inc()
+        logger.error("backup %s, which the archive goes on from: %s; %s",
+                     backup.id, error, error.cure)  # fmt: skip
+
+
+class PageArchive:
+    """Of a SQLite file: the pages that change."""
+
+    def __init__(self, place: Place, database: Database) -> None:
+        assert database.path is not None, "the ledger is not a file"
+        self._place = place
+        self._backups = Backups(database)
+        self._tail = Tail(database.path)
+        self._writer: PageWriter | None = None
+        self._start: Backup | None = None
+        self._published: datetime | None = None
+
+    def begin(self) -> Backup:
+        # The tail stands where it stood before the copy was begun: what it reads from there on
+        # brings the copy to a moment after it, whatever was written meanwhile.
+        made = create(self._place, is_start=True).backup
+        pieces = page_archive.pieces_of(self._place.folder, made.id, self._place.key)
+        self._writer = PageWriter(pieces)
+        self._start = made
+        self.carry()
+        return made
+
+    def carry(self) -> datetime:
+        assert self._writer is not None, "nothing was begun"
+        clock = self._place.clock
+        marked = clock.now()
+        self._backups.mark(marked, self._published)
+        at = clock.now()
+        self._writer.add(self._tail.read(), at, self._tail.head)
+        self._tail.keep()
+        if self._tail.is_long:
+            # Where it is locked by others, the next round tries it again.
+            with suppress(sqlite3.OperationalError):
+                at_end = clock.now()
+                self._writer.add(self._tail.rewind(), at_end, self._tail.head)
+        self._published = marked
+        return at
+
+    def is_due(self) -> bool:
+        assert self._start is not None, "nothing was begun"
+        assert self._writer is not None, "nothing was begun"
+        age = self._place.clock.now() - self._start.manifest.at
+        return age > START_EVERY or self._writer.bytes > GROWN_MAX * self._start.bytes
+
+    def close(self) -> None:
+        self._tail.close()
+
+
+class LogArchive:
+    """Of a PostgreSQL server: its own log, received as it is written."""
+
+    def __init__(self, place: Place, database: Database) -> None:
+        self._place = place
+        self._database = database
+        self._backups = Backups(database)
+        server = Server(place.database_url)
+        self._receiver = Receiver(server, place.settings.state_dir / "archive")
+        self._pieces = log_archive.pieces_of(place.folder, place.key)
+        self._published: datetime | None = None
+        self._start: Backup | None = None
+
+    def begin(self) -> Backup:
+        if self._start is None:
+            # First it is received, then copied: nothing is between the two.
+            self._receiver.start()
+        made = create(self._place, is_start=True).backup
+        self._start = made
+        self.carry()
+        self._prune()
+        return made
+
+    def carry(self) -> datetime:
+        clock = self._place.clock
+        marked = clock.now()
+        self._backups.mark(marked, self._published)
+        head = self._database.read(
+            lambda session: session.execute(text("SELECT sequence, hash FROM chain_head")).first()
+        )
+        reached = log_archive.position(self._database)
+        deadline = clock.monotonic() + RECEIVED_S
+        while not log_archive.has_received(self._database, reached):
+            self._receiver.check()
+            if clock.monotonic() > deadline:
+                raise Unreachable(
+                    f"the server's log did not arrive within {RECEIVED_S:g} s",
+                    cure="it is tried again by itself; see whether the network is well",
+                )
+            threading.Event().wait(POLL_S)
+        self._receiver.publish(self._pieces)
+        said = None if head is None else [int(head.sequence), str(head.hash)]
+        self._pieces.say({"at": marked, "place": reached, "head": said})
+        self._published = marked
+        return marked
+
+    def is_due(self) -> bool:
+        assert self._start is not None, "nothing was begun"
+        return self._place.clock.now() - self._start.manifest.at > START_EVERY
+
+    def close(self) -> None:
+        self._receiver.stop()
+
+    def _prune(self) -> None:
+        """Of the log what no base needs that may still be gone on from."""
+        since = self._place.clock.now() - timedelta(
+            days=self._place.settings.backup_archive_days_kept
+        )
+        bases = [
+            each
+            for each in self._place.folder.list()[0]
+            if each.manifest.method is Method.BASE and each.manifest.start is not None
+        ]
+        needed = [each for each in bases if each.manifest.at >= since] or bases[-1:]
+        if needed:
+            first = str((needed[0].manifest.start or {})["segment"])
+            log_archive.prune(self._pieces, first)

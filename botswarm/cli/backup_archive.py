@@ -1,0 +1,45 @@
+"""Run the process that carries every change of the ledger into the folder of backups."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+import click
+
+from botswarm.cli import standby
+from botswarm.cli.command import Command
+from botswarm.cli.session import Session
+from botswarm.errors import Refused
+
+
+@click.command("archive", cls=Command)
+@standby.if_needed
+@click.pass_obj
+def archive(session: Session, /, if_needed: bool) -> None:
+    """Carry every change of the ledger into the folder of backups, all the time.
+
+    It makes a copy to go on from, tries it out, and adds what changes every
+    BOTSWARM_BACKUP_ARCHIVE_EVERY_S seconds: about what a lost machine then costs. Only with
+    BOTSWARM_BACKUP_ARCHIVE=on. One for each ledger.
+    """
+    settings = session.settings(log_level=("-v", "debug" if session.verbose else None))
+    if not settings.backup_archive:
+        reason = "BOTSWARM_BACKUP_ARCHIVE is off"
+        if if_needed:
+            standby.stand_by(settings, reason)
+            return
+        raise Refused(f"the ledger is not archived: {reason}", cure="set it to on, then try again")
+
+    from botswarm import logs
+    from botswarm.backup import archiving
+    from botswarm.backup.place import place_of
+    from botswarm.health.process import Health
+
+    logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Health(settings, "archive") as health:
+        archiving.run(place_of(settings), stop, health.pulse("the archive").mark)

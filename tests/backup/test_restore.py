@@ -1,0 +1,177 @@
+"""A restored ledger is what was saved, and trades only when every account agrees with its venue."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from botswarm.backup import sides
+from botswarm.backup.create import create, try_out
+from botswarm.backup.folder import Backup
+from botswarm.backup.place import Place
+from botswarm.backup.restore import restore
+from botswarm.backup.sealing import Damaged
+from botswarm.domain.permission import TradingState
+from botswarm.errors import Refused
+from botswarm.ledger.halts import SWARM, Halt
+from botswarm.ledger.models import OrderRow
+from botswarm.ledger.restores import Restores
+from botswarm.ledger.store import Ledger
+from tests.backup.conftest import FILLS, KEY, PlaceOf
+from tests.standing import reconciled
+
+LATER = timedelta(minutes=1)
+
+
+def saved(place: Place) -> Backup:
+    with closing(Ledger(place.database_url)) as ledger:
+        reconciled(ledger, datetime.now(UTC))
+    return try_out(place, create(place).backup)
+
+
+def swarm_of(ledger: Ledger) -> Halt:
+    return next(each for each in ledger.halts.all() if each.scope == SWARM)
+
+
+def test_a_restore_brings_back_what_was_saved_and_keeps_what_was_there(place: Place) -> None:
+    before = saved(place)
+    said = sides.said_of(place, before)
+    with closing(Ledger(place.database_url)) as ledger:
+        ledger.heartbeats.beat("since", "test", datetime.now(UTC))
+    done = restore(place, before, actor="somebody")
+    found = sides.facts_of(place.database_url)
+    assert (found.chain_sequence, found.chain_hash) == (FILLS, said.chain_hash)
+    assert found.balances == said.balances
+    assert found.positions == said.positions
+    assert found.open_orders == said.open_orders
+    assert found.rows["heartbeats"] == 0
+    assert done.old is not None
+    assert sides.facts_of(_old(place, done.old)).rows["heartbeats"] == 1
+
+
+def _old(place: Place, words: str) -> str:
+    if place.database_url.reveal().startswith("sqlite"):
+        return f"sqlite:///{words}"
+    name = words.removeprefix("the database ")
+    return place.database_url.reveal().rpartition("/")[0] + f"/{name}"
+
+
+def test_a_restored_swarm_is_halted_until_every_account_agrees(place: Place) -> None:
+    restore(place, saved(place), actor="somebody")
+    now = datetime.now(UTC)
+    with closing(Ledger(place.database_url)) as ledger:
+        restores = Restores(ledger.database)
+        assert swarm_of(ledger).state is TradingState.HALTED
+        assert restores.release(now) is None
+        waiting = restores.waiting()
+        assert waiting is not None
+        assert waiting.words == "not reconciled since: simulated:paper"
+        assert swarm_of(ledger).state is TradingState.HALTED
+        reconciled(ledger, now + LATER)
+        assert restores.release(now + LATER) is not None
+        assert swarm_of(ledger).state is TradingState.ACTIVE
+        assert restores.waiting() is None
+
+
+def test_an_order_in_doubt_keeps_a_restored_swarm_halted(
+    sqlite_url: str, place_for: PlaceOf
+) -> None:
+    place = place_for(sqlite_url)
+    restore(place, saved(place), actor="somebody")
+    now = datetime.now(UTC)
+    with closing(Ledger(place.database_url)) as ledger:
+        restores = Restores(ledger.database)
+        reconciled(ledger, now + LATER)
+        _all_orders(ledger, "unknown")
+        assert restores.release(now + LATER) is None
+        waiting = restores.waiting()
+        assert waiting is not None
+        assert "orders in doubt" in waiting.words
+        _all_orders(ledger, "filled")
+        assert restores.release(now + LATER) is not None
+
+
+def _all_orders(ledger: Ledger, state: str) -> None:
+    ledger.database.write(lambda session: session.execute(update(OrderRow).values(state=state)))
+
+
+def test_what_a_person_halted_before_the_backup_stays_halted(
+    sqlite_url: str, place_for: PlaceOf
+) -> None:
+    place = place_for(sqlite_url)
+    now = datetime.now(UTC)
+    with closing(Ledger(place.database_url)) as ledger:
+        ledger.halts.set(
+            SWARM, TradingState.HALTED, reason="why", actor="her", now=now, is_human=True
+        )
+    restore(place, saved(place), actor="somebody")
+    with closing(Ledger(place.database_url)) as ledger:
+        reconciled(ledger, now + LATER)
+        Restores(ledger.database).release(now + LATER)
+        assert swarm_of(ledger).state is TradingState.HALTED
+        assert Restores(ledger.database).waiting() is None
+
+
+def test_a_damaged_backup_changes_nothing(place: Place) -> None:
+    before = saved(place)
+    path = before.path / before.parts[0].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with closing(Ledger(place.database_url)) as ledger:
+        ledger.heartbeats.beat("since", "test", datetime.now(UTC))
+    with pytest.raises(Damaged):
+        restore(place, before, actor="somebody")
+    assert sides.facts_of(place.database_url).rows["heartbeats"] == 1
+    with closing(Ledger(place.database_url)) as ledger:
+        assert swarm_of(ledger).state is TradingState.ACTIVE
+
+
+def test_a_sqlite_ledger_in_use_is_not_taken_away(sqlite_url: str, place_for: PlaceOf) -> None:
+    place = place_for(sqlite_url)
+    before = saved(place)
+    path = sides.live_path(place)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("SELECT count(*) FROM fills").fetchone()
+        with pytest.raises(Refused, match="in use"):
+            restore(place, before, actor="somebody")
+        assert connection.execute("SELECT count(*) FROM fills").fetchone() == (FILLS,)
+    assert [each.name for each in path.parent.glob(".side-*")] == []
+    restore(place, before, actor="somebody")
+
+
+def test_a_ledger_is_restored_where_nothing_is_but_the_folder_and_the_key(
+    sqlite_url: str, place_for: PlaceOf, tmp_path: Path
+) -> None:
+    place = place_for(sqlite_url, backup_key=KEY)
+    (tmp_path / "state" / "exchange.journal.jsonl").write_text('{"play": "money"}\n')
+    (tmp_path / "state" / "master.key").write_text("a key")
+    before = saved(place)
+    fresh = place_for(
+        f"sqlite:///{tmp_path / 'fresh' / 'ledger.db'}",
+        backup_key=KEY,
+        state_dir=str(tmp_path / "fresh"),
+    )
+    done = restore(fresh, fresh.folder.read(before.id), actor="somebody")
+    assert done.old is None
+    assert sides.facts_of(fresh.database_url).chain_sequence == FILLS
+    assert (tmp_path / "fresh" / "master.key").read_text() == "a key"
+    assert (tmp_path / "fresh" / "exchange.journal.jsonl").read_text() == '{"play": "money"}\n'
+
+
+def test_files_that_are_there_are_never_written_over(
+    sqlite_url: str, place_for: PlaceOf, tmp_path: Path
+) -> None:
+    place = place_for(sqlite_url)
+    journal = tmp_path / "state" / "exchange.journal.jsonl"
+    journal.write_text("old\n")
+    before = saved(place)
+    journal.write_text("new\n")
+    restore(place, before, actor="somebody")
+    assert journal.read_text() == "new\n"
