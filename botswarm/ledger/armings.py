@@ -113,14 +113,20 @@ class LiveBooks(LedgerBooks):
     ) -> Begun[Request] | None:
         def work(session: Session) -> Begun[Request] | None:
             def armed_judge(order: Order, exposure: Exposure) -> Verdict:
-                objection = None
-                if not self._shrinks(order, exposure):
-                    objection = objection_to(session, order, now)
-                return judge(order, exposure) if objection is None else Refused(order, objection)
+                objection = objection_to(session, order, now)
+                if objection is None or self._is_sure_to_shrink(order, exposure):
+                    return judge(order, exposure)
+                return Refused(order, objection)
 
             return placing.begin(session, order_id, armed_judge, freeze, now, before)
 
         return self._database.write(work)
+
+    def _is_sure_to_shrink(self, order: Order, exposure: Exposure) -> bool:
+        try:
+            return self._shrinks(order, exposure)
+        except (ArithmeticError, TypeError, ValueError):
+            return False  # its numbers cannot be computed with
 
     def is_halted(self, order: Order, now: datetime) -> bool:
         if super().is_halted(order, now):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import pytest
 from sqlalchemy import select
 
-from botswarm.domain.order import OrderState, Side
-from botswarm.domain.permission import Approved, Frozen, Refused
+from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.permission import Approved, Exposure, Frozen, Refused
 from botswarm.ledger.armings import LiveBooks
 from botswarm.ledger.models import AuditRow
 from botswarm.ledger.store import Ledger
@@ -100,6 +100,15 @@ def test_what_was_approved_before_is_not_sent_after_the_account_was_disarmed(
     assert books.is_halted(order, NOW)
     arm(ledger)
     assert not books.is_halted(order, NOW)
+
+
+def test_numbers_that_cannot_be_computed_with_shrink_nothing(ledger: Ledger) -> None:
+    def cannot(_: Order, __: Exposure) -> bool:
+        raise InvalidOperation
+
+    verdict = judged(ledger, LiveBooks(ledger.database, cannot), side=Side.SELL)
+    assert isinstance(verdict, Refused)
+    assert "is not armed" in verdict.reason
 
 
 def test_who_armed_and_disarmed_is_in_the_audit(ledger: Ledger) -> None:
