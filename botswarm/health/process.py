@@ -19,6 +19,7 @@ from botswarm.health import card as cards
 from botswarm.health import machine
 from botswarm.health.card import ProcessCard
 from botswarm.health.check import STATUSES, Check
+from botswarm.health.host import Host
 from botswarm.health.pages import Pages
 from botswarm.health.seat import Seat
 from botswarm.health.server import PORTS_TRIED, Answer, Server, listen
@@ -65,7 +66,7 @@ class Health:
         self._began, self._began_at = self._clock.monotonic(), self._clock.now()
         self._work: dict[str, Callable[[], float]] = {}
         self._watch = Watch(self._clock, SecretMask(settings.secrets))
-        self._sources: list[Source] = []
+        self._sources: list[Source] = [Host(settings.state_dir)]
         self._facts: list[Callable[[], Mapping[str, Any]]] = []
         self._usage = Usage()
         self._work_since = self._began_at, "ok"

@@ -1,0 +1,220 @@
+"""What the ledger says of the swarm: figures that are right on both databases, each row once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import delete, insert
+
+from botswarm import exposition, metrics
+from botswarm.clock import StoppedClock
+from botswarm.config import Secret
+from botswarm.health import facts
+from botswarm.health.exporter import Exporter
+from botswarm.health.queues import Ages
+from botswarm.health.tail import OVERLAP, Tail
+from botswarm.ledger import risk_events
+from botswarm.ledger.backup_models import BackupDrillRow, BackupRow
+from botswarm.ledger.models import OrderEventRow
+from botswarm.ledger.risk_events import RiskEvent
+from botswarm.ledger.store import Ledger
+from tests.ledger.conftest import ACCOUNT, BTC, NOW, VENUE, a_bot, a_fill, an_order, sent
+
+LABELS = {"venue": VENUE, "account": ACCOUNT}
+
+
+def secret_of(ledger: Ledger) -> Secret:
+    return Secret(ledger.database.url.render_as_string(hide_password=False))
+
+
+def told(samples: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposition.text(samples).decode())
+        for sample in family.samples
+    }
+
+
+def value(found: Any, name: str, **labels: str) -> float:
+    return float(found["botswarm_" + name, frozenset(labels.items())])
+
+
+class Counts:
+    """How much each counter has grown since: they are this process' own, for good."""
+
+    def __init__(self) -> None:
+        self._before = told(exposition.counted(metrics.COUNTED))
+
+    def __call__(self, name: str, **labels: str) -> float:
+        key = "botswarm_" + name, frozenset(labels.items())
+        now = told(exposition.counted(metrics.COUNTED))
+        return now.get(key, 0.0) - self._before.get(key, 0.0)
+
+
+class NoQueues:
+    def collect(self) -> list[Any]:
+        return []
+
+
+class Slots:
+    def take(self, queue: str, cap: int) -> object | None:
+        return object()
+
+    def used(self, queue: str, cap: int) -> int:
+        return 3
+
+
+def exporter_of(ledger: Ledger) -> Exporter:
+    settings: Any = SimpleNamespace(
+        database_url=secret_of(ledger), redis_url=None, state_dir=ledger.database.path
+    )
+    queues: Any = NoQueues()
+    return Exporter(settings, queues, Slots(), {"orders": 8}, StoppedClock(NOW))
+
+
+def test_what_is_exported_is_what_stands_in_the_ledger(ledger: Ledger) -> None:
+    ledger.books.save_instruments([BTC])
+    ledger.bots.create(a_bot(), NOW, actor="test")
+    filled, waiting = sent(ledger), sent(ledger)
+    ledger.books.book([a_fill(filled, 1, quantity=Decimal("0.5"))], NOW)
+    assert waiting.state.value == "sending"
+    with ledger.database.connection() as connection, connection.begin():
+        connection.execute(
+            insert(BackupRow),
+            {
+                "id": "a", "at": NOW - timedelta(hours=1), "method": "online", "state": "good",
+                "bytes": 1000, "took_ms": 2500, "store": "folder", "chain_sequence": 1,
+                "chain_hash": "x",
+            },
+        )  # fmt: skip
+        connection.execute(
+            insert(BackupDrillRow),
+            {
+                "at": NOW - timedelta(hours=2), "is_good": True, "rto_ms": 4000, "rpo_ms": 1500,
+                "words": "fine", "numbers": {},
+            },
+        )  # fmt: skip
+    exporter = exporter_of(ledger)
+    exporter.look()
+    found = told(exporter.collect(facts.read(secret_of(ledger), NOW)))
+    assert value(found, "bots", state="running") == 1
+    assert value(found, "orders_open", **LABELS, state="sending") == 2
+    assert value(found, "positions", **LABELS) == 1
+    assert value(found, "pnl_realised", **LABELS, quote="USDT") <= 0
+    assert value(found, "account_agrees", **LABELS) == 1
+    assert value(found, "account_compared_seconds", **LABELS) == 0
+    assert value(found, "trading_state", state="active") == 1
+    assert value(found, "backup_age_seconds") == 3600
+    assert value(found, "drill_rto_seconds") == 4
+    assert value(found, "drill_rpo_seconds") == 1.5
+    assert value(found, "queue_slots_used", queue="orders") == 3
+    assert value(found, "ledger_bytes") > 10_000
+
+
+def test_orders_and_fills_are_counted_once_each_from_when_somebody_looks(ledger: Ledger) -> None:
+    ledger.books.save_instruments([BTC])
+    sent(ledger)
+    tail, counts = Tail(), Counts()
+    url = secret_of(ledger)
+    facts.asked(url, tail.look)()
+    assert counts("orders_total", **LABELS, state="sending") == 0
+    order = sent(ledger)
+    ledger.books.book([a_fill(order, 7, price=Decimal("101"))], NOW)
+    risk_events_of(ledger)
+    for _ in range(2):
+        facts.asked(url, tail.look)()
+    assert counts("orders_total", **LABELS, state="approved") == 1
+    assert counts("orders_total", **LABELS, state="sending") == 1
+    assert counts("fills_total", **LABELS, side="buy") == 1
+    assert counts("filled_value_total", **LABELS, quote="USDT") == pytest.approx(10.1)
+    assert counts("order_slippage_bps_sum", venue=VENUE) == pytest.approx(100)
+    assert counts("risk_events_total", kind="position", severity="breach") == 1
+    assert counts("order_stage_seconds_count", stage="decided to approved") == 1
+
+
+def risk_events_of(ledger: Ledger) -> None:
+    event = RiskEvent(
+        at=NOW, scope="bot:alpha", kind="position", severity=risk_events.Severity.BREACH, words="x"
+    )
+    ledger.database.write(lambda session: risk_events.note(session, event))
+
+
+def test_a_row_that_becomes_visible_late_is_counted_all_the_same(ledger: Ledger) -> None:
+    order = sent(ledger)
+    tail, counts = Tail(), Counts()
+    url = secret_of(ledger)
+
+    def note(number: int, after: str) -> None:
+        row = {"id": number, "order_id": order.id, "before": "live", "after": after, "at": NOW}
+        with ledger.database.connection() as connection, connection.begin():
+            connection.execute(insert(OrderEventRow), row)
+
+    with ledger.database.connection() as connection, connection.begin():
+        connection.execute(delete(OrderEventRow))
+    facts.asked(url, tail.look)()
+    note(1000, "partial")
+    facts.asked(url, tail.look)()
+    note(999, "canceled")
+    note(1000 - OVERLAP + 1, "expired")
+    for _ in range(2):
+        facts.asked(url, tail.look)()
+    assert counts("orders_total", **LABELS, state="partial") == 1
+    assert counts("orders_total", **LABELS, state="canceled") == 1
+    assert counts("orders_total", **LABELS, state="expired") == 1
+
+
+def test_orders_in_doubt_and_doorbells_are_told_with_their_age(quick_ledger: Ledger) -> None:
+    found = facts.read(secret_of(quick_ledger), NOW)
+    assert (found.doorbells, found.doorbell_since, found.doubtful) == (0, None, 0)
+    assert found.swarm[0] == "active"
+    assert found.backup is None
+    assert an_order().state.value == "ready"
+
+
+# --- how old what waits is at most ----------------------------------------------------------------
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_oldest_that_waits_is_younger_than_the_last_look_that_had_counted_fewer() -> None:
+    time = Time()
+    ages = Ages(time)
+    assert ages.oldest_s(0, 10) == 0
+    time.now = 110
+    assert ages.oldest_s(5, 15) == 10  # number 11 came after the look that counted 10
+    time.now = 120
+    assert ages.oldest_s(5, 20) == 10  # now number 16 is the oldest, and came after 15
+    time.now = 130
+    assert ages.oldest_s(5, 20) == 20  # nobody takes any more
+    time.now = 140
+    assert ages.oldest_s(0, 20) == 0
+
+
+def test_without_a_count_the_oldest_is_younger_than_the_last_empty_queue() -> None:
+    time = Time()
+    ages = Ages(time)
+    assert ages.oldest_s(0, None) == 0
+    time.now = 103
+    assert ages.oldest_s(4, None) == 3
+    time.now = 150
+    assert ages.oldest_s(1, None) == 50
+    assert ages.oldest_s(0, None) == 0
+
+
+def test_a_broker_that_was_started_anew_counts_from_nothing() -> None:
+    time = Time()
+    ages = Ages(time)
+    ages.oldest_s(0, 1000)
+    time.now = 105
+    assert ages.oldest_s(3, 3) == 5
