@@ -177,7 +177,7 @@ def _facts(
     found: dict[str, Any] = {}
     if limits:
         needs = Needs.of(limits, chain)
-        found = surroundings.read(session, step, chain, needs, others)
+        found = surroundings.read(session, step, chain, needs, others, read.position)
         totals |= found.pop("totals")
     return Facts(
         chain=chain,

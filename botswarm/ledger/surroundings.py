@@ -136,7 +136,12 @@ class Move:
 
 
 def read(
-    session: Session, step: Step, chain: Chain, needs: Needs, others: Sequence[Row[Any]]
+    session: Session,
+    step: Step,
+    chain: Chain,
+    needs: Needs,
+    others: Sequence[Row[Any]],
+    position: Decimal | None,
 ) -> dict[str, Any]:
     """What Facts has of it, by name."""
     order, now = step.order, step.now
@@ -160,6 +165,10 @@ def read(
         found |= _paces(session, order, now, strategy)
     if needs.stands:
         found |= _stands(session, step, chain, needs, quote, others, strategy)
+        if position and _was_left_out(found["stands"].get(Level.BOT)):
+            # With very many bots a sweep reckons some at a time, and those that have limits.
+            unread = Stand(unknown="no sweep has reckoned its bot since the limit was set")
+            found["stands"] = {**found["stands"], Level.BOT: unread}
     if needs.mark:
         found["mark"] = marks.mark_of(session, order.venue, order.symbol)
         found["priced_at"] = _priced_at(session, order.id)
@@ -306,6 +315,10 @@ def _stand(
         moved=sum((abs(value) for value in nets.values()), ZERO),
         moved_net=sum(nets.values(), ZERO),
     )
+
+
+def _was_left_out(stand: Stand | None) -> bool:
+    return stand is not None and stand.at_risk is None and not stand.moved
 
 
 def _held(

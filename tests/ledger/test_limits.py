@@ -583,6 +583,14 @@ def test_what_a_sweep_has_not_seen_yet_counts_all_the_same(world: World) -> None
     assert refusal(world.judged(worth(D(10)))) is None, "and it is counted once"
 
 
+@one
+def test_a_bot_that_no_sweep_has_met_and_that_holds_something_is_not_known(world: World) -> None:
+    set_(world, K.GROSS_EXPOSURE, 10**6, CHAIN[Level.BOT])
+    assert refusal(world.judged(worth(SMALL))) is None
+    world.write(lambda session: session.add(held(D(5))))
+    assert "no sweep has reckoned its bot" in (refusal(world.judged(worth(SMALL))) or "")
+
+
 def everything(**changes: Any) -> AtRisk:
     return at_risk(CHAIN[Level.ACCOUNT], **changes)
 
