@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -16,11 +17,13 @@ from types import TracebackType
 from typing import TextIO
 
 from botswarm.config import SecretMask, Settings
+from botswarm.logfiles import AppendingFile, Keeping
 
-FILE_SIZE_MAX_BYTES = 100_000_000
-FILES_KEPT = 10
+MEGABYTE = 1_000_000
 
 _bound: ContextVar[Mapping[str, str]] = ContextVar("bound log fields", default={})  # noqa: B039 - never changed in place
+_role = ""
+_TRACE = re.compile(r"[0-9a-f]{32}")
 _PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -32,6 +35,21 @@ def bound(**fields: str) -> Iterator[None]:
         yield
     finally:
         _bound.reset(token)
+
+
+def play(role: str) -> None:
+    """What this process is: on every line from now on, such as ``feed`` or ``worker:orders``."""
+    global _role
+    _role = role
+
+
+def keeping(settings: Settings) -> Keeping:
+    """How log files are kept, those of ``botswarm up`` as those of single processes."""
+    return Keeping(
+        size_max_bytes=settings.log_max_mb * MEGABYTE,
+        files_max=settings.log_files_kept,
+        days_max=settings.log_days_kept,
+    )
 
 
 def configure(
@@ -46,7 +64,7 @@ def configure(
     handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
     handlers[0].setFormatter(_formatter(settings, stream, mask))
     if settings.log_file is not None:
-        handlers.append(_file_handler(settings.log_file, settings.instance_id, mask))
+        handlers.append(_file_handler(settings, settings.log_file, mask))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -66,14 +84,29 @@ def _formatter(settings: Settings, stream: TextIO, mask: SecretMask) -> logging.
     return TextFormatter(mask) if as_text else JsonFormatter(settings.instance_id, mask)
 
 
-def _file_handler(path: Path, instance_id: str, mask: SecretMask) -> logging.Handler:
-    from logging.handlers import RotatingFileHandler
-
-    handler = RotatingFileHandler(
-        path, maxBytes=FILE_SIZE_MAX_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
-    )
-    handler.setFormatter(JsonFormatter(instance_id, mask))
+def _file_handler(settings: Settings, path: Path, mask: SecretMask) -> logging.Handler:
+    handler = FileHandler(AppendingFile(path, keeping(settings)))
+    handler.setFormatter(JsonFormatter(settings.instance_id, mask))
     return handler
+
+
+class FileHandler(logging.Handler):
+    """Into a file that the processes of a worker share."""
+
+    def __init__(self, file: AppendingFile) -> None:
+        super().__init__()
+        self._file = file
+        self._is_lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_lost = not self._file.write(self.format(record))
+        if is_lost and not self._is_lost:
+            print(f"log lines cannot be written to {self._file.path}", file=sys.stderr)
+        self._is_lost = is_lost
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class JsonFormatter(logging.Formatter):
@@ -91,10 +124,13 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message(record),
             "instance_id": self._instance_id,
+            **({"role": _role} if _role else {}),
             "pid": record.process,
             **_bound.get(),
             **_extra(record),
         }
+        if (trace_id := _trace_id(line)) is not None:
+            line["trace_id"] = trace_id
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = _in_one_line(record.exc_info[1])
             line["traceback"] = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
@@ -127,6 +163,15 @@ class TextFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             words.append("| " + _in_one_line(record.exc_info[1]))
         return self._mask(" ".join(words).replace("\n", "\\n"))
+
+
+def _trace_id(line: Mapping[str, object]) -> str | None:
+    """The order's where there is one: it is the same from the decision to the fill, in every
+    process; else the task's.
+    """
+    known = line.get("order_id") or line.get("task_id")
+    written = str(known).replace("-", "") if known else ""
+    return written if _TRACE.fullmatch(written) else None
 
 
 def _moment(record: logging.LogRecord) -> datetime:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {
     *("errors", "clock", "cards", "config", "exposition", "forks", "logs", "metrics"),
-    *("programs", "tally"),
+    *("logfiles", "programs", "tally"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "build": set(),
     "messages": set(),
     "config": {"errors"},
-    "logs": {"config"},
+    "logfiles": set(),
+    "logs": {"config", "logfiles"},
     "schedule": {"messages"},
     # The app is wired here from the machinery; the record says where the embedded broker is, and
     # each worker and beat signs that it is there, whichever queues it runs.
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It starts the embedded broker as a process of its own, so it needs to know how brokers
     # are started and found, and nothing of how they work.
     "testing": GROUND | {"messages", "domain", "exchanges", "broker.options", "broker.record"},
-    "supervisor": {"errors", "cards"},
+    "supervisor": {"errors", "cards", "logfiles"},
     # It breaks what runs and judges what came of it, so it knows both sides and runs neither.
     "chaos": GROUND
     | {"messages", "domain", "exchanges", "ledger", "queueing", "risk", "trading", "testing"},

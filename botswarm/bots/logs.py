@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from botswarm import logfiles
 from botswarm.ledger.audit import Entry
 from botswarm.ledger.orders import BotEvent
 from botswarm.ledger.store import Ledger
-
-BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,59 +57,23 @@ def _of_event(event: BotEvent) -> Line:
 
 
 class Tail:
-    """Reads on where a log file was left, also when it was rotated meanwhile."""
+    """Reads on where a log file was left, for the lines about one bot."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._identity, self._offset = self._end()
+        self._follower = logfiles.Follower(path)
 
     def new(self, bot: str) -> list[Line]:
-        identity, end = self._end()
-        if identity != self._identity or end < self._offset:
-            self._identity, self._offset = identity, 0
-        if end == self._offset:
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            block = file.read(end - self._offset)
-        # The last line may not be whole yet.
-        whole = block.rfind(b"\n") + 1
-        self._offset += whole
-        return list(_lines(block[:whole].splitlines(), bot))
-
-    def _end(self) -> tuple[int, int]:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return 0, 0
-        return stat.st_ino, stat.st_size
+        return list(_lines(self._follower.new(), bot))
 
 
 def _last_of(path: Path, bot: str, count: int) -> list[Line]:
     """From the end backwards, so that a file of a hundred megabytes takes no longer."""
     found: list[Line] = []
-    for block in _blocks_backwards(path):
+    for block in logfiles.read_backwards(path):
         found = [*_lines(block, bot), *found]
         if len(found) >= count:
             break
     return found[-count:]
-
-
-def _blocks_backwards(path: Path) -> Iterator[list[bytes]]:
-    """Whole lines of the file, the last block first."""
-    try:
-        file = path.open("rb")
-    except OSError:
-        return
-    with file:
-        end, rest = file.seek(0, 2), b""
-        while end > 0:
-            start = max(0, end - BLOCK_BYTES)
-            file.seek(start)
-            lines = (file.read(end - start) + rest).splitlines(keepends=True)
-            rest = lines.pop(0) if start > 0 and lines else b""
-            yield lines
-            end = start
 
 
 def _lines(raw: Sequence[bytes], bot: str) -> Iterator[Line]:
@@ -119,12 +82,9 @@ def _lines(raw: Sequence[bytes], bot: str) -> Iterator[Line]:
         # Most lines are about others: they are not even parsed.
         if quoted not in each:
             continue
-        try:
-            told = json.loads(each)
-            at = datetime.fromisoformat(told["time"]).astimezone(UTC)
-        except (ValueError, KeyError, TypeError):
-            continue
-        if told.get("bot_id") == bot:
+        told = logfiles.parsed(each)
+        at = None if told is None else logfiles.moment_of(told)
+        if told is not None and at is not None and told.get("bot_id") == bot:
             words = str(told.get("message", ""))
             if told.get("error"):
                 words += f" | {told['error']}"

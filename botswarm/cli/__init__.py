@@ -32,6 +32,7 @@ COMMANDS = {
     "health": ("botswarm.cli.health", "Ask every process of this machine how it is."),
     "help": ("botswarm.cli.help", "Explain exit codes, error codes and all commands."),
     "ledger": ("botswarm.cli.ledger", "Check the ledger, hold it against venues, and export it."),
+    "logs": ("botswarm.cli.logs", "Read the log files of all processes as one, and check them."),
     "ps": ("botswarm.cli.up", "List the swarm's processes on this machine."),
     "order": ("botswarm.cli.order", "Place, cancel and list orders, and ask them why."),
     "position": ("botswarm.cli.position", "List what the bots hold, and close it."),

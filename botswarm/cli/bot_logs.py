@@ -13,11 +13,11 @@ import click
 
 from botswarm.cli.bot_choice import ledger_of
 from botswarm.cli.command import Command
+from botswarm.cli.log_choice import known_files
 from botswarm.cli.session import Answer, Session
 
 if TYPE_CHECKING:
     from botswarm.bots.logs import Line, Tail
-    from botswarm.config import Settings
     from botswarm.ledger.store import Ledger
 
 POLL_S = 0.5
@@ -56,7 +56,7 @@ def show_logs(
     from botswarm.bots.registry import unknown
 
     ledger = ledger_of(session)
-    found_files = list(files) or _files(session.settings())
+    found_files = list(files) or known_files(session.settings())
     tails = [Tail(file) for file in found_files]
     found = latest(ledger, found_files, name, count)
     if not found and name not in ledger.roster.names():
@@ -95,12 +95,6 @@ def _coming(ledger: Ledger, tails: list[Tail], name: str, found: list[Line]) -> 
         told |= set(new)
         since = max((each.at for each in new if each.source != "log"), default=since)
         yield from sorted(new)
-
-
-def _files(settings: Settings) -> list[Path]:
-    named = [settings.log_file] if settings.log_file is not None else []
-    folder = settings.state_dir / "logs"
-    return [*named, *(path for path in sorted(folder.glob("*.log")) if path not in named)]
 
 
 def _in_words(line: Line) -> str:

@@ -29,6 +29,7 @@ ERROR_CODES = {
     "BSW-3005": "a backup is not what was written",
     "BSW-3006": "there is no good backup, or it is too old",
     "BSW-3007": "bringing the ledger back takes too long, or would lose too much",
+    "BSW-3020": "the log files hold more errors, or other trouble, than they should",
     "BSW-4000": "what was named does not exist",
     "BSW-4001": "the broker has no queue of that name",
     "BSW-5000": "a server, port or file that is needed cannot be used",
@@ -54,6 +55,10 @@ class CheckFailed(BotswarmError):
     """The command did its work, and what it looked at is not as it should be."""
 
     exit_code = 3
+
+
+class LogsBad(CheckFailed):
+    code = "BSW-3020"
 
 
 class WarningsFound(CheckFailed):

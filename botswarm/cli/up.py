@@ -57,8 +57,11 @@ def up(session: Session, procfile: Path | None, no_demo: bool) -> None:
 
 def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
     from botswarm.ledger.presence import Presence
+    from botswarm import logs
+    from botswarm.config import SecretMask
     from botswarm.supervisor import up as swarm
     from botswarm.supervisor.console import Console
+    from botswarm.supervisor.logbook import Logbook
 
     configuration = session.configuration()
     settings = configuration.settings
@@ -80,6 +83,8 @@ def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
         or (settings.log_format == "auto" and not is_terminal),
         coloured=is_terminal and session.color is not False,
         on_event=on_event,
+        mask=SecretMask(settings.secrets),
+        keep=Logbook(settings.state_dir / "logs", logs.keeping(settings)).keep,
     )
     for warning in session.warnings:
         console.say("up", f"warning: {warning}")

@@ -148,6 +148,9 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["auto", "json", "text"]
     log_file: Path | None
+    log_max_mb: int
+    log_files_kept: int
+    log_days_kept: int
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -13,6 +13,7 @@ from botswarm.config.backups import backup_settings
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.flower import FLOWER
+from botswarm.config.logging import LOG_KEEPING
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
 from botswarm.config.limiting import LIMITS
 from botswarm.config.notifying import NOTIFYING
@@ -374,11 +375,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="log_file",
         kind=_path(_no_log_file, "a file"),
-        help="A file that also gets every log line as JSON, rotated at 100 MB, ten kept; give "
-        "each process its own.",
+        help="A file that also gets every log line as JSON; processes may share it. "
+        "botswarm up writes one for each process in the state folder's logs, without this.",
         default_words="none: standard error only",
         conventional=("LOG_FILE",),
     ),
+    *LOG_KEEPING,
 )
 
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from botswarm import __version__, exposition, forks, metrics
+from botswarm import __version__, exposition, forks, logs, metrics
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import SecretMask, Settings
 from botswarm.errors import BotswarmError
@@ -62,6 +62,7 @@ class Health:
     ) -> None:
         self._settings = settings
         self._role, self._name, self._queues = role, name or role, tuple(queues)
+        logs.play(self._name)
         self._clock = clock or SystemClock()
         self._began, self._began_at = self._clock.monotonic(), self._clock.now()
         self._work: dict[str, Callable[[], float]] = {}

@@ -112,7 +112,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self._said.clear()
         self._held.clear()
         self._before = None
-        self._diary.begin(marks.gaps)
+        self._diary.begin(marks.gaps, marks.withdrawn)
         self._places = timetable.places(marks.places)
         now = self.reading()
         is_new = any(entry.name not in self._places for entry in self.table)
@@ -176,7 +176,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         )
         self._places[entry.name] = timetable.sent(entry, found, now)
         kept = {name: timetable.to_kept(place) for name, place in self._places.items()}
-        lead.fire(entry, slot, Marks(kept, tuple(self._diary.unwritten())))
+        lead.fire(entry, slot, Marks(kept, *self._diary.unwritten()))
         self._sent[entry.name] = (slot.number, now.wall)
         self._diary.fired(task_id(entry, slot.number), slot)
         metrics.BEAT_SENT.labels(entry.name).inc()

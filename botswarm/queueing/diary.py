@@ -99,14 +99,15 @@ class Diary:
 
     # --- the beat's side ------------------------------------------------------------------
 
-    def begin(self, left: Sequence[Any]) -> None:
-        """``left`` is what the last leader had not got into writing.
+    def begin(self, gaps: Sequence[Any], withdrawn: Sequence[Any]) -> None:
+        """Both are what the last leader had not got into writing.
 
         What this one had passed over when it led before is reckoned anew from the marks.
         """
-        inherited = [passed for kept in left if (passed := from_kept(kept)) is not None]
+        inherited = [passed for kept in gaps if (passed := from_kept(kept)) is not None]
         with self._lock:
             self._stands, self._open, self._passed = {}, {}, inherited
+            self._withdrawn = [(str(entry), int(slot)) for entry, slot in withdrawn]
         if self.notebook is None or self._thread is not None:
             return
         self._try(self._look)
@@ -159,12 +160,14 @@ class Diary:
                 if each.entry != entry or each.gap.first_slot < from_slot
             ]
             self._open.pop(entry, None)
-            self._withdrawn.append((entry, from_slot))
+            # Of several, the one that reaches back farthest says it all.
+            others = [each for each in self._withdrawn if each[0] != entry or each[1] < from_slot]
+            self._withdrawn = [*others, (entry, from_slot)]
 
-    def unwritten(self) -> list[Any]:
-        """What a successor has to be told, as it is kept."""
+    def unwritten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """What a successor has to be told, as it is kept: gaps, and what was withdrawn."""
         with self._lock:
-            return [each.to_kept() for each in self._passed]
+            return tuple(each.to_kept() for each in self._passed), tuple(self._withdrawn)
 
     def end(self) -> None:
         """What can still be written is."""
@@ -206,7 +209,7 @@ class Diary:
             # What came meanwhile stays; a stretch that has grown is another one.
             self._sent = [each for each in self._sent if each not in pages.sent]
             self._passed = [each for each in self._passed if each not in pages.passed]
-            self._withdrawn = self._withdrawn[len(pages.withdrawn) :]
+            self._withdrawn = [each for each in self._withdrawn if each not in pages.withdrawn]
 
     def _try(self, work: Callable[[], None]) -> None:
         trouble = ""

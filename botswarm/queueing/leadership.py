@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -39,6 +39,8 @@ class Marks:
     places: Mapping[str, Any] = field(default_factory=dict)
     gaps: tuple[Any, ...] = ()
     """Slots it passed over that no ledger has in writing yet."""
+    withdrawn: tuple[Any, ...] = ()
+    """And those that are still to come, because the clock went back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Leadership:
         message.reject(requeue=True)
         try:
             kept = json.loads((message.headers or {})[MARKS_HEADER])
-            return Marks(dict(kept["places"]), tuple(kept["gaps"]))
+            return Marks(dict(kept["places"]), tuple(kept["gaps"]), tuple(kept["withdrawn"]))
         except (ValueError, TypeError, KeyError):
             return Marks()  # of another version
 
@@ -116,7 +118,7 @@ class Leadership:
 
     def fire(self, entry: Entry, slot: Slot, marks: Marks) -> None:
         """Send it, and with it the marks as they are once it is sent."""
-        left = json.dumps({"places": marks.places, "gaps": marks.gaps}, separators=(",", ":"))
+        left = json.dumps(asdict(marks), separators=(",", ":"))
         # No retry: Celery's would go on over a new connection, without the leadership.
         send(
             self._app,

@@ -194,15 +194,24 @@ def _passed_over(
         return (), place
     # One by one, because a clock that goes back may withdraw some of them; not too many.
     near = max(first, last - (MOMENTS_KEPT - 1) * every)
-    gaps = [
+    gaps = _stretches(place, first, near, every)
+    gaps += [
         Gap(slot, slot, 1, slot, slot)
         for slot in range(near, last + 1, every)
         if not _was_sent(place, slot)
     ]
-    if near > first:
-        far = near - every
-        gaps.insert(0, Gap(first, far, (far - first) // every + 1, first, far))
     return tuple(gaps), replace(place, seen=last)
+
+
+def _stretches(place: Moments, first: int, end: int, every: int) -> list[Gap]:
+    """What was not sent from ``first`` to before ``end``: at most one more than was sent."""
+    gaps = []
+    for sent in (*(each for each in place.sent if first <= each < end), end):
+        if sent > first:
+            last = sent - every
+            gaps.append(Gap(first, last, (last - first) // every + 1, first, last))
+        first = sent + every
+    return gaps
 
 
 # --- as the broker keeps them ---------------------------------------------------------------------

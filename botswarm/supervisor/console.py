@@ -11,7 +11,10 @@ COLOURS: Final = (36, 33, 35, 32, 34, 96, 93, 95)
 LEVEL_COLOURS: Final = {"warning": 33, "error": 31, "critical": 31}
 # Of every line's fields; the others are worth showing beside the message.
 USUAL: Final = frozenset(
-    {"time", "level", "logger", "message", "instance_id", "pid", "traceback", "event", "task_id"}
+    {
+        *("time", "level", "logger", "message", "instance_id", "role", "pid", "traceback"),
+        *("event", "task_id", "trace_id"),
+    }
 )
 # What Celery says of its own doings; a person who watches a swarm trade needs it only when it is
 # a warning. Machines get it all.
@@ -26,17 +29,27 @@ class Console:
         as_json: bool,
         coloured: bool,
         on_event: Callable[[str, Mapping[str, Any]], None] | None = None,
+        mask: Callable[[str], str] = str,
+        keep: Callable[[str, str], None] | None = None,
     ) -> None:
+        """``mask`` hides secrets in lines that did not come through our own logging; ``keep`` is
+        given each process's line as it is to be kept.
+        """
         self._stream = stream
         self._as_json = as_json
         self._coloured = coloured
         self._names: list[str] = []
         self._on_event = on_event
+        self._mask = mask
+        self._keep = keep
 
     def say(self, name: str, line: str) -> None:
-        record = _record_of(line)
+        record = _record_of(line, self._mask)
+        whole = json.dumps({"process": name, **record}, default=str)
+        if self._keep is not None:
+            self._keep(name, whole)
         if self._as_json:
-            self._print(json.dumps({"process": name, **record}, default=str))
+            self._print(whole)
         elif not _is_chatter(record):
             self._print(self._as_text(name, record))
         if self._on_event is not None and "event" in record:
@@ -75,7 +88,7 @@ def _is_chatter(record: Mapping[str, Any]) -> bool:
     return str(record.get("logger", "")).startswith(CHATTER) and record.get("level") == "info"
 
 
-def _record_of(line: str) -> dict[str, Any]:
+def _record_of(line: str, mask: Callable[[str], str]) -> dict[str, Any]:
     """A log line's fields; a line that is none is its own message."""
     if line.startswith("{"):
         try:
@@ -85,4 +98,4 @@ def _record_of(line: str) -> dict[str, Any]:
         if isinstance(record, dict) and "message" in record:
             return record
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"time": now, "level": "info", "message": line}
+    return {"time": now, "level": "info", "message": mask(line)}

@@ -161,18 +161,36 @@ def test_a_log_call_with_wrong_arguments_is_still_a_line(tmp_path: Path) -> None
     assert "%d of %d" in lines(stream)[0]["message"]
 
 
-def test_the_log_file_rotates_and_keeps_ten(
+def test_the_log_file_rotates_and_keeps_so_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "FILE_SIZE_MAX_BYTES", 500)
+    monkeypatch.setattr(logs, "MEGABYTE", 500)
     file = tmp_path / "app.log"
-    logs.configure(settings(tmp_path, LOG_FILE=str(file)), stream=Terminal())
+    limits = {"BOTSWARM_LOG_MAX_MB": "1", "LOG_MAX_FILES": "4"}
+    logs.configure(settings(tmp_path, LOG_FILE=str(file), **limits), stream=Terminal())
     for number in range(60):
         log.info("line %d of amqp://u:s3cr-word@h", number)
     kept = sorted(path.name for path in tmp_path.glob("app.log*"))
-    assert len(kept) == 1 + logs.FILES_KEPT
+    assert kept == ["app.log", "app.log.1", "app.log.2", "app.log.3", "app.log.4", "app.log.lock"]
     assert json.loads(file.read_text().splitlines()[-1])["message"] == "line 59 of amqp://u:***@h"
-    assert all(path.stat().st_size <= 500 for path in tmp_path.glob("app.log*"))
+    assert all(path.stat().st_size < 900 for path in tmp_path.glob("app.log*"))
+
+
+def test_a_line_says_what_the_process_is_and_which_trace_it_belongs_to(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    logs.configure(settings(tmp_path), stream=stream)
+    logs.play("feed")
+    order = "0b7a3f8e-1c2d-4e5f-8a9b-0c1d2e3f4a5b"
+    with logs.bound(task_id="11111111-2222-3333-4444-555555555555"):
+        log.info("of a task")
+        log.info("of an order", extra={"order_id": order})
+    log.info("of nothing")
+    logs.play("")
+    task, of_order, nothing = lines(stream)
+    assert task["role"] == "feed"
+    assert task["trace_id"] == "11111111222233334444555555555555"
+    assert of_order["trace_id"] == order.replace("-", "")
+    assert "trace_id" not in nothing
 
 
 @pytest.mark.parametrize("where", ["main", "thread"])
