@@ -22,32 +22,42 @@ D = Decimal
 
 
 @pytest.fixture
-def floor(ledger: Ledger) -> Floor:
+def floor(quick_ledger: Ledger) -> Floor:
+    return with_bots(quick_ledger)
+
+
+@pytest.fixture
+def either(ledger: Ledger) -> Floor:
+    """On each database."""
+    return with_bots(ledger)
+
+
+def with_bots(ledger: Ledger) -> Floor:
     made = Floor(ledger)
     made.bot("alpha")
     made.bot("beta", strategy="grid")
     return made
 
 
-def test_every_scope_knows_what_it_has_won_and_what_is_at_stake(floor: Floor) -> None:
-    floor.trade("alpha", "buy", "2", "100")
-    floor.trade("alpha", "sell", "1", "130")
-    floor.trade("beta", "buy", "3", "110")
-    floor.price("120")
-    floor.sweep()
-    alpha, beta = floor.standing("bot:alpha"), floor.standing("bot:beta")
+def test_every_scope_knows_what_it_has_won_and_what_is_at_stake(either: Floor) -> None:
+    either.trade("alpha", "buy", "2", "100")
+    either.trade("alpha", "sell", "1", "130")
+    either.trade("beta", "buy", "3", "110")
+    either.price("120")
+    either.sweep()
+    alpha, beta = either.standing("bot:alpha"), either.standing("bot:beta")
     assert (alpha.realised, alpha.unrealised, alpha.gross) == (D(30), D(20), D(120))
     assert (beta.realised, beta.unrealised, beta.gross) == (D(0), D(30), D(360))
     for scope in (SWARM, OF_ACCOUNT, OF_MARKET):
-        found = floor.standing(scope)
+        found = either.standing(scope)
         assert (found.realised, found.unrealised, found.gross, found.net) == (
             D(30),
             D(50),
             D(480),
             D(480),
         )
-    assert floor.standing("strategy:grid").unrealised == D(30)
-    (exposure,) = floor.ledger.risk_standings.exposures()
+    assert either.standing("strategy:grid").unrealised == D(30)
+    (exposure,) = either.ledger.risk_standings.exposures()
     assert (exposure.long_quantity, exposure.short_quantity, exposure.gross) == (
         D(4),
         D(0),
@@ -92,38 +102,38 @@ def test_a_standing_names_the_end_of_the_journal_it_was_reckoned_at(floor: Floor
 
 
 def test_a_loss_warns_once_and_then_holds_the_account_until_a_person_resumes(
-    floor: Floor,
+    either: Floor,
 ) -> None:
-    floor.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "100", warn="50")
-    floor.trade("alpha", "buy", "1", "1000")
-    floor.price("940")
+    either.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "100", warn="50")
+    either.trade("alpha", "buy", "1", "1000")
+    either.price("940")
     for _ in range(3):
-        floor.sweep()
-        floor.wait(5)
-    (warning,) = floor.events("daily_loss")
+        either.sweep()
+        either.wait(5)
+    (warning,) = either.events("daily_loss")
     assert (warning.severity, warning.value) == ("warn", D(60))
-    assert floor.state(OF_ACCOUNT) == "active"
-    floor.price("900")
+    assert either.state(OF_ACCOUNT) == "active"
+    either.price("900")
     for _ in range(3):
-        floor.sweep()
-        floor.wait(5)
-    _, breach = floor.events("daily_loss")
+        either.sweep()
+        either.wait(5)
+    _, breach = either.events("daily_loss")
     assert (breach.severity, breach.limit_value, breach.value) == ("breach", D(100), D(100))
     assert breach.numbers is not None
     assert breach.numbers["unrealised"] == "-100"
-    assert floor.state(OF_ACCOUNT) == "reducing"
-    (halt,) = [each for each in floor.ledger.halts.all() if each.scope == OF_ACCOUNT]
+    assert either.state(OF_ACCOUNT) == "reducing"
+    (halt,) = [each for each in either.ledger.halts.all() if each.scope == OF_ACCOUNT]
     assert halt.cause is Cause.LIMIT
     assert halt.actor == "limit:daily_loss"
     assert "100" in halt.reason
     with pytest.raises(Refused):
-        floor.ledger.halts.set(
-            OF_ACCOUNT, TradingState.ACTIVE, reason="?", actor="rule", now=floor.clock.at
+        either.ledger.halts.set(
+            OF_ACCOUNT, TradingState.ACTIVE, reason="?", actor="rule", now=either.clock.at
         )
-    floor.price("990")
-    floor.sweep()
-    assert floor.state(OF_ACCOUNT) == "reducing", "what it holds, a better price does not lift"
-    assert floor.events("daily_loss")[-1].severity == "info", "it is told that the breach is over"
+    either.price("990")
+    either.sweep()
+    assert either.state(OF_ACCOUNT) == "reducing", "what it holds, a better price does not lift"
+    assert either.events("daily_loss")[-1].severity == "info", "it is told that the breach is over"
 
 
 def test_a_breach_that_lasts_holds_again_what_somebody_resumed(floor: Floor) -> None:
@@ -189,17 +199,17 @@ def test_the_day_is_the_one_that_began_last() -> None:
     assert day_of(NOW.replace(hour=22), begins)[0] == "2026-03-04"
 
 
-def test_losses_in_a_row_are_counted_by_order_and_a_win_ends_them(floor: Floor) -> None:
-    floor.price("100")
-    floor.trade("alpha", "buy", "10", "100")
+def test_losses_in_a_row_are_counted_by_order_and_a_win_ends_them(either: Floor) -> None:
+    either.price("100")
+    either.trade("alpha", "buy", "10", "100")
     for price, streak in (("90", 1), ("95", 2), ("120", 0), ("99", 1)):
-        floor.wait(1)
-        floor.trade("alpha", "sell", "1", price, parts=4)
-        floor.sweep()
-        found = floor.standing("bot:alpha")
+        either.wait(1)
+        either.trade("alpha", "sell", "1", price, parts=4)
+        either.sweep()
+        found = either.standing("bot:alpha")
         assert found.losing_streak == streak, price
-        assert floor.standing(SWARM).losing_streak == streak
-    assert floor.standing("bot:alpha").lost_at == floor.clock.at
+        assert either.standing(SWARM).losing_streak == streak
+    assert either.standing("bot:alpha").lost_at == either.clock.at
 
 
 def test_a_losing_streak_fires_and_holds_nothing_by_itself(floor: Floor) -> None:
@@ -267,15 +277,15 @@ def test_each_sweep_is_recorded_with_what_it_looked_at(floor: Floor) -> None:
     assert done.result["outcomes"] == 0
 
 
-def test_a_late_sweep_does_not_take_back_what_a_later_one_said(floor: Floor) -> None:
-    floor.trade("alpha", "buy", "1", "100")
-    floor.price("100")
-    floor.sweep()
-    late = floor.standing(SWARM)
-    floor.trade("alpha", "buy", "1", "100")
-    floor.sweep()
-    assert not floor.ledger.sweeping.keep([late], [], floor.clock.at - timedelta(seconds=1))
-    assert floor.standing(SWARM).gross == D(200)
+def test_a_late_sweep_does_not_take_back_what_a_later_one_said(either: Floor) -> None:
+    either.trade("alpha", "buy", "1", "100")
+    either.price("100")
+    either.sweep()
+    late = either.standing(SWARM)
+    either.trade("alpha", "buy", "1", "100")
+    either.sweep()
+    assert not either.ledger.sweeping.keep([late], [], either.clock.at - timedelta(seconds=1))
+    assert either.standing(SWARM).gross == D(200)
 
 
 def fold(ledger: Ledger, balances: dict[str, str]) -> None:
@@ -291,21 +301,21 @@ def fold(ledger: Ledger, balances: dict[str, str]) -> None:
 
 
 def test_where_it_is_wanted_a_broken_limit_of_losses_closes_what_its_scope_holds(
-    floor: Floor,
+    either: Floor,
 ) -> None:
-    floor.rules = Rules(closes_on_breach=True)
-    floor.ledger.books.save_instruments([BTC])
-    floor.limit("bot:alpha", LimitKind.DAILY_LOSS, "50")
+    either.rules = Rules(closes_on_breach=True)
+    either.ledger.books.save_instruments([BTC])
+    either.limit("bot:alpha", LimitKind.DAILY_LOSS, "50")
     for name in ("alpha", "beta"):
-        floor.trade(name, "buy", "2", "100")
+        either.trade(name, "buy", "2", "100")
     resting = an_order(side=Side.SELL, kind=OrderKind.LIMIT, limit_price=D(120), quantity=D("0.5"))
-    floor.ledger.orders.add(resting, NOW)
-    floor.price("70")
-    done = floor.sweep()
+    either.ledger.orders.add(resting, NOW)
+    either.price("70")
+    done = either.sweep()
     assert (done.result["closing"], done.result["ended"]) == (1, 1)
-    (order,) = floor.ledger.orders.under_way(bot="alpha")
+    (order,) = either.ledger.orders.under_way(bot="alpha")
     assert (order.kind, order.side, order.is_reduce_only) == (OrderKind.MARKET, Side.SELL, True)
     assert order.quantity == D("1.5")
-    assert floor.ledger.orders.under_way(bot="beta") == []
-    floor.wait(5)
-    assert floor.sweep().result["closing"] == 0, "it is being closed already"
+    assert either.ledger.orders.under_way(bot="beta") == []
+    either.wait(5)
+    assert either.sweep().result["closing"] == 0, "it is being closed already"
