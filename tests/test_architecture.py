@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {
     *("errors", "clock", "cards", "config", "exposition", "forks", "logs", "metrics"),
-    *("logfiles", "programs", "tally"),
+    *("logfiles", "otlp", "posting", "programs", "stopping", "tally"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cards": set(),
     "programs": {"errors"},
     "forks": set(),
+    "stopping": set(),
     # Counted in memory that forked processes share, written out as Prometheus reads it.
     "tally": set(),
     "exposition": {"tally"},
@@ -30,7 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "messages": set(),
     "config": {"errors"},
     "logfiles": set(),
-    "logs": {"config", "logfiles"},
+    "posting": {"errors"},
+    "sentry": {"config", "errors", "posting", "__init__"},
+    "otlp": {"config", "errors", "posting", "__init__"},
+    # An error is on its way to whoever wants to be told as soon as it is a line.
+    "logs": {"config", "logfiles", "sentry"},
     "schedule": {"messages"},
     # The app is wired here from the machinery; the record says where the embedded broker is, and
     # each worker and beat signs that it is there, whichever queues it runs.
@@ -45,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What makes Celery fit to move money; it knows messages and schedules, and nothing of trading.
     "queueing": GROUND | {"messages", "schedule"},
     "domain": {"errors"},
-    "broker": {"errors", "clock", "cards", "config", "logs"},
+    "broker": {"errors", "clock", "cards", "config", "logs", "stopping"},
     "strategies": {"errors", "domain"},
     "risk": {"errors", "domain"},
     "exchanges": GROUND | {"domain"},
@@ -82,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": GROUND
     | {"broker", "testing", "queueing", "exchanges", "market"}
     # What the gate adds to an order is measured around the gate itself.
-    | {"domain", "strategies", "ledger", "bots", "risk", "sweeps"},
+    | {"domain", "strategies", "ledger", "bots", "risk", "sweeps", "health"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT |= {

@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import secrets
-import signal
 import socket
 from array import array
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from botswarm.broker.record import BrokerRecord
 from botswarm.broker.vhost import VHost
 from botswarm.broker.wire import AmqpError, read_table
 from botswarm.errors import NotFound, Refused, Unreachable
+from botswarm.stopping import stop_signals
 
 _log = logging.getLogger(__name__)
 
@@ -391,7 +391,7 @@ async def _serve(
     user = previous.user if previous else USER
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     broker = Broker(options, user, password)
     broker.hub.give_up = stop.set

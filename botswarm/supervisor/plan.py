@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ class Line:
     @property
     def is_worker(self) -> bool:
         return " worker " in f" {self.command} "
+
+    @property
+    def is_foundation(self) -> bool:
+        return self.name in FOUNDATIONS or self.name.startswith(f"{PAPER}-")
+
+    @property
+    def asking(self) -> signal.Signals:
+        """Some platforms tell every process to end; what others stand on hears it from us alone."""
+        return signal.SIGINT if self.is_foundation else signal.SIGTERM
 
     @property
     def grace_s(self) -> float:

@@ -29,10 +29,17 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
-    """Were we killed with SIGKILL, the children are asked to end as we would have asked them."""
-    with contextlib.suppress(AttributeError):  # only Linux has it
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _end_by(asking: signal.Signals) -> Callable[[], None]:
+    """What a child does first. Were we killed, it is asked to end as we would have asked it."""
+
+    def prepare() -> None:
+        if asking is not signal.SIGTERM:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(asking, signal.SIG_DFL)
+        with contextlib.suppress(AttributeError):  # only Linux has it
+            _LIBC.prctl(_PR_SET_PDEATHSIG, asking)
+
+    return prepare
 
 
 class Process:
@@ -90,7 +97,7 @@ class Process:
                 stderr=mouth,
                 # Of a group of its own: Ctrl-C reaches us alone, and we stop in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_end_by(self.line.asking),
                 env=self._environment,
             )
         except OSError as error:
@@ -182,7 +189,7 @@ class Process:
         if self.pid is not None and self._child is not None:
             self.state = "stopping"
             with contextlib.suppress(ProcessLookupError):
-                self._child.terminate()
+                self._child.send_signal(self.line.asking)
 
 
 def how_it_ended(code: int) -> str:

@@ -97,11 +97,11 @@ class Container:
                 f"mkdir -p {tree}",
                 f"mount -t tmpfs -o mode=755 tmpfs {tree}",
                 *(f"ln -s usr/{name} {tree}/{name}" for name in LINKS),
-                *binds,
                 f"mkdir -p {tree}/proc {tree}/dev {tree}/tmp {tree}{home}",  # noqa: S108
+                f"mount -t tmpfs -o mode=1777 tmpfs {tree}/tmp",  # noqa: S108
+                *binds,
                 f"mount -t proc proc {tree}/proc",
                 f"mount --rbind /dev {tree}/dev",
-                f"mount -t tmpfs -o mode=1777 tmpfs {tree}/tmp",  # noqa: S108
                 f"mount --bind {self.state} {tree}{home}",
                 f"mount -o remount,ro {tree}",
                 f"exec chroot --userspec={argument('USER')} {tree} sh -c "

@@ -32,6 +32,7 @@ def check(swarm: Swarm, on_their_way: list[dict[str, object]]) -> None:
     assert (counts["lost"], counts["doubled"], counts["unknown"]) == (0, 0, 0)
 
 
+@pytest.mark.timeout(300)
 def test_every_process_is_told_at_once(tmp_path: Path) -> None:
     """As systemd does it: SIGTERM to the supervisor, its children and their children."""
     swarm = Swarm(tmp_path)
@@ -55,6 +56,7 @@ def test_every_process_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes containers by hand")
+@pytest.mark.timeout(300)
 def test_the_image_runs_as_nobody_on_a_tree_that_nobody_can_write(tmp_path: Path) -> None:
     container = Container(tmp_path)
     # The same folder, as it is seen from outside.

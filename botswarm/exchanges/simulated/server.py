@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -45,6 +44,7 @@ from botswarm.exchanges.simulated.source import MarketSource
 from botswarm.exchanges.simulated.streams import VENUE, Line, StreamConnection
 from botswarm.exchanges.simulated.users import UserLine
 from botswarm.exchanges.simulated.websocket import Closed, WebSocket, encode_frame, handshake
+from botswarm.stopping import stop_signals
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ class Server:
             pass  # the client went away: there is nobody to tell
         except JournalFailed as error:
             self._fail(error)
+        except asyncio.CancelledError:
+            pass  # said goodbye: asyncio would call it an error of its own
         except Exception:
             _log.exception("a connection ended unexpectedly")
         finally:
@@ -343,7 +345,7 @@ async def _run(
     service.step()
     server = Server(service, credentials)
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listening = await asyncio.start_server(
         server.on_connection, sock=listener, limit=HEAD_BYTES_MAX
