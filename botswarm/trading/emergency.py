@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 AT_ONCE_MAX = 4
 """Markets of an account that are asked at once: questions cost the account's budget."""
 AGAIN_S = 0.2
+DOUBT_S = 3.0
+"""So long those of which nobody knows are looked for, once nothing else is open: by then venues
+refuse what was signed before the halt, or their order workers go on looking.
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,11 +72,17 @@ class _Ending:
                 left = self._books.to_cancel(self._venue.name, self._venue.account)
                 self._done.in_doubt = sum(order.state in IN_DOUBT for order in left)
                 self._done.left = len(left) - self._done.in_doubt
-                is_done = is_empty and not left
+                is_done = is_empty and not self._done.left and not self._waits_for_doubt()
                 if is_done or self._clock.monotonic() >= until or stop.wait(AGAIN_S):
                     break
         self._done.asked = len(self._seen)
         return self._done
+
+    def _waits_for_doubt(self) -> bool:
+        at = self._done.at
+        return bool(
+            self._done.in_doubt and at is not None and self._clock.monotonic() < at + DOUBT_S
+        )
 
     def _try(self, market: tuple[str, Sequence[Order]]) -> bool:
         """Whether the venue says that none of these is open."""

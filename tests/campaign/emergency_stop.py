@@ -34,8 +34,6 @@ from botswarm.ledger.halts import SWARM
 from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, RabbitMQServer, RedisServer
 
 WITHOUT = ("nothing", "rabbitmq", "redis", "workers")
-FLOWING = 30
-"""So many orders are taken after a resume before the button is pressed."""
 PATIENCE_S = 120.0
 AFTER_S = 1.0
 """How long orders go on being decided after the stop, before the journal is read."""
@@ -84,7 +82,10 @@ def _spread(values: Sequence[int]) -> str:
 
 
 class Campaign:
-    def __init__(self, broker: AmqpServer, folder: Path, without: str, stack: ExitStack) -> None:
+    def __init__(
+        self, broker: AmqpServer, folder: Path, without: str, flowing: int, stack: ExitStack
+    ) -> None:
+        """``flowing`` orders are taken after a resume before the button is pressed."""
         self.without = without
         self.stage = Stage(broker, "postgresql", folder, stack)
         self.redis: RedisServer | None = None
@@ -95,6 +96,7 @@ class Campaign:
         self.numbers = iter(range(10**9))
         self.stop = threading.Event()
         self.undelivered = 0
+        self.flowing = flowing
 
     # --- load -----------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class Campaign:
     def press(self, workers: Sequence[int], report: Report) -> None:
         self._resume()
         before = self._taken()
-        self._until(lambda: self._taken() >= before + FLOWING, "orders to flow")
+        self._until(lambda: self._taken() >= before + self.flowing, "orders to flow")
         with self._away(workers):
             code, said = self._stop()
             if "data" not in said:
@@ -170,7 +172,7 @@ class Campaign:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "botswarm", "trading", "emergency-stop"),
-                *("--cancel", "--wait", "3", "--json", "--reason", "campaign"),
+                *("--cancel", "--wait", "60", "--json", "--reason", "campaign"),
             ],
             cwd=self.stage.folder,
             env=self.stage.environment,
@@ -211,6 +213,11 @@ class Campaign:
             report.failures.append(f"{left} orders are open after it")
 
     # --- the world ------------------------------------------------------------------------------
+
+    def wait_for_a_clean_account(self) -> None:
+        """Nothing is sent before a worker has held it against its venue."""
+        standing = self.stage.ledger.reconciliations.standing
+        self._until(lambda: standing("simulated", "paper").is_clean, "the account to be clean")
 
     def open_orders(self) -> int:
         return len(self.stage.exchange.signed("GET", "/api/v3/openOrders").body)
@@ -267,16 +274,17 @@ def run(
     rate: int = 100,
     workers: int = 1,
     is_embedded: bool = False,
+    flowing: int = 30,
 ) -> Report:
     """``without``: each press goes without the next of these, over and over."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker = stack.enter_context(EmbeddedBrokerServer() if is_embedded else RabbitMQServer())
         kinds = list(without)
-        made = Campaign(broker, folder, "redis" if "redis" in kinds else kinds[0], stack)
-        made.stage.reconcile()
+        made = Campaign(broker, folder, "redis" if "redis" in kinds else kinds[0], flowing, stack)
         report = Report(" or ".join(kinds), rate)
         pids = stack.enter_context(made.stage.workers(workers))
+        made.wait_for_a_clean_account()
         frozen = [pid for name, pid in pids.items() if name.startswith("worker")]
         with made.load(rate):
             for number in range(presses):

@@ -24,14 +24,17 @@ from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
 from botswarm.errors import BotswarmError
 from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.ledger import migrate
 from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import SWARM, Cause
 from botswarm.ledger.models import AccountRow
+from botswarm.ledger.session import Database
 from botswarm.ledger.stops import Stop, Stops
 from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import PostgreSQLServer
 from botswarm.trading import executor
+from tests.ledger.conftest import Migrated, driver_url
 from tests.orders.conftest import NO_LIMITS, a_market_order, a_venue, an_order
 from tests.standing import reconciled
 
@@ -41,20 +44,18 @@ PLACE = ("simulated", "paper")
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[PostgreSQLServer]:
-    with PostgreSQLServer() as running:
-        yield running
+def migrated() -> Iterator[Migrated]:
+    with PostgreSQLServer() as server:
+        database = Database(driver_url(server, "postgres"))
+        migrate.migrate(database)
+        yield Migrated(database)
+        database.close()
 
 
 @pytest.fixture
-def ledger(database: PostgreSQLServer) -> Iterator[Ledger]:
-    from botswarm.ledger import migrate
-
-    name = f"stop{time.monotonic_ns()}"
-    database.create_database(name)
-    url = database.url(name).replace("postgresql://", "postgresql+psycopg2://")
-    made = Ledger(url)
-    migrate.migrate(made.database)
+def ledger(migrated: Migrated) -> Iterator[Ledger]:
+    migrated.empty()
+    made = Ledger(migrated.url)
     reconciled(made, datetime.now(UTC))
     yield made
     made.close()
