@@ -132,6 +132,15 @@ def test_every_port_is_published_on_loopback_only(services: Mapping[str, Any]) -
     assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)] == []
 
 
+def test_what_monitoring_mounts_is_there(services: Mapping[str, Any]) -> None:
+    monitoring = {n: each for n, each in services.items() if "monitoring" in each["profiles"]}
+    assert set(monitoring) == {"prometheus", "alertmanager", "grafana"}
+    mounts = [mount for each in monitoring.values() for mount in each["volumes"]]
+    folders = [mount.partition(":")[0] for mount in mounts if mount.startswith("./")]
+    assert len(folders) == 4
+    assert [folder for folder in folders if not (DOCKER / folder).is_dir()] == []
+
+
 def test_every_secret_is_a_file_that_nobody_commits(
     services: Mapping[str, Any], made: Path
 ) -> None:
@@ -144,6 +153,8 @@ def test_every_secret_is_a_file_that_nobody_commits(
     words = re.compile(r"pass|secret|key|token|url", re.IGNORECASE)
     for name, each in services.items():
         for variable in each.get("environment", {}):
+            if variable == "GF_SECURITY_ADMIN_USER":
+                continue  # "security" is no secret, and Grafana's user none either
             assert variable.endswith("_FILE") or not words.search(variable), (name, variable)
 
 
