@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -363,6 +364,24 @@ def test_many_that_look_at_once_open_one_stage(ledger: Ledger) -> None:
     assert latest(ledger).share == 25
     events = ledger.database.read(lambda session: risk_events.since(session, 0, kind="enabling"))
     assert len(events) == 2
+
+
+def test_what_was_measured_of_one_is_not_held_against_the_next(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(ledger)
+    orders(ledger, *[OrderState.REJECTED] * 6)
+    read = ledger.database.read
+
+    def read_and_begin_anew(work: Any) -> Any:
+        measured_ = read(work)
+        monkeypatch.undo()
+        begun(ledger, now=NOW + 2 * SECOND)
+        return measured_
+
+    monkeypatch.setattr(ledger.database, "read", read_and_begin_anew)
+    assert look(ledger.database, NOW + 2 * SECOND) is None
+    assert (latest(ledger).state, swarm(ledger).share) == (S.RUNNING, 10)
 
 
 def test_looking_reads_no_more_than_the_latest_orders(ledger: Ledger) -> None:
