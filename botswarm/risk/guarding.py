@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -73,6 +73,10 @@ class Plan:
     limit_price: Decimal | None = None
     words: str | None = None
     """Why there is no stop at the venue, where there should be one."""
+    is_watched: bool = False
+    """The bot's own orders hold what a stop would sell: they are taken over when it comes to it."""
+    take_over: tuple[Order, ...] = ()
+    """Orders of the bot that rest where the price will not come, now that the stop is passed."""
 
 
 def plan(held: Held, protections: Iterable[Protection], instrument: Instrument) -> Plan:
@@ -80,10 +84,28 @@ def plan(held: Held, protections: Iterable[Protection], instrument: Instrument) 
     current = _current(held)
     stop = stop_of(held, protections, instrument) if held.quantity else None
     if stop is None:
-        return Plan(do=Do.NOTHING if current is None else Do.CANCEL, current=current)
+        return Plan(do=_ending(current), current=current)
+    own = _resting(held) if _is_crossed(held, stop) else ()
     if not _is_worth(stop, instrument):
-        do = Do.NOTHING if current is None else Do.CANCEL
-        return Plan(do=do, stop=stop, current=current, words=_why_not(held, stop))
+        is_watched = _taken(held) > 0
+        words = None if is_watched or _is_dust(held, instrument) else "less than the market takes"
+        return Plan(
+            do=_ending(current),
+            stop=stop,
+            current=current,
+            words=words,
+            is_watched=is_watched,
+            take_over=own,
+        )
+    return replace(_towards(held, stop, instrument, current), take_over=own)
+
+
+def _ending(current: Order | None) -> Do:
+    """A stop that guards nothing any more; what is closing the position already is left to it."""
+    return Do.CANCEL if current is not None and current.kind.has_stop else Do.NOTHING
+
+
+def _towards(held: Held, stop: Stop, instrument: Instrument, current: Order | None) -> Plan:
     if current is not None:
         if current.state not in AT_REST:
             return Plan(do=Do.NOTHING, stop=stop, current=current)
@@ -136,10 +158,21 @@ def _is_worth(stop: Stop, instrument: Instrument) -> bool:
     return is_enough and stop.price > 0 and stop.quantity * stop.price >= instrument.notional_min
 
 
-def _why_not(held: Held, stop: Stop) -> str | None:
-    if _taken(held):
-        return "orders of the bot are selling all of it already"
-    return None if stop.quantity * stop.price < held.average else "less than the market takes"
+def _is_dust(held: Held, instrument: Instrument) -> bool:
+    """What commissions left over is nobody's position."""
+    worth = abs(held.quantity) * held.average
+    return worth < instrument.notional_min or abs(held.quantity) < instrument.quantity_min
+
+
+def _resting(held: Held) -> tuple[Order, ...]:
+    return tuple(
+        order
+        for order in held.orders
+        if order.side is held.side
+        and order.state in AT_REST
+        and not order.is_protective
+        and not order.is_ending
+    )
 
 
 def _is_misplaced(current: Order, stop: Stop) -> bool:

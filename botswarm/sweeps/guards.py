@@ -9,7 +9,14 @@ from decimal import Decimal, localcontext
 
 from botswarm.domain.finding import Finding
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import Order, OrderState, Side, TimeInForce, protective_id
+from botswarm.domain.order import (
+    Order,
+    OrderKind,
+    OrderState,
+    Side,
+    TimeInForce,
+    protective_id,
+)
 from botswarm.domain.permission import TradingState
 from botswarm.domain.protections import Protection, ProtectionKind
 from botswarm.domain.standing import HeldPosition
@@ -145,6 +152,12 @@ def _guard(
         order_id = order.id
     elif found.do is not Do.NOTHING and before is not None:
         order_id = before.order_id
+    if found.take_over and not _halted(held, facts, now):
+        number += 1
+        done.placed += [
+            _taking_over(held, each, number, index, now, found)
+            for index, each in enumerate(found.take_over)
+        ]
     done.guards.append(_kept(place, held, found, before, number, order_id, words, now))
     if words is not None and held.quantity:
         done.findings.append(_unguarded(held, found, words))
@@ -179,11 +192,8 @@ def _hindrance(
     now: datetime,
 ) -> str | None:
     """Why nothing can be sent now, where that is so."""
-    scopes = chain_of(held.venue, held.account, held.strategy, held.symbol, held.bot).values()
-    for scope in scopes:
-        halt = facts.halts.get(scope)
-        if halt is not None and halt.state_at(now) is TradingState.HALTED:
-            return f"trading of {scope} is halted"
+    if (halted := _halted(held, facts, now)) is not None:
+        return halted
     if before is None or before.order_id is None or found.current is not None:
         return None
     if now - before.at >= AGAIN:
@@ -195,6 +205,40 @@ def _hindrance(
     if last.state in CAME_TO_NOTHING:
         return f"its last stop was {last.state}: {last.reason}"
     return None
+
+
+def _halted(held: HeldPosition, facts: _Facts, now: datetime) -> str | None:
+    scopes = chain_of(held.venue, held.account, held.strategy, held.symbol, held.bot).values()
+    for scope in scopes:
+        halt = facts.halts.get(scope)
+        if halt is not None and halt.state_at(now) is TradingState.HALTED:
+            return f"trading of {scope} is halted"
+    return None
+
+
+def _taking_over(
+    held: HeldPosition, own: Order, number: int, index: int, now: datetime, found: Plan
+) -> Order:
+    """At market, in place of an order of the bot that rests too far away."""
+    assert found.stop is not None
+    return Order(
+        id=protective_id(held.bot, held.venue, held.account, held.symbol, number, index),
+        bot=held.bot,
+        venue=held.venue,
+        account=held.account,
+        symbol=held.symbol,
+        side=own.side,
+        kind=OrderKind.MARKET,
+        quantity=own.quantity,
+        limit_price=None,
+        time_in_force=TimeInForce.GTC,
+        reference_price=found.stop.price,
+        state=OrderState.READY,
+        created_at=now,
+        signal_expires_at=now + LIFE,
+        replaces=own.id,
+        is_reduce_only=True,
+    )
 
 
 def _order(

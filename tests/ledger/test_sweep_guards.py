@@ -249,6 +249,24 @@ def test_what_the_bot_is_selling_itself_is_not_sold_twice(floor: Guarded) -> Non
     assert stop.quantity == D("1.5")
 
 
+def test_orders_that_the_bot_left_resting_are_taken_over_when_the_stop_is_passed(
+    floor: Guarded,
+) -> None:
+    floor.protect("stop_loss", "5")
+    own = an_order(side=Side.SELL, kind=OrderKind.LIMIT, limit_price=D(120), quantity=D(2))
+    floor.ledger.orders.add(own, NOW)
+    floor.moves(own, OrderState.LIVE)
+    floor.look("100")
+    assert (floor.stop(), floor.events("unguarded")) == (None, [])
+    floor.look("94")
+    taken = floor.stop()
+    assert taken is not None
+    assert (taken.kind, taken.quantity, taken.replaces) == (OrderKind.MARKET, D(2), own.id)
+    assert floor.ledger.orders.get(own.id).is_ending
+    floor.look("94")
+    assert len([each for each in floor.ledger.orders.under_way() if each.is_protective]) == 1
+
+
 def test_a_bot_does_not_see_its_stop_and_sells_past_it(floor: Guarded) -> None:
     floor.protect("stop_loss", "5")
     floor.look("100")
