@@ -116,7 +116,7 @@ INFRASTRUCTURE = Board(
             unit="percent",
             lines=[
                 Line("max(botswarm_host_cpu_percent)", "all cores"),
-                Line('max(botswarm_host_load{over="1"})', "load of a minute"),
+                Line('max(botswarm_host_load{over="1m"})', "load of a minute"),
             ],
         ),
         Panel(

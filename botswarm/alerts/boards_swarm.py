@@ -30,7 +30,7 @@ EXECUTIVE = Board(
             title="Alerts that fire",
             kind="stat",
             steps=((None, "green"), (1, "orange")),
-            lines=[Line("sum by (severity) (botswarm_alerts_firing)", "{{severity}}")],
+            lines=[Line("sum by (severity) (botswarm_alerts_firing)", "{{severity}}", rare=True)],
         ),
         Panel(title="Trading", kind="stat", lines=[Line(STATE, "{{state}}")]),
         Panel(
@@ -213,7 +213,7 @@ OPERATIONS = Board(
         ),
         Panel(
             title="Alerts that fire",
-            lines=[Line("sum by (severity) (botswarm_alerts_firing)", "{{severity}}")],
+            lines=[Line("sum by (severity) (botswarm_alerts_firing)", "{{severity}}", rare=True)],
         ),
         Panel(
             title="Dead letters",

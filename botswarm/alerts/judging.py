@@ -26,6 +26,7 @@ class Policy:
     quiet: QuietHours | None = None
     remind_after: timedelta | None = timedelta(hours=4)
     escalate_after: timedelta | None = timedelta(minutes=15)
+    clears_after: timedelta = CLEARS_AFTER
     explained_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By name of an alert, those that make it no news: while one of them holds, only it is told."""
 
@@ -53,7 +54,7 @@ def judge(
         key = (what.name, what.subject)
         episodes[key] = _go_on(episodes.get(key), what, now)
     for key, episode in list(episodes.items()):
-        if episode.seen_at + CLEARS_AFTER > now:
+        if episode.seen_at + policy.clears_after > now:
             continue
         if episode.fired_at is None:
             passed.append(episodes.pop(key))

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from botswarm.alerts.channels import Channel
 from botswarm.alerts.judging import Changes, Policy, judge
+from botswarm.alerts.patience import Patience
 from botswarm.alerts.spool import Kept, Spool
 from botswarm.clock import Clock
 from botswarm.domain.alert import Episode, Notice, Seen, Silence
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 AGAIN_S = 10
 AGAIN_MAX_S = 600
 GIVE_UP_AFTER = timedelta(days=3)
+LEDGER_LIMIT_S = 8.0
 
 Look = Callable[[], Sequence[Seen]]
 Read = Callable[[Sequence[RiskEvent]], Sequence[Seen]]
@@ -60,6 +63,7 @@ class Watch:
         self._channels = channels
         self._source = source
         self._clock = clock
+        self._ledger = Patience(LEDGER_LIMIT_S)
 
     def round(self) -> Round:
         """Two at once do no harm: one judges, and a notice is told by whoever claims it."""
@@ -69,7 +73,7 @@ class Watch:
             seen = list(self._look())
             now = self._clock.now()
             try:
-                episodes = self._judge_in_ledger(seen, now)
+                episodes = self._ledger.wait(lambda: self._judge_in_ledger(seen, now))
                 with_ledger = True
             except BotswarmError as error:
                 logger.warning("alerts are judged without the ledger: %s", error)
@@ -93,14 +97,17 @@ class Watch:
         kept = self._spool.read()
         if kept.is_owed:
             self._alerts.take_over(kept.episodes, kept.notices)
+            self._ledger.go_on()
             kept = replace(kept, is_owed=False, notices=[])
             self._spool.write(kept)
             logger.info("the ledger is back, and knows what happened meanwhile")
         standing = self._alerts.standing()
+        self._ledger.go_on()
         if seen or standing.has_events or standing.episodes:
             _say(self._alerts.advance(self._judged(seen, now), now), now)
         # For the day on which the ledger is away: what was told already is not told again.
         episodes, silences = self._alerts.open(), self._alerts.silences(now)
+        self._ledger.go_on()
         known = Kept(episodes=list(episodes), silences=list(silences))
         if known != kept:
             self._spool.write(known)
@@ -112,6 +119,7 @@ class Watch:
         def judged(
             before: Sequence[Episode], silences: Sequence[Silence], events: Sequence[RiskEvent]
         ) -> Changes:
+            self._ledger.go_on()
             return judge(before, [*seen, *self._read(events)], silences, self._policy, now)
 
         return judged
@@ -142,19 +150,24 @@ class Watch:
         """Deliver what is due: how many were told, and how many were not. No lock is held."""
         now = self._clock.now()
         told = failed = 0
-        notices = self._alerts.claim(now, channels=list(self._channels))
+        names = list(self._channels)
+        notices = self._ledger.wait(lambda: self._alerts.claim(now, channels=names))
         for channel, batch in self._batches(notices):
-            ids = [each.id for each in batch if each.id is not None]
             error = self._try(channel, batch)
+            self._ledger.wait(partial(self._note, batch, error, now))
             if error is None:
-                self._alerts.sent(ids, self._clock.now())
                 told += len(batch)
-                continue
-            failed += len(batch)
-            for each in batch:
-                assert each.id is not None
-                self._alerts.failed([each.id], error, _again_at(each, now), now)
+            else:
+                failed += len(batch)
         return told, failed
+
+    def _note(self, batch: Sequence[Notice], error: str | None, now: datetime) -> None:
+        if error is None:
+            self._alerts.sent([each.id for each in batch if each.id is not None], now)
+            return
+        for each in batch:
+            assert each.id is not None
+            self._alerts.failed([each.id], error, _again_at(each, now), now)
 
     def _tell_from_spool(self, now: datetime) -> tuple[int, int]:
         kept = self._spool.read()
@@ -174,9 +187,10 @@ class Watch:
                     if error is None
                     else _put_off(each, error, now)
                 )
-            told, failed = (
-                (told + len(batch), failed) if error is None else (told, failed + len(batch))
-            )
+            if error is None:
+                told += len(batch)
+            else:
+                failed += len(batch)
             self._spool.write(replace(kept, notices=notices))
         return told, failed
 

@@ -257,8 +257,10 @@ def _watching(ask: Ask, now: datetime) -> Iterator[Samples]:
     yield _rows(
         ask,
         metrics.NOTICES_WAITING,
+        # What waits for the end of the quiet hours is not kept back by its channel.
         "SELECT channel, count(*) FROM alert_notices WHERE sent_at IS NULL "
-        "AND gave_up_at IS NULL GROUP BY channel",
+        "AND gave_up_at IS NULL AND (attempts > 0 OR due_at <= ?) GROUP BY channel",
+        now,
     )
     yield from _drills(ask, now)
 

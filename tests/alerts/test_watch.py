@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from botswarm.alerts import channels, looking, policy
 from botswarm.alerts.channels import Channel
+from botswarm.alerts.patience import Patience
 from botswarm.alerts.spool import Spool
 from botswarm.alerts.watch import GIVE_UP_AFTER, Watch
 from botswarm.clock import StoppedClock
@@ -18,9 +20,10 @@ from botswarm.config import load
 from botswarm.domain.alert import Seen, Severity
 from botswarm.errors import Unreachable
 from botswarm.ledger import migrate, risk_events
-from botswarm.ledger.alerts import Alerts
+from botswarm.ledger.alerts import Alerts, Standing
 from botswarm.ledger.risk_events import RiskEvent
 from botswarm.ledger.session import Database
+from botswarm.testing.servers import wait_until
 from tests.alerts.receivers import Receiver, http_receiver
 
 DOWN = Seen(name="BrokerDown", subject="", severity=Severity.CRITICAL, words="it is down")
@@ -232,3 +235,33 @@ def test_a_channel_is_never_told_while_the_rounds_are_held_up_by_it(night: Night
     night.seen = [DOWN]
     night.round()
     assert judged == [True]
+
+
+def test_a_ledger_that_hangs_holds_nobody_up_and_is_asked_again_once_it_answers(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.round()
+    thawed = threading.Event()
+    asked: list[str] = []
+    standing = night.alerts.standing
+
+    def frozen() -> Standing:
+        asked.append("once")
+        thawed.wait(60)
+        return standing()
+
+    monkeypatch.setattr(night.alerts, "standing", frozen)
+    night.watch._ledger = Patience(0.2)
+    night.seen = [LOST]
+    night.round()
+    night.round()
+    assert night.told == [("fired", "DatabaseConnectionFailure")]
+    assert asked == ["once"]
+    thawed.set()
+    monkeypatch.setattr(night.alerts, "standing", standing)
+    night.watch._ledger._limit_s = 60
+    night.seen = []
+    wait_until(lambda: night.watch._ledger.is_free, "the ledger to be free", 60)
+    night.round(after_s=60)
+    assert night.told[1:] == [("ended", "DatabaseConnectionFailure")]
+    assert night.alerts.open() == []
