@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from botswarm.config import SecretMask, Settings
+from botswarm.config import Secret, SecretMask, Settings
 from botswarm.logfiles import AppendingFile, Keeping
 
 MEGABYTE = 1_000_000
@@ -65,6 +65,8 @@ def configure(
     handlers[0].setFormatter(_formatter(settings, stream, mask))
     if settings.log_file is not None:
         handlers.append(_file_handler(settings, settings.log_file, mask))
+    if settings.sentry_dsn is not None:
+        handlers.append(_sentry_handler(settings, settings.sentry_dsn, mask))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -86,6 +88,14 @@ def _formatter(settings: Settings, stream: TextIO, mask: SecretMask) -> logging.
 
 def _file_handler(settings: Settings, path: Path, mask: SecretMask) -> logging.Handler:
     handler = FileHandler(AppendingFile(path, keeping(settings)))
+    handler.setFormatter(JsonFormatter(settings.instance_id, mask))
+    return handler
+
+
+def _sentry_handler(settings: Settings, dsn: Secret, mask: SecretMask) -> logging.Handler:
+    from botswarm.sentry import SentryHandler
+
+    handler = SentryHandler(dsn, settings.env)
     handler.setFormatter(JsonFormatter(settings.instance_id, mask))
     return handler
 

@@ -202,6 +202,15 @@ class ReleaseRestored(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class TellTraces(Message):
+    """Tell the collector, where there is one, of the orders that have ended."""
+
+    task: ClassVar[str] = "workers.ops.tell_traces"
+    queue: ClassVar[str] = "ops"
+    expires_s: ClassVar[float | None] = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Probe(Message):
     """Is anybody there? Answers with who ran it, for health checks and first steps."""
 
@@ -217,7 +226,7 @@ ALL: tuple[type[Message], ...] = (
     *(SweepOutbox, SweepRisk, StepEnabling, PruneEvaluations, Probe),
     *(WatchAlerts, PruneAlerts),
     *(BackUp, RehearseRestore, ReleaseRestored),
-    *(PruneHistory, KeepCandles, CheckKeys, ReportDay),
+    *(PruneHistory, KeepCandles, CheckKeys, ReportDay, TellTraces),
 )
 
 

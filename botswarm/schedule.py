@@ -22,6 +22,7 @@ from botswarm.messages import (
     StepEnabling,
     SweepOutbox,
     SweepRisk,
+    TellTraces,
     WatchAlerts,
 )
 
@@ -91,6 +92,7 @@ SCHEDULE: tuple[Entry, ...] = (
     Entry("rehearse-restore", RehearseRestore(), every_s=DAY_S, at_s=4 * HOUR_S),
     Entry("release-restored", ReleaseRestored(), every_s=10),
     Entry("report-day", ReportDay(), every_s=DAY_S, at_s=600, late_s=0.9 * DAY_S),
+    Entry("tell-traces", TellTraces(), every_s=10),
     # Proof in the metrics and logs that beat, broker and workers still reach one another.
     Entry("probe", Probe(text="from beat"), every_s=3600),
 )

@@ -27,10 +27,10 @@ from botswarm.messages import (
     WatchAlerts,
 )
 from botswarm.queueing import current_settings, ring, task
-from workers import backups, enabling, upkeep, watching
+from workers import backups, enabling, traces, upkeep, watching
 
 # Its tasks are of this queue too.
-__all__ = ["backups", "upkeep"]
+__all__ = ["backups", "traces", "upkeep"]
 
 logger = logging.getLogger(__name__)
 

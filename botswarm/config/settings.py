@@ -151,6 +151,9 @@ class Settings:
     log_max_mb: int
     log_files_kept: int
     log_days_kept: int
+    sentry_dsn: Secret | None
+    otlp_url: str | None
+    otlp_headers: Secret | None
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -169,5 +172,7 @@ class Settings:
             self.notify_webhook_url,
             self.backup_key,
             self.flower_password,
+            self.sentry_dsn,
+            self.otlp_headers,
         )
         return tuple(secret for secret in candidates if secret is not None)

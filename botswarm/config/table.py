@@ -13,14 +13,15 @@ from botswarm.config.backups import backup_settings
 from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.flower import FLOWER
-from botswarm.config.logging import LOG_KEEPING
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
 from botswarm.config.limiting import LIMITS
+from botswarm.config.logging import LOG_KEEPING
 from botswarm.config.notifying import NOTIFYING
 from botswarm.config.paper import PAPER
 from botswarm.config.running import BOTS
 from botswarm.config.secret import Secret
 from botswarm.config.sweeping import SWEEPING
+from botswarm.config.telemetry import TELEMETRY
 from botswarm.errors import Problem
 
 
@@ -381,6 +382,7 @@ SETTINGS: tuple[Setting, ...] = (
         conventional=("LOG_FILE",),
     ),
     *LOG_KEEPING,
+    *TELEMETRY,
 )
 
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
