@@ -40,6 +40,7 @@ def arm(session: Session, account: str, reason: str, hours: int | None) -> Answe
     if not _is_live(settings, venue, name):
         text = f"{account} is no real money: it needs no arming."
         return Answer(data={"account": account, "is_needed": False}, text=text)
+    _check_takes_orders(venue)
     _confirm(session, account)
     at = now()
     until = None if hours is None else at + timedelta(hours=hours)
@@ -106,6 +107,12 @@ def _is_live(settings: Settings, venue: str, name: str) -> bool:
     from botswarm.exchanges.registry import is_live
 
     return is_live(settings, venue, name)
+
+
+def _check_takes_orders(venue: str) -> None:
+    from botswarm.exchanges.accounts import check_takes_orders
+
+    check_takes_orders(venue)
 
 
 def _place(text: str) -> tuple[str, str]:

@@ -69,6 +69,8 @@ def test_what_is_no_real_money_needs_no_arming(ask: Ask) -> None:
         assert ask("trading", "arm", account, "--reason", "why not")["is_needed"] is False
     assert ask("trading", "disarm", "kraken:main")["is_armed"] is False
     ask("trading", "arm", "nonsense", "--reason", "x", exits=2)
+    unknown = ask("trading", "arm", "nowhere:main", "--reason", "x", "--yes", exits=4)
+    assert "nowhere takes no orders from here" in unknown["cause"]
 
 
 def test_trading_is_opened_step_by_step_once_somebody_confirms_it(ask: Ask) -> None:
