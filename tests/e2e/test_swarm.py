@@ -100,6 +100,19 @@ def test_a_bot_says_why(up: Up) -> None:
     assert "verdict" in spoken.stdout
 
 
+def test_risk_is_swept_and_positions_are_valued_with_nobody_asking(up: Up) -> None:
+    """The prices are the strategy worker's, the sweeps are sent by beat."""
+
+    def swept() -> bool:
+        found = up.swarm.ask("risk", "status")
+        errors = [each["error"] for each in found["sweeps"].values()]
+        accounts = [each for each in found["standings"] if each["scope"].startswith("account:")]
+        is_valued = any(each["unrealised"] is not None for each in accounts)
+        return is_valued and len(errors) >= 6 and not any(errors)
+
+    until(swept, "risk to be swept", 90)
+
+
 def test_status_knows_every_part_and_finds_nothing_missing(up: Up) -> None:
     def is_well() -> bool:
         return bool(up.swarm.ask("status")["missing"] == [])
