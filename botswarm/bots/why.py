@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,7 @@ from botswarm.ledger.halts import (
     account_scope,
     bot_scope,
     market_scope,
+    place_of,
     strategy_scope,
 )
 from botswarm.ledger.store import Ledger
@@ -121,15 +122,22 @@ def explain(
         age_s=age_s,
         trouble=trouble,
         stopped_by=moves[-1] if moves and bot.state is not BotState.RUNNING else None,
-        halts=[
-            halt
-            for halt in ledger.halts.all()
-            if halt.scope in scopes and halt.state_at(now) is not TradingState.ACTIVE
-        ],
+        halts=_halts(ledger, name, scopes, now),
         orders=ledger.orders.list(bot=name, limit=SHOWN),
         stopped_order=next(iter(ledger.orders.list(bot=name, states=STOPPED, limit=1)), None),
         fills=ledger.orders.fills(name, limit=SHOWN),
     )
+
+
+def _halts(ledger: Ledger, name: str, scopes: Sequence[str], now: datetime) -> list[Halt]:
+    """What holds it back: halts, and a share of the swarm that it is beyond."""
+    said = [halt for halt in ledger.halts.all() if halt.scope in scopes]
+    found = [halt for halt in said if halt.state_at(now) is not TradingState.ACTIVE]
+    for halt in said:
+        if halt.share is not None and halt not in found and place_of(name) >= halt.share:
+            words = f"only {halt.share} % of the bots may grow a position, and it is not among them"
+            found.append(replace(halt, state=TradingState.REDUCING, until=None, reason=words))
+    return found
 
 
 def _looked_after_s(ledger: Ledger, bot: Bot, now: datetime) -> float | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 Say = Callable[[str], None]
 
-LEDGER_PATIENCE_S = 2.0
+LEDGER_PATIENCE_S = 4.0
 """A ledger that has not answered by then is given up, for now: the stop file is pulled."""
 ANSWER_MAX_S = 0.35
 """So long the answers to orders on their way are waited for: their senders will not begin to send

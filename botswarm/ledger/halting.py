@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -104,7 +105,9 @@ class Halting:
 
 
 def _is_in_the_way(error: Unreachable) -> bool:
-    return getattr(error.__cause__, "pgcode", None) == LOCK_NOT_AVAILABLE
+    """Somebody else writes, or holds what is to be written."""
+    is_held = getattr(error.__cause__, "pgcode", None) == LOCK_NOT_AVAILABLE
+    return is_held or getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _at(places: Collection[Place] | None, word: str = "WHERE") -> tuple[str, Sequence[str]]:

@@ -12,11 +12,14 @@ from sqlalchemy.orm import Session
 
 from botswarm.domain.order import OrderState
 from botswarm.ledger.columns import Moment
+from botswarm.ledger.halting import SWARM
 from botswarm.ledger.models import OrderRow
+from botswarm.ledger.risk_events import RiskEvent, Severity, note
 from botswarm.ledger.session import Database
 from botswarm.ledger.stop_models import StopRow
 
 Place = tuple[str, str]
+DRILL = "drill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,10 @@ class Stops:
         return self._database.read(lambda session: [(v, a) for v, a in session.execute(question)])
 
     def keep(self, stop: Stop) -> int:
-        """Write it down, or what is known of it by now; answers its number."""
+        """Write it down, or what is known of it by now; answers its number.
+
+        The first time with an event, for whoever is to be told.
+        """
 
         def work(session: Session) -> int:
             row = StopRow() if stop.id is None else session.get_one(StopRow, stop.id)
@@ -61,6 +67,8 @@ class Stops:
             row.numbers = dict(stop.numbers)
             session.add(row)
             session.flush()
+            if stop.id is None:
+                note(session, _event(stop))
             return row.id
 
         return self._database.write(work)
@@ -83,6 +91,18 @@ _KEPT = (
     *("at", "kind", "actor", "reason", "said_ms", "in_force_ms"),
     *("cancelled_ms", "flat_ms", "finished_at", "is_clean"),
 )
+
+
+def _event(stop: Stop) -> RiskEvent:
+    is_drill = stop.kind == DRILL
+    return RiskEvent(
+        at=stop.at,
+        scope=SWARM,
+        kind="drill" if is_drill else "emergency_stop",
+        severity=Severity.INFO if is_drill else Severity.WARN,
+        words=f"{'drill' if is_drill else 'emergency stop'} by {stop.actor}: {stop.reason}",
+        numbers={"said_ms": stop.said_ms, "in_force_ms": stop.in_force_ms},
+    )
 
 
 def _stop(row: StopRow) -> Stop:

@@ -22,7 +22,7 @@ from botswarm.domain.permission import Approved, Refused, TradingState
 from botswarm.errors import BotswarmError, NotFound
 from botswarm.errors import Refused as NotAllowed
 from botswarm.ledger.bots import BotState
-from botswarm.ledger.halts import bot_scope
+from botswarm.ledger.halts import SWARM, bot_scope, place_of
 from botswarm.ledger.stands import MarketPass
 from botswarm.ledger.store import Ledger
 from botswarm.strategies.evaluate import Market
@@ -181,6 +181,17 @@ def test_it_says_that_trading_is_halted_before_anything_else(ledger: Ledger) -> 
         scope, TradingState.ACTIVE, reason="over", actor="test", now=NOW, is_human=True
     )
     assert asked(ledger).halts == []
+
+
+def test_it_says_that_trading_is_open_to_others_only(ledger: Ledger) -> None:
+    a_bot(ledger)
+    a_pass(ledger)
+    said = {"reason": "step by step", "actor": "ada", "now": NOW, "is_human": True}
+    for share, is_held in ((place_of("alpha"), True), (place_of("alpha") + 1, False)):
+        ledger.halts.set(SWARM, TradingState.ACTIVE, share=share, **said)  # type: ignore[arg-type]
+        held = [halt.reason for halt in asked(ledger).halts]
+        assert bool(held) is is_held
+        assert all(f"only {share} %" in words for words in held)
 
 
 def test_a_bot_that_runs_and_is_never_asked_is_silent(ledger: Ledger) -> None:

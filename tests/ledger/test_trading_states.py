@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,11 @@ from sqlalchemy import select, update
 from botswarm.config import Secret
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.errors import Refused as No
+from botswarm.ledger import migrate
 from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import Cause, Halt, place_of, strategy_scope
 from botswarm.ledger.models import AuditRow, TradingStateRow
+from botswarm.ledger.plain import WAIT_S
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import ACCOUNT, NOW, SYMBOL, VENUE, a_bot, an_order
 
@@ -185,6 +190,22 @@ def test_a_halt_said_in_a_hurry_is_written_down_like_any_other(
         assert in_a_hurry[1][0]["before"]["state"] == before.value
         assert in_a_hurry[1][0]["before"].keys() == in_words[1][0]["before"].keys()
     assert holds(ledger) is HALTED
+
+
+def test_a_halt_said_in_a_hurry_waits_for_another_writer(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'busy.db'}"
+    ledger = Ledger(url)
+    migrate.migrate(ledger.database)
+    other = sqlite3.connect(tmp_path / "busy.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    # Longer than one try waits, so that there has to be another.
+    timer = threading.Timer(WAIT_S + 0.3, other.execute, ["ROLLBACK"])
+    timer.start()
+    Halting(Secret(url)).halt(["swarm"], reason="fire", actor="ada", now=NOW)
+    timer.join()
+    other.close()
+    assert ledger.halts.all()[0].state is HALTED
+    ledger.close()
 
 
 def rows_of(ledger: Ledger) -> tuple[list[Halt], list[dict[str, Any]]]:

@@ -28,6 +28,7 @@ from botswarm.ledger import migrate
 from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import SWARM, Cause
 from botswarm.ledger.models import AccountRow
+from botswarm.ledger.risk_events import since
 from botswarm.ledger.session import Database
 from botswarm.ledger.stops import Stop, Stops
 from botswarm.ledger.store import Ledger
@@ -235,6 +236,8 @@ def test_what_is_kept_of_a_stop_can_be_added_to(ledger: Ledger) -> None:
     assert stops.history() == [told]
     assert stops.history("emergency") == []
     assert stops.last_at("drill") == at
+    (event,) = ledger.database.read(lambda session: since(session, 0))
+    assert (event.kind, event.words) == ("drill", "drill by ada: x"), "somebody is told, once"
 
 
 def test_a_drill_leaves_the_account_as_it_was_and_its_times_in_the_ledger(
