@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from botswarm.domain.facts import Facts, Needs, Total
 from botswarm.domain.limits import Level
-from botswarm.domain.order import Order, Side
+from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Exposure
 from botswarm.errors import Refused
 from botswarm.ledger import halts, surroundings
@@ -175,7 +175,8 @@ def _facts(
     totals = _of_the_account(others, quote)
     sells, buys = _resting(order, others)
     found: dict[str, Any] = {}
-    if limits:
+    # Who passed before is only asked about the trading state.
+    if limits and order.state is OrderState.READY:
         needs = Needs.of(limits, chain)
         found = surroundings.read(session, step, chain, needs, others, read.position)
         totals |= found.pop("totals")

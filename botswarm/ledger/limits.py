@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.limits import Chain, Level, Limit, LimitKind, in_force, level_of
@@ -16,7 +16,7 @@ from botswarm.errors import NotFound, Refused
 from botswarm.ledger import halts
 from botswarm.ledger.columns import plain
 from botswarm.ledger.models import AuditRow, BotRow
-from botswarm.ledger.risk_models import LimitRevisionRow, LimitRow
+from botswarm.ledger.risk_models import LimitRevisionRow, LimitRow, LimitWarningRow
 from botswarm.ledger.session import Database
 
 SET, UNSET = "limit.set", "limit.unset"
@@ -92,6 +92,7 @@ class Limits:
             if limit.warn is not None:
                 after["warn"] = plain(limit.warn)
             _note(session, SET, row, before, after)
+            _forget_warnings(session, limit.kind)
             return _said(row)
 
         return self._database.write(work)
@@ -109,6 +110,7 @@ class Limits:
             row.at, row.actor, row.reason = now, actor, reason
             _note(session, UNSET, row, row.breach, {"kind": kind.value})
             session.delete(row)
+            _forget_warnings(session, kind)
 
         self._database.write(work)
 
@@ -179,6 +181,11 @@ def _count(session: Session, now: datetime) -> None:
     """
     row = session.get_one(LimitRevisionRow, 1, with_for_update=True)
     row.revision = max(row.revision + 1, int(now.timestamp() * 1e6))
+
+
+def _forget_warnings(session: Session, kind: LimitKind) -> None:
+    """What is near its limit by the new lines is told anew, and what is not is near no more."""
+    session.execute(delete(LimitWarningRow).where(LimitWarningRow.kind == kind.value))
 
 
 def _note(

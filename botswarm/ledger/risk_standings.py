@@ -21,6 +21,7 @@ FIELDS = tuple(AtRisk.__dataclass_fields__)
 EXPOSURE_FIELDS = tuple(MarketExposure.__dataclass_fields__)
 _COLUMNS = tuple(getattr(StandingRow, name) for name in FIELDS)
 _EXPOSURE_COLUMNS = tuple(getattr(ExposureRow, name) for name in EXPOSURE_FIELDS)
+NO_OPTIONS: Mapping[str, Any] = {}
 SCOPES_MAX = 500
 """Of one question, which databases would else refuse as too long."""
 ROWS_MAX = 500
@@ -49,12 +50,18 @@ def everything(session: Session, *, but_bots: bool = False) -> dict[Key, AtRisk]
     return {(row.scope, row.quote): _at_risk(row) for row in session.execute(question)}
 
 
-def standings_of(session: Session, scopes: Iterable[str]) -> dict[Key, AtRisk]:
-    """Those that are there: a scope that no sweep has met has none, and nothing is known of it."""
+def standings_of(
+    session: Session, scopes: Iterable[str], options: Mapping[str, Any] = NO_OPTIONS
+) -> dict[Key, AtRisk]:
+    """Those that are there: a scope that no sweep has met has none, and nothing is known of it.
+
+    ``options`` are of the execution: who asks for few, again and again, may have it prepared.
+    """
     wanted, found = sorted(set(scopes)), dict[Key, AtRisk]()
     for begin in range(0, len(wanted), SCOPES_MAX):
         some = wanted[begin : begin + SCOPES_MAX]
-        rows = session.execute(select(*_COLUMNS).where(StandingRow.scope.in_(some)))
+        question = select(*_COLUMNS).where(StandingRow.scope.in_(some))
+        rows = session.execute(question, execution_options=options)
         found |= {(row.scope, row.quote): _at_risk(row) for row in rows}
     return found
 

@@ -270,7 +270,8 @@ def _stands(
     strategy: str | None,
 ) -> Mapping[str, Any]:
     order, now = step.order, step.now
-    reckoned = standings_of(session, {SWARM, *(chain[level] for level in needs.stands)})
+    # Always of all levels, so that there is one such statement and it is planned once.
+    reckoned = standings_of(session, chain.values(), PREPARED)
     whole = reckoned.get((SWARM, quote))
     # A scope that the sweep did not meet had nothing then; without any sweep all fills count.
     since = whole.sequence if whole is not None and _unknown(whole, now) is None else 0

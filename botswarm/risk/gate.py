@@ -215,8 +215,9 @@ def _weighed(asked: Asked) -> Verdict:
             return Refused(order, words, _finding(limit, scope, value, words, is_breach=True))
         is_told = (scope, limit.kind.value) in warned
         if limit.is_near(value) and not is_told:
-            words = f"{limit.rule.words} is {plain(value)}, past its warning line"
-            words += f" {plain(limit.warn or value)} of {plain(limit.breach)} ({limit.source})"
+            words = f"{limit.rule.words} is {plain(value)}, at or over the warning line of"
+            words += f" {plain(limit.warn or value)}; the limit is {plain(limit.breach)}"
+            words += f" ({limit.source})"
             crossed.append(_finding(limit, scope, value, words, is_breach=False))
         elif is_told and not limit.is_near(value):
             calm.append((scope, limit.kind.value))

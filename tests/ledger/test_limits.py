@@ -493,6 +493,16 @@ def test_a_warning_is_told_again_after_its_line_was_left(world: World) -> None:
 
 
 @one
+def test_a_warning_is_told_again_where_the_limit_was_changed(world: World) -> None:
+    for breach in (100, 95):
+        limit = Limit(scope="swarm", kind=K.ORDER_VALUE, breach=D(breach), warn=D(80))
+        world.ledger.limits.set(limit, actor="anna", reason="a test", now=NOW)
+        world.judged(worth(D(85)))
+        world.judged(worth(D(86)))
+    assert [event.limit_value for event in world.told()] == [D(80), D(80)]
+
+
+@one
 def test_a_kind_that_nobody_knows_lets_nothing_pass(world: World) -> None:
     row = {"scope": "swarm", "kind": "moon_phase", "breach": D(1), "at": NOW, "actor": "anna"}
     world.write(lambda session: session.add(LimitRow(**row, warn=None, reason="a newer version")))
