@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from botswarm import errors
+from botswarm.clock import SystemClock
+from botswarm.config import Settings, load
 from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, Frozen, Refused
+from botswarm.exchanges.accounts import Account
 from botswarm.ledger.armings import LiveBooks
 from botswarm.ledger.models import AuditRow
 from botswarm.ledger.store import Ledger
 from botswarm.risk import gate
 from tests.ledger.conftest import ACCOUNT, NOW, VENUE, Request, a_fill, an_order, let_pass, sent
+from workers.desks import Desks, books_of
 
 LATER = NOW + timedelta(hours=1)
 
@@ -124,3 +130,35 @@ def test_who_armed_and_disarmed_is_in_the_audit(ledger: Ledger) -> None:
     assert {row.subject for row in rows} == {"account:simulated:paper"}
     assert rows[1].before is not None
     assert rows[1].before["until"] == LATER.isoformat()
+
+
+# --- what an order worker makes of it -------------------------------------------------------------
+
+
+def settings(folder: Path, url: str) -> Settings:
+    environ = {
+        "BOTSWARM_STATE_DIR": str(folder),
+        "BOTSWARM_BINANCE_API_KEY": "some-key",
+        "BOTSWARM_BINANCE_API_SECRET": "some-secret",
+        "BOTSWARM_BINANCE_REST_URL": url,
+    }
+    return load(environ=environ, folder=folder).settings
+
+
+def test_orders_of_real_money_begin_in_books_that_ask_and_others_do_not(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    real = settings(tmp_path, "https://api.binance.com")
+    play = settings(tmp_path, "https://testnet.binance.vision")
+    spot, paper = Account("binance", "spot"), Account("binance", "paper")
+    assert isinstance(books_of(real, ledger, spot), LiveBooks)
+    assert books_of(play, ledger, spot) is ledger.books
+    assert books_of(real, ledger, paper) is ledger.books
+
+
+def test_an_order_worker_does_not_speak_to_real_money_that_was_never_armed(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    real = settings(tmp_path, "https://api.binance.com")
+    with pytest.raises(errors.Refused, match="binance:spot is not armed"):
+        Desks(real, ledger, SystemClock()).of(Account("binance", "spot"))
