@@ -64,6 +64,7 @@ class Watch:
         self._source = source
         self._clock = clock
         self._ledger = Patience(LEDGER_LIMIT_S)
+        self._had_ledger = True
 
     def round(self) -> Round:
         """Two at once do no harm: one judges, and a notice is told by whoever claims it."""
@@ -76,9 +77,11 @@ class Watch:
                 episodes = self._ledger.wait(lambda: self._judge_in_ledger(seen, now))
                 with_ledger = True
             except BotswarmError as error:
-                logger.warning("alerts are judged without the ledger: %s", error)
+                if self._had_ledger:
+                    logger.warning("alerts are judged without the ledger: %s", error)
                 episodes = self._judge_in_spool(seen, now)
                 with_ledger = False
+            self._had_ledger = with_ledger
             self._spool.mark()
             # The file is ours alone, and what it holds must not be told twice.
             told, failed = (0, 0) if with_ledger else self._tell_from_spool(now)

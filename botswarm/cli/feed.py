@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
 
 from botswarm import cards
+from botswarm.alerts.night import NightWatch
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
 from botswarm.domain.market import Channel
@@ -130,6 +131,8 @@ class _Swarm:
         self.meters = Meters()
         self._health = _health(settings, reread, lambda: list(self._feeds))
         self._health.source(self.meters)
+        # On a machine that has nothing but feeds nobody else would tell what is wrong with them.
+        self._night = NightWatch(settings)
         self._recorders: list[Recorder] = []
         self.failure: Exception | None = None
         """Why it had to end."""
@@ -138,8 +141,10 @@ class _Swarm:
         self._watch.start()
         self._reception.start()
         self._health.start()
+        self._night.start()
 
     def close(self) -> None:
+        self._night.stop()
         self._health.stop()
         self._reception.stop()
         self._watch.stop()
