@@ -62,7 +62,11 @@ class Findings:
 
     def keep(self, sweep: str, findings: Iterable[Finding], now: datetime) -> Sequence[Finding]:
         """Those that are new or graver than before, each told as an event; so is what is over."""
-        return self._database.write(lambda session: keep(session, sweep, list(findings), now))
+        known = select(FindingRow.kind).where(FindingRow.sweep == sweep).limit(1)
+        some = list(findings)
+        if not some and self._database.read(lambda session: session.scalar(known)) is None:
+            return ()  # as nearly always: nothing to lock, nothing to write
+        return self._database.write(lambda session: keep(session, sweep, some, now))
 
     def did(self, done: SweepDone) -> None:
         """One row for each sweep; the oldest go."""

@@ -49,7 +49,7 @@ class Marks:
         rows = [
             {**{name: getattr(mark, name) for name in FIELDS}, "latest": latest}
             for mark in sorted(marks, key=lambda mark: (mark.venue, mark.symbol))
-            if mark.at <= latest and mark.price > 0
+            if mark.at <= latest and mark.price.is_finite() and mark.price > 0
         ]
         if rows:
             self._database.write(lambda session: _write(session, rows))

@@ -210,10 +210,14 @@ def streak(session: Session, scope: str) -> tuple[int, datetime | None]:
     return losing, lost_at
 
 
-def realised_since(session: Session, after: datetime) -> dict[tuple[str, str], Decimal]:
-    """By scope and quote asset."""
+def realised_since(
+    session: Session, after: datetime, bots: Sequence[str] | None = None
+) -> dict[tuple[str, str], Decimal]:
+    """By scope and quote asset; of these bots, or of all."""
     row = OutcomeRow
     question = select(row).where(row.at >= after)
+    if bots is not None:
+        question = question.where(row.bot.in_(bots))
     found: dict[tuple[str, str], Decimal] = {}
     for each in session.scalars(question.execution_options(yield_per=1_000)):
         outcome = _outcome(each)

@@ -64,8 +64,10 @@ class Sweeping:
             lambda session: {scope: outcomes.streak(session, scope) for scope in scopes}
         )
 
-    def realised_since(self, after: datetime) -> Mapping[Key, Decimal]:
-        return self._database.read(lambda session: outcomes.realised_since(session, after))
+    def realised_since(
+        self, after: datetime, bots: Sequence[str] | None = None
+    ) -> Mapping[Key, Decimal]:
+        return self._database.read(lambda session: outcomes.realised_since(session, after, bots))
 
     def keep(
         self, standings: Sequence[AtRisk], exposures: Sequence[MarketExposure], now: datetime

@@ -99,11 +99,15 @@ class Watched:
         """The latest orders of all bots, at most TRADED_MAX."""
         return self._database.read(lambda session: _traded(session, after))
 
-    def counted(self, after: datetime, before: datetime) -> dict[str, tuple[int, datetime]]:
+    def counted(
+        self, bots: Sequence[str], after: datetime, before: datetime
+    ) -> dict[str, tuple[int, datetime]]:
         """By bot, how many orders it made between, and when the first was."""
         question = (
             select(OrderRow.bot, func.count(), func.min(OrderRow.created_at))
-            .where(OrderRow.created_at > after, OrderRow.created_at <= before)
+            .where(
+                OrderRow.bot.in_(bots), OrderRow.created_at > after, OrderRow.created_at <= before
+            )
             .group_by(OrderRow.bot)
         )
         return self._database.read(

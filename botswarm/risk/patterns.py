@@ -138,6 +138,13 @@ PATTERNS: tuple[Pattern, ...] = (
 )
 UNLIKE_ITSELF = Pattern(kind="unlike_itself", words="orders", warn=20, halt=None, count=len)
 TIMES_NORMAL = 10.0
+BUSY_MAX = 50
+
+
+def busy(orders: Iterable[Traded]) -> list[str]:
+    """Bots whose habit is worth a question, the busiest first; a day of every bot would be long."""
+    counts = Counter(each.bot for each in orders)
+    return [bot for bot, count in counts.most_common(BUSY_MAX) if count >= UNLIKE_ITSELF.warn]
 
 
 def unusual(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -112,7 +112,8 @@ def _facts(
         scope for scope in sorted(closed) if level_of(scope) is not Level.BOT or scope in wanted
     ]
     streaks = sweeping.streaks(moved)
-    is_anyone_new = any(scope not in known for scope in {*wanted, halts.SWARM})
+    # Of a ledger that was never swept all are new; later only now and then a bot.
+    new = None if halts.SWARM not in known else _new(bots, known)
     return Facts(
         now=now,
         day=day,
@@ -125,9 +126,13 @@ def _facts(
             scope: Streak(losing=losing, lost_at=lost_at)
             for scope, (losing, lost_at) in streaks.items()
         },
-        realised_today=sweeping.realised_since(began) if is_anyone_new else {},
+        realised_today={} if new == [] else sweeping.realised_since(began, new),
         balances=seen.balances,
     )
+
+
+def _new(bots: Sequence[str], known: Collection[str]) -> list[str]:
+    return [bot for bot in bots if halts.bot_scope(bot) not in known]
 
 
 # --- what is held against limits ------------------------------------------------------------------

@@ -88,6 +88,10 @@ def run(name: str, look: Look, tools: Tools) -> SweepDone:
     except BotswarmError as failure:
         error = f"{failure}; {failure.cure}" if failure.cure else str(failure)
         logger.error("the sweep %s failed: %s", name, error)
+    except Exception as failure:
+        # An entrance: whatever it was is kept with the sweep, and the next one comes in seconds.
+        error = f"{type(failure).__name__}: {failure}"
+        logger.exception("the sweep %s failed", name)
     for finding in news:
         level = logging.ERROR if finding.severity == "breach" else logging.WARNING
         logger.log(level, "%s: %s", finding.kind, finding.words)

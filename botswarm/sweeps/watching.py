@@ -177,7 +177,8 @@ def habits(tools: Tools, now: datetime) -> Report:
     """Bots whose trading is unusual."""
     begun = now - patterns.WINDOW
     traded = tools.ledger.watched.traded(begun)
-    before = tools.ledger.watched.counted(now - patterns.NORMAL_OVER, begun) if traded else {}
+    busy = patterns.busy(traded)
+    before = tools.ledger.watched.counted(busy, now - patterns.NORMAL_OVER, begun) if busy else {}
     found = patterns.unusual(traded, before, now)
     return Report(looked=len(traded), findings=list(_habits(found)))
 

@@ -319,3 +319,36 @@ def test_where_it_is_wanted_a_broken_limit_of_losses_closes_what_its_scope_holds
     assert either.ledger.orders.under_way(bot="beta") == []
     either.wait(5)
     assert either.sweep().result["closing"] == 0, "it is being closed already"
+
+
+def test_what_a_bot_realised_today_counts_when_it_is_first_met(floor: Floor) -> None:
+    floor.price("100")
+    floor.trade("alpha", "buy", "2", "100")
+    floor.sweep()
+    floor.wait(1)
+    floor.bot("gamma")
+    floor.trade("gamma", "buy", "1", "100")
+    floor.trade("gamma", "sell", "1", "60")
+    floor.sweep()
+    assert floor.standing("bot:gamma").today == D(-40)
+    assert floor.standing("bot:alpha").today == D(0)
+
+
+def test_of_very_many_bots_those_with_limits_are_in_every_sweep_and_others_take_turns(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botswarm.sweeps import positions
+
+    monkeypatch.setattr(positions, "BOTS_MAX", 1)
+    floor.limit("bot:alpha", LimitKind.DRAWDOWN, "100")
+    for name in ("alpha", "beta"):
+        floor.trade(name, "buy", "1", "100")
+    met = set()
+    for _ in range(positions.TURNS):
+        floor.price("100")
+        floor.sweep()
+        found = {each.scope: each.at for each in floor.ledger.risk_standings.all()}
+        assert found["bot:alpha"] == floor.clock.at
+        met |= {scope for scope, at in found.items() if at == floor.clock.at}
+        floor.wait(5)
+    assert "bot:beta" in met

@@ -194,6 +194,20 @@ def test_a_sweep_that_fails_is_recorded_with_its_reason_and_raises_nothing(floor
     assert kept.error == done.error
 
 
+def test_a_sweep_that_breaks_is_recorded_too_and_says_what_broke(floor: Floor) -> None:
+    def breaks(tools: Tools, now: object) -> Report:
+        raise ZeroDivisionError("a bug")
+
+    assert run("feeds", breaks, floor.tools).error == "ZeroDivisionError: a bug"
+    (kept,) = floor.ledger.findings.sweeps()
+    assert kept.error == "ZeroDivisionError: a bug"
+
+
+def test_only_busy_bots_are_asked_for_their_habits() -> None:
+    some = [*traded(20), *traded(19, bot="beta"), *traded(25, bot="gamma")]
+    assert patterns.busy(some) == ["gamma", "alpha"]
+
+
 def test_more_findings_than_anybody_reads_are_counted_and_the_first_are_kept(
     floor: Floor,
 ) -> None:
