@@ -51,7 +51,6 @@ KEPT_ELSEWHERE: Mapping[str, str] = {
     "risk_sweeps": "Findings, with each new one",
     "risk_findings": "Findings, when a finding has ended",
     "outcomes": "Outcomes, with each new one",
-    "guards": "Protections, once the position is gone",
     "alerts": "Alerts.prune",
     "alert_notices": "Alerts.prune",
     "alert_silences": "Alerts.prune",
@@ -76,7 +75,7 @@ BOUNDED: Mapping[str, str] = {
         ("chain_head", "alert_cursors", "sweep_cursors"), "one, or one for each reader"
     ),
     **dict.fromkeys(("schedules", "archive_marks"), "one for each entry or archive"),
-    "outcome_holdings": "one for each bot and market",
+    **dict.fromkeys(("outcome_holdings", "guards"), "one for each bot and market"),
 }
 
 KEPT_FOR_EVER: Mapping[str, str] = {
