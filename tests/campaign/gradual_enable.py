@@ -98,6 +98,12 @@ class Opening:
         question = select(func.count()).where(OrderRow.approved_at >= since)
         return self.ledger.database.read(lambda session: session.scalars(question).one())
 
+    def passed(self, since: datetime, until_: datetime) -> set[str]:
+        """Bots whose orders passed the gate."""
+        at = OrderRow.approved_at
+        question = select(OrderRow.bot).where(at > since, at < until_).distinct()
+        return set(self.ledger.database.read(lambda session: session.scalars(question).all()))
+
     def first_error(self, since: datetime) -> datetime | None:
         question = select(func.min(OrderEventRow.at)).where(
             OrderEventRow.after == OrderState.UNKNOWN.value, OrderEventRow.at >= since
