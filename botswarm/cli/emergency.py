@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botswarm.errors import BotswarmError, Unreachable
@@ -38,9 +34,6 @@ any more by then.
 POLL_S = 0.02
 ACCOUNTS_AT_ONCE_MAX = 8
 FLATTEN_TRIES = 3
-SESSION = Path("/proc/self/autogroup")
-URGENT = -10
-"""Nobody else on this machine is in more of a hurry."""
 
 
 class LedgerAway(Unreachable):
@@ -149,7 +142,6 @@ class Press:
 
     def halt(self) -> Pressed:
         """Raises LedgerAway where it cannot be committed soon."""
-        hurry()
         self._within_patience(self._commit)
         said_ms = self.ms()
         self.say(f"{said_ms:6d} ms  halted: nothing more is judged")
@@ -399,29 +391,3 @@ def venue_of(settings: Settings, ledger: Ledger, place: Place) -> TradingVenue:
     keys = opened(settings, ledger, account)
     # It cancels and shrinks positions; whether anything else passes is asked where orders begin.
     return accounts.trading_venue(settings, SystemClock(), account, keys, accounts.anybody)
-
-
-def hurry() -> None:
-    """Where the system lets us; it may weigh whole sessions against each other first."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, URGENT)
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        before = int(SESSION.read_text().split()[2])
-        SESSION.write_text(str(URGENT))
-        atexit.register(_leave_session_as_it_was, before)
-
-
-def _leave_session_as_it_was(before: int) -> None:
-    """The shell that this was typed in goes on."""
-    with contextlib.suppress(OSError):
-        SESSION.write_text(str(before))
-
-
-def started_at() -> float:
-    """When this process was started, by the monotonic clock: the interpreter has to start, too."""
-    try:
-        after_boot = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return time.monotonic()
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - after_boot / os.sysconf("SC_CLK_TCK")
-    return time.monotonic() - max(0.0, age_s)

@@ -20,6 +20,7 @@ from botswarm.cli.order_cancel import confirm
 from botswarm.cli.order_words import account_of
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.cli.urgency import hurry
 from botswarm.errors import BotswarmError, NotFound, Refused
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Rehearsal:
         return [account_scope(*place) for place in self.places]
 
     def _stop(self, scopes: Sequence[str]) -> None:
+        hurry()
         self.press = press = Press(
             self.settings,
             kind="drill",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from botswarm.cli.command import Command
-from botswarm.cli.emergency import LedgerAway, Press, Pressed, hurry, started_at
+from botswarm.cli.emergency import LedgerAway, Press, Pressed
 from botswarm.cli.failures import CheckFailed, NotConfirmed
 from botswarm.cli.session import Answer, Session
+from botswarm.cli.urgency import hurry, started_at
 from botswarm.errors import BotswarmError, TimedOut, Unreachable
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -206,13 +206,8 @@ def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = Fa
         row = TradingStateRow(scope=wanted.scope)
         session.add(row)
     said = _described(held)
-    row.state, row.reason, row.actor, row.at = (
-        after.state.value,
-        after.reason,
-        after.actor,
-        after.at,
-    )
-    row.cause, row.until = after.cause.value, after.until
+    row.state, row.cause, row.until = after.state.value, after.cause.value, after.until
+    row.reason, row.actor, row.at = after.reason, after.actor, after.at
     if after.share is not None:
         row.share = None if after.share == ALL else after.share
     done = _halt(row)
@@ -290,16 +285,9 @@ def _together(held: Halt | None, wanted: Halt) -> Halt:
     if held is None or is_free or wanted.state is TradingState.ACTIVE:
         return wanted
     ends = (held.until, wanted.until)
-    return Halt(
-        scope=wanted.scope,
-        state=wanted.state,
-        reason=wanted.reason,
-        actor=wanted.actor,
-        at=wanted.at,
-        cause=max(held.cause, wanted.cause, key=BINDING.__getitem__),
-        until=None if None in ends else max(end for end in ends if end is not None),
-        share=wanted.share,
-    )
+    until = None if None in ends else max(end for end in ends if end is not None)
+    cause = max(held.cause, wanted.cause, key=BINDING.__getitem__)
+    return replace(wanted, cause=cause, until=until)
 
 
 def _described(held: Halt | None) -> dict[str, Any]:
