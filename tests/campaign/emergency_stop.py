@@ -47,6 +47,8 @@ BOTS = 30
 class Report:
     without: str
     rate: int
+    flow_per_s: list[int] = field(default_factory=list)
+    """Orders the exchange took each second before each press."""
     said_ms: list[int] = field(default_factory=list)
     in_force_ms: list[int] = field(default_factory=list)
     cancelled_ms: list[int] = field(default_factory=list)
@@ -66,7 +68,7 @@ class Report:
             f"{self.cancelled} orders cancelled by the command; of {self.in_doubt} nobody knew "
             "whether they were there when it ended",
         ]
-        for name in ("said_ms", "in_force_ms", "cancelled_ms"):
+        for name in ("flow_per_s", "said_ms", "in_force_ms", "cancelled_ms"):
             lines.append(f"{name:>13}: {_spread(getattr(self, name))}")
         lines += self.failures or ["no order was taken after a stop was in force"]
         return "\n".join(lines)
@@ -133,8 +135,9 @@ class Campaign:
 
     def press(self, workers: Sequence[int], report: Report) -> None:
         self._resume()
-        before = self._taken()
+        before, began = self._taken(), time.monotonic()
         self._until(lambda: self._taken() >= before + self.flowing, "orders to flow")
+        report.flow_per_s.append(round((self._taken() - before) / (time.monotonic() - began)))
         with self._away(workers):
             code, said = self._stop()
             if "data" not in said:
@@ -274,7 +277,7 @@ def run(
     rate: int = 100,
     workers: int = 1,
     is_embedded: bool = False,
-    flowing: int = 30,
+    flowing: int = 100,
 ) -> Report:
     """``without``: each press goes without the next of these, over and over."""
     with ExitStack() as stack:
