@@ -68,8 +68,9 @@ class Container:
 
     def kill(self) -> None:
         if self.popen is not None and self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait()
+            # With the first process of its own, every other one of it ends.
+            self.first.kill()
+            self.popen.wait(30)
 
     @property
     def text(self) -> str:
@@ -78,8 +79,7 @@ class Container:
     def _line(self, command: Sequence[str]) -> list[str]:
         script = self.folder / "container.sh"
         script.write_text(self._script(command))
-        # Who kills the outer process kills all of it, as the end of a container does.
-        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", str(script)]
+        return ["unshare", "--mount", "--pid", "--fork", "sh", str(script)]
 
     def _script(self, command: Sequence[str]) -> str:
         tree = self.folder / "tree"
