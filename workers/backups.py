@@ -9,7 +9,8 @@ from functools import lru_cache
 from botswarm.backup import create as making
 from botswarm.backup.drill import drill
 from botswarm.backup.place import Place, place_of
-from botswarm.backup.prune import prune
+from botswarm.backup.prune import prune_place
+from botswarm.backup.remote import remote_of
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.errors import BotswarmError, Refused
@@ -39,7 +40,9 @@ def back_up() -> str | None:
     done = making.try_out(place, made.backup)
     for words in (*made.left_out, *made.warnings):
         logger.warning("backup %s: %s", done.id, words)
-    gone = prune(place.folder, place.clock.now(), place.settings.backup_days_kept)
+    if (remote := remote_of(place)) is not None:
+        remote.push(done)
+    gone = prune_place(place)
     logger.info("backup %s is good; %d old ones removed", done.id, len(gone.removed))
     return done.id
 

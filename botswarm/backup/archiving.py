@@ -20,6 +20,7 @@ from botswarm.backup.log_archive import Receiver
 from botswarm.backup.page_archive import PageWriter
 from botswarm.backup.place import Place
 from botswarm.backup.postgresql import Server
+from botswarm.backup.remote import Remote, remote_of
 from botswarm.backup.wal import Tail
 from botswarm.errors import BotswarmError, Unreachable
 from botswarm.ledger.backups import Backups
@@ -75,15 +76,27 @@ def _session(place: Place, stop: threading.Event, turned: Callable[[], None]) ->
         archive: Archive = (
             PageArchive(place, database) if database.is_sqlite else LogArchive(place, database)
         )
+        remote = remote_of(place)
         with closing(archive):
             _begin(place, archive)
             while not stop.wait(place.settings.backup_archive_every_s):
                 archive.carry()
+                if remote is not None:
+                    _push(remote)
                 turned()
                 if archive.is_due():
                     _begin(place, archive)
             # What was committed since the last round, by whoever stopped before us.
             archive.carry()
+
+
+def _push(remote: Remote) -> None:
+    """What does not arrive in the second place now does so with the next round."""
+    try:
+        remote.push_archive()
+    except BotswarmError as error:
+        metrics.ARCHIVE_FAILURES.inc()
+        logger.error("the archive does not reach the bucket: %s; %s", error, error.cure)
 
 
 def _begin(place: Place, archive: Archive) -> None:
@@ -95,7 +108,9 @@ def _begin(place: Place, archive: Archive) -> None:
 
 def _try_out(place: Place, backup: Backup) -> None:
     try:
-        try_out(place, backup)
+        good = try_out(place, backup)
+        if (remote := remote_of(place)) is not None:
+            remote.push(good)
     except BotswarmError as error:
         metrics.ARCHIVE_FAILURES.inc()
         logger.error("backup %s, which the archive goes on from: %s; %s",

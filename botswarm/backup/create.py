@@ -46,7 +46,6 @@ def create(place: Place, *, is_start: bool = False) -> Made:
             writer = _Writer(place, name, writing)
             method, found, start = writer.ledger(is_start=is_start)
             writer.bytes(sides.FACTS, found.written())
-            left_out = writer.files()
             manifest = Manifest(
                 id=name,
                 at=at,
@@ -60,6 +59,7 @@ def create(place: Place, *, is_start: bool = False) -> Made:
                 start=start,
             )
             backup = place.folder.finish(writing, manifest, writer.parts)
+            left_out = writer.left_out
         except BaseException:
             shutil.rmtree(writing, ignore_errors=True)
             raise
@@ -121,6 +121,7 @@ class _Writer:
         self.name = name
         self.writing = writing
         self.parts: list[Written] = []
+        self.left_out: Sequence[str] = ()
 
     def bytes(self, stem: str, content: bytes) -> None:
         path = self._path(stem)
@@ -136,21 +137,22 @@ class _Writer:
                 return Method.BASE, found, {"segment": self._base()}
             return Method.DUMP, self._dump(database), None
 
-    def files(self) -> Sequence[str]:
+    def _files(self) -> None:
+        """As soon as the ledger's moment is kept: what comes after it is not in the ledger."""
         path = self._path(sides.FILES)
         key = self.place.key
         with sealing.spoken(path), sealing.writing(path, self._label(path), key) as (sink, hashed):
-            left_out = files.pack(
+            self.left_out = files.pack(
                 self.place.settings, sink, is_sealed=key is not None, folder=Path()
             )
         self.parts.append(Written(path.name, hashed.bytes, hashed.hexdigest()))
-        return left_out
 
     def _copy(self, live: Path) -> Facts:
         _check_room(live, self.writing)
         copied = self.writing / sides.SQLITE_FILE
         self.place.say("copying the ledger")
         sqlite.copy(live, copied)
+        self._files()
         found = sides.facts_of(f"sqlite:///{copied}")
         sqlite.tidy(copied)
         self.place.say("packing it")
@@ -161,6 +163,7 @@ class _Writer:
         dumped = self.writing / sides.DUMP_FILE
         self.place.say("dumping the ledger")
         found = postgresql.dump(database, dumped)
+        self._files()
         # It is packed by pg_dump already.
         self._seal(dumped, is_packed=False)
         return found
@@ -169,6 +172,7 @@ class _Writer:
         base = self.writing / sides.BASE_FILE
         self.place.say("copying the server's files")
         first = log_archive.make_base(postgresql.Server(self.place.database_url), base)
+        self._files()
         self._seal(base, is_packed=False)
         return first
 

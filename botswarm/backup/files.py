@@ -17,7 +17,7 @@ from botswarm.config import Secret, Settings
 
 STATE, CONFIG, STRATEGIES = "state", "config", "strategies"
 SETTINGS = "settings.json"
-JOURNALS = ("exchange.json", "exchange.journal.jsonl", "paper-*.json", "paper-*.journal.jsonl")
+JOURNALS = ("exchange.json", "exchange-journal.jsonl", "paper-*.json", "paper-*-journal.jsonl")
 KEYS = ("master.key", "master.key.next", "master-*.key")
 CONFIG_FILES = ("botswarm.toml",)
 SECRET_FILES = (".env",)

@@ -28,6 +28,8 @@ FORMAT = 1
 MANIFEST, SUMS, TESTED = "manifest.json", "SHA256SUMS", "tested.json"
 WRITING = ".writing"
 LOCK = ".lock"
+ARCHIVE = ".archive"
+"""After the name of a copy: the pages that changed since."""
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]{1,200})")
 
@@ -244,6 +246,11 @@ def check_bytes(backup: Backup) -> None:
     for entry in backup.path.iterdir():
         if entry.name not in known and entry.is_file() and not entry.name.endswith(WRITING):
             raise Damaged(f"{entry.name} does not belong to backup {backup.id}")
+
+
+def moment_of(name: str) -> datetime:
+    """When a backup of that name was begun."""
+    return datetime.strptime(name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def sync(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from botswarm.backup import wal
-from botswarm.backup.folder import Backup, Folder
+from botswarm.backup.folder import ARCHIVE, Folder
 from botswarm.backup.increments import Piece, Pieces, moment_of, spelled
 from botswarm.backup.sealing import Damaged
 from botswarm.backup.wal import Pages
@@ -32,7 +32,8 @@ class Reached:
 
 
 def pieces_of(folder: Folder, backup_id: str, key: MasterKey | None) -> Pieces:
-    return Pieces(folder.path / f"{backup_id}.archive", f"{backup_id}.archive", key)
+    name = f"{backup_id}{ARCHIVE}"
+    return Pieces(folder.path / name, name, key)
 
 
 class PageWriter:
@@ -137,13 +138,6 @@ def check(pieces: Pieces) -> int:
             while content.read(1 << 20):
                 pass
     return len(found)
-
-
-def backup_of(folder: Folder) -> Backup | None:
-    """The newest copy that an archive goes on from."""
-    found, _ = folder.list()
-    started = [each for each in found if each.manifest.start is not None]
-    return started[-1] if started else None
 
 
 def _check_row(pieces: Pieces, found: Any, said: Mapping[str, Any]) -> None:

@@ -155,7 +155,7 @@ class Server:
         import psycopg2
 
         last: Exception | None = None
-        for name in STARTING:
+        for name in (each for each in STARTING if each != self.name):
             try:
                 url = self.url.set(drivername="postgresql", database=name)
                 connection = psycopg2.connect(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from botswarm.backup.folder import Backup, Folder, State, Unusable
+from botswarm.backup.folder import ARCHIVE, Backup, Folder, State, Unusable, moment_of
+from botswarm.backup.place import Place
 
 ALL_OF = timedelta(days=3)
 """So long every backup is kept; of older days the last good one."""
@@ -38,8 +40,29 @@ def to_remove(backups: Sequence[Backup], now: datetime, days_kept: int) -> Seque
     return [backup for backup in backups if backup.id not in kept]
 
 
-def prune(folder: Folder, now: datetime, days_kept: int, *, is_dry: bool = False) -> Pruned:
-    """Also removes what writers left that did not come to their end."""
+def prune_place(place: Place, *, is_dry: bool = False) -> Pruned:
+    """By the policy of the settings."""
+    settings = place.settings
+    return prune(
+        place.folder,
+        place.clock.now(),
+        settings.backup_days_kept,
+        archive_days_kept=settings.backup_archive_days_kept,
+        is_dry=is_dry,
+    )
+
+
+def prune(
+    folder: Folder,
+    now: datetime,
+    days_kept: int,
+    *,
+    archive_days_kept: int = 1,
+    is_dry: bool = False,
+) -> Pruned:
+    """Also removes what writers left that did not come to their end, and archives that reach
+    further back than they should.
+    """
     with folder.lock():
         if not is_dry:
             folder.sweep()
@@ -49,10 +72,22 @@ def prune(folder: Folder, now: datetime, days_kept: int, *, is_dry: bool = False
         for name in going:
             if not is_dry:
                 folder.remove(name)
+        if not is_dry:
+            _prune_archives(folder, now - timedelta(days=archive_days_kept))
     return Pruned(going, len(backups) + len(unusable) - len(going))
+
+
+def _prune_archives(folder: Folder, since: datetime) -> None:
+    """Of each copy the pages that changed after it; the newest stays, whatever its age."""
+    archives = sorted(folder.path.glob(f"*{ARCHIVE}"))
+    ids = set(folder.ids())
+    for path in archives:
+        name = path.name.removesuffix(ARCHIVE)
+        is_orphan = name not in ids
+        if is_orphan or (path != archives[-1] and moment_of(name) < since):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_old(unusable: Unusable, now: datetime, days_kept: int) -> bool:
     """Damaged ones are kept as long as the others: somebody may want to know what happened."""
-    at = datetime.strptime(unusable.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=now.tzinfo)
-    return now - at > timedelta(days=days_kept)
+    return now - moment_of(unusable.name) > timedelta(days=days_kept)

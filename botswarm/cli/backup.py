@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from botswarm.cli.backup_place import from_folder, place_of
+from botswarm.cli.backup_remote import fetch, push
 from botswarm.cli.backup_restore import drill, restore
 from botswarm.cli.command import Group
 from botswarm.cli.failures import BackupsDamaged, BackupTooOld
@@ -31,6 +32,8 @@ def backup() -> None:
 
 backup.add_command(restore)
 backup.add_command(drill)
+backup.add_command(push)
+backup.add_command(fetch)
 
 
 @backup.command("create")
@@ -44,11 +47,15 @@ def create(session: Session, folder: Path | None, no_test: bool) -> Answer:
     then it counts as good. Without a BOTSWARM_BACKUP_KEY it holds no secrets.
     """
     from botswarm.backup import create as making
+    from botswarm.backup.remote import remote_of
 
     place = place_of(session, folder)
     made = making.create(place)
     done = made.backup if no_test else making.try_out(place, made.backup)
     said = "was not tried out" if no_test else "was tried out and is good"
+    if (remote := remote_of(place)) is not None and not no_test:
+        remote.push(done)
+        said += f", and in {place.settings.backup_s3_url}"
     warnings = [*made.warnings, *(f"not in the backup: {each}" for each in made.left_out)]
     if place.key is None:
         warnings.append("it is not sealed, and holds neither .env nor the master key")
@@ -121,11 +128,10 @@ def prune(session: Session, folder: Path | None, dry_run: bool) -> Answer:
 
     After BOTSWARM_BACKUP_DAYS_KEPT days they go; the last three good ones never do.
     """
-    from botswarm.backup.prune import prune as pruning
+    from botswarm.backup.prune import prune_place as pruning
 
     place = place_of(session, folder)
-    days = place.settings.backup_days_kept
-    done = pruning(place.folder, place.clock.now(), days, is_dry=dry_run)
+    done = pruning(place, is_dry=dry_run)
     verb = "would go" if dry_run else "removed"
     return Answer(
         data={"removed": list(done.removed), "kept": done.kept, "dry_run": dry_run},

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from botswarm.config.kinds import Kind, Setting, switch, whole_number
+from botswarm.errors import Problem
+
+
+def _s3_url(text: str) -> object:
+    if re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", text):
+        return text.rstrip("/")
+    return Problem(f"is {text!r}, which names no bucket", "write s3://BUCKET/FOLDER")
+
+
+def _endpoint(text: str) -> object:
+    # Plain HTTP is for a store on this very machine.
+    if re.fullmatch(r"https://[^\s/@?#]+|http://(127\.0\.0\.1|localhost)(:\d{1,5})?", text):
+        return text
+    return Problem(f"is {text!r}, which is no HTTPS address", "write https://HOST, without a path")
+
+
+def _region(text: str) -> object:
+    if re.fullmatch(r"[a-z0-9-]{1,40}", text):
+        return text
+    return Problem(f"is {text!r}, which is no region", "write it as eu-central-1")
 
 
 def _default_folder(settings: Mapping[str, object]) -> Path:
@@ -71,5 +92,35 @@ def backup_settings(folder: Kind, secret: Kind) -> tuple[Setting, ...]:
             help="A drill after which more than this would have been lost has failed. Without the "
             "archive it is as much as the time between two backups.",
             default=60,
+        ),
+        Setting(
+            name="backup_s3_url",
+            kind=Kind(read=_s3_url, schema={"type": "string"}, words="s3://BUCKET/FOLDER"),
+            help="A second place for backups: a bucket of Amazon S3, or of what speaks like it.",
+            default_words="none: the folder only",
+        ),
+        Setting(
+            name="backup_s3_endpoint",
+            kind=Kind(read=_endpoint, schema={"type": "string"}, words="https://HOST"),
+            help="The server of that bucket.",
+            default="https://s3.amazonaws.com",
+        ),
+        Setting(
+            name="backup_s3_region",
+            kind=Kind(read=_region, schema={"type": "string"}, words="a region"),
+            help="The region its requests are signed for.",
+            default="us-east-1",
+        ),
+        Setting(
+            name="backup_s3_access_key",
+            kind=secret,
+            help="The access key of the bucket.",
+            secret=True,
+        ),
+        Setting(
+            name="backup_s3_secret_key",
+            kind=secret,
+            help="The secret that belongs to it.",
+            secret=True,
         ),
     )

@@ -335,6 +335,14 @@ def _contradictions(values: Mapping[str, object]) -> list[Problem]:
                 "set both, or none for the simulated exchange",
             )
         )
+    bucket = [values[name] for name in ("backup_s3_access_key", "backup_s3_secret_key")]
+    if values["backup_s3_url"] is not None and None in bucket:
+        problems.append(
+            Problem(
+                "BOTSWARM_BACKUP_S3_URL is set, and not both of its keys",
+                "set BOTSWARM_BACKUP_S3_ACCESS_KEY and BOTSWARM_BACKUP_S3_SECRET_KEY",
+            )
+        )
     return problems
 
 

@@ -138,6 +138,11 @@ class Settings:
     backup_archive_days_kept: int
     backup_rto_max_s: int
     backup_rpo_max_s: int
+    backup_s3_url: str | None
+    backup_s3_endpoint: str
+    backup_s3_region: str
+    backup_s3_access_key: Secret | None
+    backup_s3_secret_key: Secret | None
     flower_host: str
     flower_port: int | None
     flower_password: Secret | None
@@ -171,6 +176,8 @@ class Settings:
             self.notify_pagerduty_url,
             self.notify_webhook_url,
             self.backup_key,
+            self.backup_s3_access_key,
+            self.backup_s3_secret_key,
             self.flower_password,
             self.sentry_dsn,
             self.otlp_headers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -12,10 +12,22 @@ from botswarm.domain.order import OrderState
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.backup_models import RestoreRow
 from botswarm.ledger.halts import SWARM, Cause, Halts
-from botswarm.ledger.models import AccountRow, AuditRow, OrderRow, TradingStateRow
+from botswarm.ledger.models import (
+    AccountRow,
+    AttemptRow,
+    AuditRow,
+    OrderRow,
+    TradingStateRow,
+)
 from botswarm.ledger.session import Database
+from botswarm.ledger.steps import Step, held_order
+from botswarm.ledger.writes import Writes
 
 IN_DOUBT = (OrderState.SENDING.value, OrderState.UNKNOWN.value)
+WAITING = (OrderState.READY.value, OrderState.APPROVED.value)
+FENCE = timedelta(seconds=60)
+"""No venue takes a request so long after it was made."""
+LOST_ATTEMPT = "it may have been sent after the backup that this ledger was restored from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class Restores:
             before = TradingState.HALTED if row is None else TradingState(row.state)
             session.add(RestoreRow(at=now, backup=backup, actor=actor, state_before=before.value))
             session.execute(update(AccountRow).values(is_clean=False, reconciled_at=None))
+            _doubt(session, now)
             session.add(
                 AuditRow(
                     at=now,
@@ -95,6 +108,39 @@ class Restores:
             lambda session: session.execute(done.values(released_at=now, words=words))
         )
         return row.backup
+
+
+def _doubt(session: Session, now: datetime) -> None:
+    """Whatever waited to be sent may have been sent since: what became of it is asked, by proof.
+
+    For each the attempt is written down that was lost. Where nothing was placed, it is too late.
+    """
+    writes = Writes(session)
+    waiting = select(OrderRow.id).where(OrderRow.state.in_(WAITING)).order_by(OrderRow.id)
+    for order_id in session.scalars(waiting).all():
+        row = held_order(session, order_id)
+        assert row is not None, "it was just read"
+        step = Step.of(row, now)
+        if step.order.state is OrderState.READY:
+            step.move(OrderState.APPROVED)
+            step.approved_at = now
+        step.move(OrderState.SENDING)
+        step.move(OrderState.UNKNOWN, LOST_ATTEMPT)
+        step.attempts += 1
+        step.sent_at = step.sent_at or step.order.created_at
+        step.write(writes)
+        attempt = {
+            "order_id": order_id,
+            "number": step.attempts,
+            "payload": b"",
+            "signed_at": now,
+            "fence_at": now + FENCE,
+            "created_at": now,
+        }
+        writes.insert(AttemptRow, [attempt])
+        late = update(OrderRow).where(OrderRow.id == order_id, OrderRow.signal_expires_at > now)
+        session.execute(late.values(signal_expires_at=now))
+    writes.send()
 
 
 def _open(session: Session) -> RestoreRow | None:

@@ -82,7 +82,7 @@ def test_secrets_are_taken_only_into_sealed_backups(
     (tmp_path / ".env").write_text("# hush-hush\n")
     (tmp_path / "state" / "master.key").write_text("hush-hush")
     (tmp_path / "state" / "master.key").chmod(0o600)
-    (tmp_path / "state" / "exchange.journal.jsonl").write_text('{"play": "money"}\n')
+    (tmp_path / "state" / "exchange-journal.jsonl").write_text('{"play": "money"}\n')
 
     def files_of(place: Place) -> bytes:
         made = create(place).backup

@@ -73,3 +73,14 @@ def test_a_dry_run_removes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "20200101T000000Z-abcdef").exists()
     prune(Folder(tmp_path), NOW, 30)
     assert not (tmp_path / "20200101T000000Z-abcdef").exists()
+
+
+def test_an_archive_goes_with_its_copy_or_when_it_reaches_too_far_back(tmp_path: Path) -> None:
+    for day, has_copy in (("0101", True), ("0301", True), ("0330", True), ("0331", False)):
+        name = f"2026{day}T000000Z-abcdef"
+        (tmp_path / f"{name}.archive").mkdir()
+        if has_copy:
+            (tmp_path / name).mkdir()
+    prune(Folder(tmp_path), NOW, 3650, archive_days_kept=7)
+    left = sorted(each.name for each in tmp_path.glob("*.archive"))
+    assert left == ["20260330T000000Z-abcdef.archive"]

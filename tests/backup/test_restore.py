@@ -16,13 +16,16 @@ from botswarm.backup.folder import Backup
 from botswarm.backup.place import Place
 from botswarm.backup.restore import restore
 from botswarm.backup.sealing import Damaged
+from botswarm.domain.order import OrderState
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
 from botswarm.ledger.halts import SWARM, Halt
 from botswarm.ledger.models import OrderRow
 from botswarm.ledger.restores import Restores
 from botswarm.ledger.store import Ledger
+from botswarm.ledger.verify import verify
 from tests.backup.conftest import FILLS, KEY, PlaceOf
+from tests.ledger.conftest import ACCOUNT, VENUE, an_order, let_pass
 from tests.standing import reconciled
 
 LATER = timedelta(minutes=1)
@@ -100,6 +103,32 @@ def _all_orders(ledger: Ledger, state: str) -> None:
     ledger.database.write(lambda session: session.execute(update(OrderRow).values(state=state)))
 
 
+def test_an_order_that_waited_to_be_sent_may_have_been_sent_since(
+    sqlite_url: str, place_for: PlaceOf
+) -> None:
+    place = place_for(sqlite_url)
+    with closing(Ledger(place.database_url)) as ledger:
+        now = datetime.now(UTC)
+        ready = an_order(created_at=now, signal_expires_at=now + timedelta(hours=1))
+        approved = an_order(created_at=now, signal_expires_at=now + timedelta(hours=1))
+        reconciled(ledger, now)
+        for order in (ready, approved):
+            assert ledger.orders.add(order, now)
+        ledger.books.judge(approved.id, let_pass, now)
+    restore(place, saved(place), actor="somebody")
+    with closing(Ledger(place.database_url)) as ledger:
+        for order in (ready, approved):
+            # Its fence has to pass, and then it has to be proven that nothing was placed.
+            ((found, fence),) = [
+                each for each in ledger.books.in_doubt(VENUE, ACCOUNT) if each[0].id == order.id
+            ]
+            assert found.state is OrderState.UNKNOWN
+            assert fence is not None
+            assert fence > datetime.now(UTC)
+            assert found.signal_expires_at <= datetime.now(UTC)
+        assert verify(ledger.database).findings == []
+
+
 def test_what_a_person_halted_before_the_backup_stays_halted(
     sqlite_url: str, place_for: PlaceOf
 ) -> None:
@@ -150,7 +179,7 @@ def test_a_ledger_is_restored_where_nothing_is_but_the_folder_and_the_key(
     sqlite_url: str, place_for: PlaceOf, tmp_path: Path
 ) -> None:
     place = place_for(sqlite_url, backup_key=KEY)
-    (tmp_path / "state" / "exchange.journal.jsonl").write_text('{"play": "money"}\n')
+    (tmp_path / "state" / "exchange-journal.jsonl").write_text('{"play": "money"}\n')
     (tmp_path / "state" / "master.key").write_text("a key")
     before = saved(place)
     fresh = place_for(
@@ -162,14 +191,14 @@ def test_a_ledger_is_restored_where_nothing_is_but_the_folder_and_the_key(
     assert done.old is None
     assert sides.facts_of(fresh.database_url).chain_sequence == FILLS
     assert (tmp_path / "fresh" / "master.key").read_text() == "a key"
-    assert (tmp_path / "fresh" / "exchange.journal.jsonl").read_text() == '{"play": "money"}\n'
+    assert (tmp_path / "fresh" / "exchange-journal.jsonl").read_text() == '{"play": "money"}\n'
 
 
 def test_files_that_are_there_are_never_written_over(
     sqlite_url: str, place_for: PlaceOf, tmp_path: Path
 ) -> None:
     place = place_for(sqlite_url)
-    journal = tmp_path / "state" / "exchange.journal.jsonl"
+    journal = tmp_path / "state" / "exchange-journal.jsonl"
     journal.write_text("old\n")
     before = saved(place)
     journal.write_text("new\n")

@@ -1,0 +1,244 @@
+"""Backups in a bucket: signed as Amazon says, whole or not there, and fetched as they were."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from botswarm.backup import page_archive
+from botswarm.backup.archiving import PageArchive
+from botswarm.backup.create import create, try_out
+from botswarm.backup.folder import State
+from botswarm.backup.place import Place
+from botswarm.backup.remote import Remote, remote_of
+from botswarm.backup.s3 import EMPTY, Bucket, Keys, Request, bucket_of, signed
+from botswarm.backup.sealing import Damaged
+from botswarm.config import Secret
+from botswarm.errors import NotFound, Refused, Unreachable
+from botswarm.ledger.session import Database
+from botswarm.ledger.store import Ledger
+from botswarm.testing.servers import free_port
+from tests.backup.conftest import KEY, PlaceOf
+
+# From Amazon's own pages on the signature of requests to S3.
+EXAMPLE = Keys(
+    access="AKIAIOSFODNN7EXAMPLE",
+    secret=Secret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+    region="us-east-1",
+)
+AT = datetime(2013, 5, 24, tzinfo=UTC)
+HOST = "examplebucket.s3.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "headers", "signature"),
+    [
+        (
+            "/test.txt",
+            {},
+            {"Range": "bytes=0-9"},
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+        ),
+        (
+            "/",
+            {"lifecycle": ""},
+            {},
+            "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+        ),
+        (
+            "/",
+            {"max-keys": "2", "prefix": "J"},
+            {},
+            "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+        ),
+    ],
+    ids=["get", "lifecycle", "list"],
+)
+def test_requests_are_signed_as_in_amazons_own_examples(
+    path: str, query: dict[str, str], headers: dict[str, str], signature: str
+) -> None:
+    request = Request(
+        method="GET", host=HOST, path=path, query=query, headers=headers, payload_hash=EMPTY
+    )
+    assert signed(request, EXAMPLE, AT)["authorization"].endswith(f"Signature={signature}")
+
+
+class Store(ThreadingHTTPServer):
+    """Keeps objects by path, two to a page of the list."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", free_port()), Handler)
+        self.objects: dict[str, bytes] = {}
+        self.refuses = False
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Store
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if hashlib.sha256(body).hexdigest() != self.headers["x-amz-content-sha256"]:
+            self._answer(400, b"<Error><Code>XAmzContentSHA256Mismatch</Code></Error>")
+        elif self._is_let_in():
+            self.server.objects[unquote(self.path)] = body
+            self._answer(200, b"")
+
+    def do_GET(self) -> None:
+        if not self._is_let_in():
+            return
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if "list-type" in query:
+            self._list(parts.path, query)
+        elif (content := self.server.objects.get(unquote(parts.path))) is None:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self._answer(200, content)
+
+    def _list(self, bucket: str, query: dict[str, str]) -> None:
+        names = sorted(
+            key.removeprefix(f"{bucket}/")
+            for key in self.server.objects
+            if key.startswith(f"{bucket}/{query['prefix']}")
+        )
+        start = int(query.get("continuation-token", "0"))
+        keys = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in names[start : start + 2])
+        more = ""
+        if start + 2 < len(names):
+            more = f"<NextContinuationToken>{start + 2}</NextContinuationToken>"
+        self._answer(
+            200, f'<ListBucketResult xmlns="urn:x">{keys}{more}</ListBucketResult>'.encode()
+        )
+
+    def _is_let_in(self) -> bool:
+        said = self.headers.get("authorization", "")
+        if self.server.refuses or not said.startswith("AWS4-HMAC-SHA256 Credential=them/"):
+            self._answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
+            return False
+        return True
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    server = Store()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def bucket(sqlite_url: str, place_for: PlaceOf, store: Store) -> Place:
+    return place_for(
+        sqlite_url,
+        backup_key=KEY,
+        backup_s3_url="s3://bucket/ours",
+        backup_s3_endpoint=f"http://127.0.0.1:{store.server_address[1]}",
+        backup_s3_access_key="them",
+        backup_s3_secret_key="hush-hush",
+    )
+
+
+def remote(place: Place) -> Remote:
+    found = remote_of(place)
+    assert found is not None
+    return found
+
+
+def emptied(place: Place) -> None:
+    shutil.rmtree(place.folder.path)
+    place.folder.path.mkdir()
+
+
+def test_a_backup_comes_back_from_the_bucket_as_it_was(bucket: Place) -> None:
+    made = try_out(bucket, create(bucket).backup)
+    assert remote(bucket).push(made) == 6
+    assert remote(bucket).push(made) == 1
+    emptied(bucket)
+    assert remote(bucket).ids() == [made.id]
+    fetched = remote(bucket).fetch("latest")
+    assert fetched.state is State.GOOD
+    assert fetched.parts == made.parts
+    try_out(bucket, fetched)
+
+
+def test_the_archive_comes_back_from_the_bucket_too(bucket: Place) -> None:
+    with (
+        closing(Database(bucket.database_url)) as database,
+        closing(PageArchive(bucket, database)) as archive,
+    ):
+        start = archive.begin()
+        remote(bucket).push(start)
+        for name in ("one", "two"):
+            with closing(Ledger(bucket.database_url)) as ledger:
+                ledger.heartbeats.beat(name, "test", datetime.now(UTC))
+            archive.carry()
+            assert remote(bucket).push_archive() > 0
+    pieces = page_archive.pieces_of(bucket.folder, start.id, bucket.key)
+    before = [piece.sha256 for piece in pieces.list()]
+    emptied(bucket)
+    remote(bucket).fetch(start.id)
+    assert page_archive.check(pieces) == 3
+    assert [piece.sha256 for piece in pieces.list()] == before
+
+
+def test_what_was_cut_off_on_its_way_is_no_backup(bucket: Place, store: Store) -> None:
+    made = try_out(bucket, create(bucket).backup)
+    remote(bucket).push(made)
+    del store.objects[f"/bucket/ours/{made.id}/SHA256SUMS"]
+    assert remote(bucket).ids() == []
+    with pytest.raises(NotFound):
+        remote(bucket).fetch("latest")
+
+
+def test_a_spoilt_object_is_noticed(bucket: Place, store: Store) -> None:
+    made = try_out(bucket, create(bucket).backup)
+    remote(bucket).push(made)
+    key = next(key for key in store.objects if "ledger.sqlite" in key)
+    store.objects[key] = bytes([store.objects[key][0] ^ 1]) + store.objects[key][1:]
+    emptied(bucket)
+    fetched = remote(bucket).fetch("latest")
+    with pytest.raises(Damaged):
+        try_out(bucket, fetched)
+    assert bucket.folder.read(made.id).state is State.WRITTEN
+
+
+def test_a_bucket_that_does_not_let_us_in_says_what_to_look_at(bucket: Place, store: Store) -> None:
+    made = create(bucket).backup
+    store.refuses = True
+    with pytest.raises(Refused, match="SignatureDoesNotMatch") as caught:
+        remote(bucket).push(made)
+    assert "rights" in caught.value.cure
+    assert "hush-hush" not in str(caught.value)
+    gone = free_port()
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        Remote(_elsewhere(bucket, gone), bucket.folder).push(made)
+
+
+def _elsewhere(place: Place, port: int) -> Bucket:
+    settings = replace(place.settings, backup_s3_endpoint=f"http://127.0.0.1:{port}")
+    found = bucket_of(settings)
+    assert found is not None
+    return found
