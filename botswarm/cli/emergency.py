@@ -93,6 +93,8 @@ class Pressed:
     flat_ms: int | None = None
     number: int | None = None
     resting: int = 0
+    unprotected: int = 0
+    """Orders that protected positions and were ended, too."""
 
     def data(self) -> dict[str, Any]:
         return {
@@ -103,6 +105,7 @@ class Pressed:
             "flat_ms": self.flat_ms,
             "on_the_way": self.on_the_way,
             "resting": self.resting,
+            "unprotected": self.unprotected,
             "accounts": {each.name: each.data() for each in self.accounts},
             "stop": self.number,
         }
@@ -153,7 +156,10 @@ class Press:
             in_force_ms=self.ms(),
             on_the_way=len(on_the_way),
         )
-        self.say(f"{done.in_force_ms:6d} ms  in force: no venue takes another order")
+        words = "in force: no venue takes another order"
+        if on_the_way:
+            words += f", but {len(on_the_way)} that are on their way may arrive"
+        self.say(f"{done.in_force_ms:6d} ms  {words}")
         done.number = self.stops.keep(self._stop())
         return done
 
@@ -218,13 +224,14 @@ class Press:
         """Of everything, also what was judged and not sent; it ends at once."""
         self.halting.throw_out_sleepers()
         orders = [
-            order.id
+            order
             for order in ledger.orders.under_way()
             if self.places is None or (order.venue, order.account) in self.places
         ]
-        words = f"{self.kind} stop: {self.reason}"
-        ledger.cancels.wish(orders, datetime.now(UTC), actor=self.actor, reason=words)
-        return orders
+        self._done().unprotected = sum(each.kind.has_stop and each.is_reduce_only for each in orders)
+        ids, words = [order.id for order in orders], f"{self.kind} stop: {self.reason}"
+        ledger.cancels.wish(ids, datetime.now(UTC), actor=self.actor, reason=words)
+        return ids
 
     def _end(self, ledger: Ledger, place: Place, until: float, stop: threading.Event) -> Account:
         from botswarm.clock import SystemClock

@@ -204,11 +204,21 @@ def _answer(press: Press, done: Pressed, *, is_cancelling: bool, is_flattening: 
     if is_flattening and done.flat_ms is not None:
         lines.append(f"flat after {done.flat_ms} ms")
     following = ["botswarm trading status", "botswarm trading resume"]
+    warnings = []
+    if done.unprotected and not is_flattening:
+        warnings = [
+            f"{done.unprotected} of them were stops that protected positions, which stand without"
+            " now: emergency-stop --flatten closes them"
+        ]
     if not is_cancelling and done.resting:
         lines.append(f"{done.resting} orders rest at venues")
         following.insert(0, "botswarm trading emergency-stop --cancel")
     return Answer(
-        data=done.data(), text="\n".join(lines), next=following, failure=_failure(press, done)
+        data=done.data(),
+        text="\n".join(lines),
+        warnings=warnings,
+        next=following,
+        failure=_failure(press, done),
     )
 
 

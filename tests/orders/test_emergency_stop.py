@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
-from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
 from botswarm.errors import BotswarmError
 from botswarm.exchanges.binance.trading import BinanceTrading
@@ -147,6 +147,12 @@ def test_it_closes_positions_through_the_halt_and_nothing_else_passes(
         a_market_order(symbol="ETH-USDT", side=Side.SELL, bot="hare", quantity=Decimal("0.05")),
     )
     assert {bought.state, short.state} == {S.FILLED}
+    stop = {"kind": OrderKind.STOP, "limit_price": None, "stop_price": Decimal(30_000)}
+    guard = an_order(side=Side.SELL, is_reduce_only=True, **stop)
+    assert sent(ledger, venue, guard).state is S.LIVE
+    _, answer = run("trading", "emergency-stop", "--cancel")
+    assert answer["data"]["unprotected"] == 1
+    assert "protected positions" in answer["warnings"][0]
     code, answer = run("trading", "emergency-stop", "--flatten")
     assert (code, answer["error"]["code"]) == (6, "BSW-6001"), "nobody confirmed it"
     assert ledger.halts.all()[-1].state is TradingState.HALTED, "the halt waits for nobody"
