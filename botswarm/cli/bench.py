@@ -273,3 +273,26 @@ def sweep(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
         progress=progress,
     )
     return Answer(data=figures, text=bench.table(figures))
+
+
+@bench.command("metrics")
+@click.option("--bots", type=click.IntRange(1, 1_000_000), help="How many.  [default: 10000]")
+@click.option("--quick", is_flag=True, help="2,000 bots, few orders: rough figures.")
+@click.pass_obj
+def watched(session: Session, bots: int | None, quick: bool) -> Answer:
+    """Measure what it costs to be watched: scrapes of /metrics, and orders with and without.
+
+    A swarm with many bots is started and each of its processes scraped. Then orders go through a
+    worker in turns: with health, metrics and exporter, scraped every 5 s, and without all of it.
+    """
+    from dataclasses import replace
+
+    from botswarm.bench.metrics import QUICK, Size, main, table
+
+    def progress(line: str) -> None:
+        if not session.json and not session.quiet:
+            click.echo(line, err=True)
+
+    size = QUICK if quick else Size()
+    figures = main(size=size if bots is None else replace(size, bots=bots), progress=progress)
+    return Answer(data=figures, text=table(figures))

@@ -52,6 +52,50 @@ def venue_errors() -> Answer:
     return Answer(data=data, text=error_tables.markdown().rstrip("\n"))
 
 
+@help.command("metrics")
+def metrics() -> Answer:
+    """Print what each metric is, and where it comes from (docs/metrics.md)."""
+    from botswarm import metrics as declared
+
+    data = [
+        {
+            "name": family.name,
+            "exposed": list(declared.names_of(family)),
+            "kind": family.kind,
+            "labels": list(family.label_names),
+            "help": family.help,
+        }
+        for family in declared.METRICS.values()
+    ]
+    return Answer(data=data, text=metrics_page().rstrip("\n"))
+
+
+_METRICS = """\
+# Metrics
+
+<!-- Written by `botswarm help metrics`; a test fails when it is stale. -->
+
+What each process answers at `/metrics`, under the name that Prometheus knows. How they come about,
+and who tells which, is in [health.md](health.md). A counter starts at 0 with its process; sums and
+rates are right over restarts.
+
+| metric | kind | labels | what it is |
+| --- | --- | --- | --- |
+"""
+
+
+def metrics_page() -> str:
+    from botswarm import metrics as declared
+
+    rows = []
+    for family in declared.METRICS.values():
+        # A histogram is known by its name without the endings.
+        name = family.name if family.kind == "histogram" else declared.names_of(family)[0]
+        labels = ", ".join(f"`{label}`" for label in family.label_names)
+        rows.append(f"| `{name}` | {family.kind} | {labels} | {family.help} |")
+    return _METRICS + "\n".join(rows) + "\n"
+
+
 _INTRODUCTION = """\
 # Commands
 

@@ -40,7 +40,12 @@ def connect(url: Secret, name: str, limit_s: float) -> Any:
         write_timeout=limit_s,
         client_properties={"connection_name": name},
     )
-    connection.connect()
+    try:
+        connection.connect()
+    except BaseException:
+        # A broker that took the call and did not go on leaves a socket open.
+        connection.collect()
+        raise
     return connection
 
 

@@ -16,6 +16,7 @@ from botswarm.health.broker import Broker
 from botswarm.health.exporter import Slots
 from botswarm.health.machine import WallClock
 from botswarm.health.process import Health, Pulse
+from botswarm.health.watch import Finding
 
 TURN_S = 2.0
 OVERDUE_S = 30.0
@@ -61,6 +62,7 @@ def _begin_worker(app: App, sender: Any, instance: Any, **_: Any) -> None:
     made = worker.made(app, str(sender))
     made.work_of("taking tasks in", _turns.age_s)
     made.work_of("tasks that run", _turns.hanging_s)
+    made.check("tasks", _turns.taking, is_needed=True)
     made.start()
     _running.append(made)
 
@@ -74,10 +76,10 @@ class TurnMarks(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, c: Any) -> None:
-        mark = _turns.mark
-        mark()
+        mark = _turns.turn
         if c.hub is not None:
             # The hub's timer is looked at by the loop: it stands still where that does.
+            c.hub.timer.call_after(0, mark)
             c.hub.timer.call_repeatedly(TURN_S, mark)
             return
         pending = c.perform_pending_operations
@@ -94,11 +96,17 @@ class Turns:
 
     def __init__(self) -> None:
         self._at = time.monotonic()
+        self._has_turned = False
         self.worker: Any = None
         self.hard_limits: Mapping[str, float] = {}
 
     def mark(self) -> None:
         self._at = time.monotonic()
+
+    def turn(self) -> None:
+        """The loop that takes tasks in has turned."""
+        self._has_turned = True
+        self.mark()
 
     def age_s(self) -> float:
         consumer = getattr(self.worker, "consumer", None)
@@ -106,6 +114,12 @@ class Turns:
             # It waits for the broker: that is another check, and to start again cures nothing.
             self.mark()
         return time.monotonic() - self._at
+
+    def taking(self) -> Finding:
+        consumer = getattr(self.worker, "consumer", None)
+        if getattr(consumer, "connection", None) is None or not self._has_turned:
+            return Finding(words="it takes no task: not connected yet, or no longer", status="fail")
+        return Finding(words="it takes tasks")
 
     def hanging_s(self) -> float:
         """How long every place has been taken by a task that is overdue; 0 while one is not."""

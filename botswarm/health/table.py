@@ -37,6 +37,12 @@ LINES: tuple[Line, ...] = (
         cure="look at it: botswarm doctor --only broker",
     ),
     Line(
+        name="tasks",
+        asks="Is this worker connected, and does it take tasks from its queues?",
+        every_s=1,
+        cure="wait while it starts; else look at its log and at the broker",
+    ),
+    Line(
         name="redis",
         asks="Does Redis answer PING, save what it holds and take clients, where it is used?",
         unit="ms",

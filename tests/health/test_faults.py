@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.campaign.alert_faults import rounds
 from tests.campaign.health_faults import Stage, tried
 
 
@@ -32,3 +33,13 @@ def test_what_is_away_is_seen_and_what_is_back_is_well(
     (fault,) = [each for each in stage.faults() if each.what == what]
     found = tried(fault, stage.state_dir)
     assert (found.ready, found.health) == (ready, health)
+
+
+def test_the_right_alert_is_told_of_each_and_so_is_its_end(stage: Stage) -> None:
+    """The ledger, in which notices are kept, is the first that is taken away."""
+    chosen = ("ledger killed", "broker killed", "venue frozen", "clock set by an hour")
+    with rounds(stage) as made:
+        told = [made.tried(fault) for fault in stage.faults() if fault.what in chosen]
+    assert [each.alert for each in told] == [
+        *("DatabaseConnectionFailure", "BrokerDown", "ExchangeApiLost", "ClockWrong"),
+    ]

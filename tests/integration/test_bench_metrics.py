@@ -1,0 +1,19 @@
+"""The bench of what it costs to be watched asks every process, and compares like with like."""
+
+from __future__ import annotations
+
+import json
+
+from botswarm.bench.metrics import Size, main, table
+
+PARTS = {"beat", "broker", "exchange", "feed", "orders", "risk-ops-backtest", "strategy"}
+
+
+def test_every_process_is_scraped_and_orders_flow_with_and_without() -> None:
+    size = Size(bots=30, scrapes=2, settle_s=0, orders=20, rounds=1)
+    figures = json.loads(json.dumps(main(size=size)))
+    assert set(figures["scrapes"]) >= PARTS
+    assert all(each["bytes"] > 1000 for each in figures["scrapes"].values())
+    assert len(figures["cost"]["orders_per_s"]) == 1
+    assert len(figures["cost"]["watched_orders_per_s"]) == 1
+    assert "fewer orders/s" in table(figures)
