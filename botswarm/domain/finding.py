@@ -20,8 +20,9 @@ class Restriction:
     scope: str
     state: TradingState
     is_of_a_limit: bool
-    """Then only a person lifts it; what a protection asks for ends by itself."""
+    """Then only a person lifts it; anything else ends by itself."""
     until: datetime | None = None
+    """Without one it ends with the finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,4 +43,4 @@ class Finding:
     bot: str | None = None
     order_id: str | None = None
     numbers: Mapping[str, str] = field(default_factory=dict)
-    restriction: Restriction | None = None
+    restrictions: tuple[Restriction, ...] = ()

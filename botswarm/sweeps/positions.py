@@ -53,7 +53,7 @@ def sweep(tools: Tools, now: datetime) -> Report:
     )
     is_kept = tools.ledger.sweeping.keep(standings, exposures, now)
     findings = list(_findings(seen, standings, exposures, tools))
-    broken = {each.restriction.scope for each in findings if each.restriction is not None}
+    broken = {one.scope for each in findings for one in each.restrictions}
     is_closing = bool(broken) and tools.rules.closes_on_breach
     return Report(
         then=(lambda: close(broken, seen, tools, now)) if is_closing else None,
@@ -194,11 +194,7 @@ def _held_against(limit: Limit, standing: AtRisk, value: Decimal | None) -> Iter
         f"{'at or over' if is_breach else 'near'} the limit of {_money(limit.breach)}"
         f" ({limit.source})"
     )
-    restriction = None
-    if is_breach and limit.rule.halts:
-        restriction = Restriction(
-            scope=standing.scope, state=TradingState.REDUCING, is_of_a_limit=True
-        )
+    held = Restriction(scope=standing.scope, state=TradingState.REDUCING, is_of_a_limit=True)
     yield Finding(
         kind=limit.kind.value,
         subject=f"{standing.scope} {standing.quote}",
@@ -208,7 +204,7 @@ def _held_against(limit: Limit, standing: AtRisk, value: Decimal | None) -> Iter
         limit_value=limit.breach if is_breach else limit.warn,
         value=value,
         numbers=numbers_of(standing),
-        restriction=restriction,
+        restrictions=(held,) if is_breach and limit.rule.halts else (),
     )
 
 

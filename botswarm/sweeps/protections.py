@@ -83,10 +83,12 @@ def _finding(protection: Protection, found: Pause) -> Finding:
         severity="warn",
         words=f"{words} until {until:%H:%M:%S}",
         numbers={**found.numbers, "until": found.until.isoformat()},
-        restriction=Restriction(
-            scope=found.scope,
-            state=TradingState.REDUCING,
-            is_of_a_limit=False,
-            until=found.until,
+        restrictions=(
+            Restriction(
+                scope=found.scope,
+                state=TradingState.REDUCING,
+                is_of_a_limit=False,
+                until=found.until,
+            ),
         ),
     )

@@ -14,6 +14,7 @@ from botswarm.config import Settings
 from botswarm.domain.finding import Finding
 from botswarm.domain.limits import Limit
 from botswarm.domain.order import OrderKind
+from botswarm.domain.permission import TradingState
 from botswarm.errors import BotswarmError
 from botswarm.ledger.findings import SweepDone
 from botswarm.ledger.halts import Cause
@@ -114,15 +115,15 @@ def run(name: str, look: Look, tools: Tools) -> SweepDone:
 def _enforce(name: str, findings: Sequence[Finding], tools: Tools, now: datetime) -> list[str]:
     """What each finding asks for holds while it stands, whoever let go of it meanwhile."""
     restricted: list[str] = []
-    for finding in findings:
-        wanted = finding.restriction
-        if wanted is None:
-            continue
+    passing: set[str] = set()
+    for finding, wanted in ((each, one) for each in findings for one in each.restrictions):
+        if not wanted.is_of_a_limit and wanted.until is None:
+            passing.add(wanted.scope)
         halt = tools.ledger.halts.restrict(
             wanted.scope,
             wanted.state,
             reason=finding.words,
-            actor=f"{'limit' if wanted.is_of_a_limit else name}:{finding.kind}",
+            actor=f"limit:{finding.kind}" if wanted.is_of_a_limit else _actor(name),
             now=now,
             cause=Cause.LIMIT if wanted.is_of_a_limit else Cause.SYSTEM,
             until=None if wanted.is_of_a_limit else wanted.until,
@@ -130,7 +131,30 @@ def _enforce(name: str, findings: Sequence[Finding], tools: Tools, now: datetime
         if halt is not None:
             logger.error("%s is %s: %s", wanted.scope, wanted.state, finding.words)
             restricted.append(f"{wanted.scope} {wanted.state}")
+    _let_go(name, passing, tools, now)
     return restricted
+
+
+def _actor(name: str) -> str:
+    return f"sweep:{name}"
+
+
+def _let_go(name: str, passing: set[str], tools: Tools, now: datetime) -> None:
+    """What this sweep held for as long as something stood, and stands no more."""
+    for halt in tools.ledger.halts.all():
+        is_ours = halt.cause is Cause.SYSTEM and halt.actor == _actor(name)
+        if is_ours and halt.until is None and halt.scope not in passing:
+            if halt.state is TradingState.ACTIVE:
+                continue
+            tools.ledger.halts.set(
+                halt.scope,
+                TradingState.ACTIVE,
+                reason=f"over: {halt.reason}",
+                actor=_actor(name),
+                now=now,
+                cause=Cause.SYSTEM,
+            )
+            logger.warning("%s is active again: %s is over", halt.scope, halt.reason)
 
 
 def _note(done: SweepDone, tools: Tools) -> None:

@@ -16,6 +16,7 @@ from botswarm.sweeps.sweep import Report, Rules, Tools
 
 YOUNG = timedelta(seconds=60)
 """So long a new bot's market, or a new account, may take until it is heard of."""
+IN_DOUBT = (OrderState.SENDING, OrderState.UNKNOWN)
 GRAVE_TIMES = 5
 """An order that is stuck for so many times as long is no delay any more."""
 
@@ -58,6 +59,20 @@ def _silent(market: FollowedMarket, now: datetime) -> Finding:
         venue=market.venue,
         symbol=market.symbol,
         numbers=_numbers(market),
+        restrictions=_while_silent([market]),
+    )
+
+
+def _while_silent(markets: Sequence[FollowedMarket]) -> tuple[Restriction, ...]:
+    """Where nobody ever wrote prices down, nobody relies on them either."""
+    scopes = [
+        halts.market_scope(each.venue, each.symbol)
+        for each in markets
+        if each.marked_at is not None
+    ]
+    return tuple(
+        Restriction(scope=scope, state=TradingState.REDUCING, is_of_a_limit=False)
+        for scope in scopes
     )
 
 
@@ -73,6 +88,7 @@ def _silent_venue(venue: str, markets: Sequence[FollowedMarket], now: datetime) 
         f"{newest.symbol}; {positions} positions stand there",
         venue=venue,
         numbers={"markets": str(len(markets)), "positions": str(positions)},
+        restrictions=_while_silent(markets),
     )
 
 
@@ -111,10 +127,12 @@ def _stuck(order: StuckOrder, rules: Rules, now: datetime) -> Finding:
         OrderState.SENDING: "nobody knows whether it left",
         OrderState.UNKNOWN: "nobody knows what became of it",
     }.get(order.state, "its end was asked for" if order.is_ending else "it should have filled")
+    scope = halts.bot_scope(order.bot)
+    held = Restriction(scope=scope, state=TradingState.REDUCING, is_of_a_limit=False)
     return Finding(
         kind="stuck_order",
         subject=order.id,
-        scope=halts.bot_scope(order.bot),
+        scope=scope,
         severity="breach" if is_grave else "warn",
         words=f"order {order.id} of {order.bot} in {order.venue}:{order.symbol} has been "
         f"{order.state} for {lasted.total_seconds():.0f} s: {what}",
@@ -124,6 +142,8 @@ def _stuck(order: StuckOrder, rules: Rules, now: datetime) -> Finding:
         bot=order.bot,
         order_id=order.id,
         numbers={"state": order.state.value, "since": order.since.isoformat()},
+        # What it holds in the end nobody knows: more of it would be a guess.
+        restrictions=(held,) if is_grave and order.state in IN_DOUBT else (),
     )
 
 
@@ -186,9 +206,7 @@ def habits(tools: Tools, now: datetime) -> Report:
 def _habits(found: Sequence[patterns.Unusual]) -> Iterator[Finding]:
     for each in found:
         scope = halts.bot_scope(each.bot)
-        restriction = None
-        if each.is_grave:
-            restriction = Restriction(scope=scope, state=TradingState.REDUCING, is_of_a_limit=True)
+        held = Restriction(scope=scope, state=TradingState.REDUCING, is_of_a_limit=True)
         yield Finding(
             kind=each.pattern.kind,
             subject=scope,
@@ -197,5 +215,5 @@ def _habits(found: Sequence[patterns.Unusual]) -> Iterator[Finding]:
             words=each.words,
             bot=each.bot,
             numbers={"count": str(each.count), "of": str(each.of)},
-            restriction=restriction,
+            restrictions=(held,) if each.is_grave else (),
         )

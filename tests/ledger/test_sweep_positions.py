@@ -173,7 +173,12 @@ def test_a_loss_limit_fires_at_every_level(floor: Floor, scope: str, kind: Limit
 def test_the_drawdown_is_from_the_peak_not_from_the_beginning(floor: Floor) -> None:
     floor.limit(OF_ACCOUNT, LimitKind.DRAWDOWN, "150")
     floor.trade("alpha", "buy", "1", "1000")
-    for price, state in (("1100", "active"), ("951", "active"), ("949", "reducing")):
+    for price, state in (
+        ("1010", "active"),
+        ("1100", "active"),
+        ("951", "active"),
+        ("949", "reducing"),
+    ):
         floor.wait(5)
         floor.price(price)
         floor.sweep()
@@ -210,6 +215,10 @@ def test_losses_in_a_row_are_counted_by_order_and_a_win_ends_them(either: Floor)
         assert found.losing_streak == streak, price
         assert either.standing(SWARM).losing_streak == streak
     assert either.standing("bot:alpha").lost_at == either.clock.at
+    closed = either.ledger.outcomes.since(NOW)
+    assert [each.realised for each in closed] == [D(-10), D(-5), D(20), D(-1)]
+    assert [each.turnover for each in closed] == [D(90), D(95), D(120), D(99)]
+    assert either.standing("bot:alpha").realised == D(4)
 
 
 def test_a_losing_streak_fires_and_holds_nothing_by_itself(floor: Floor) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from botswarm.domain.finding import Finding
 from botswarm.domain.order import OrderState, Side
+from botswarm.domain.permission import TradingState
 from botswarm.domain.reconciliation import Difference, Fate, Kind
 from botswarm.errors import NotFound, Unreachable
 from botswarm.ledger.bot import BotState
@@ -47,6 +48,36 @@ def test_an_old_price_is_told_once_and_again_when_it_is_new(floor: Floor) -> Non
     assert [each.severity for each in floor.events("stale_feed")] == ["warn", "info"]
 
 
+def test_a_market_whose_price_grew_old_is_held_until_there_is_a_new_one(floor: Floor) -> None:
+    floor.price("100")
+    floor.wait(61)
+    for _ in range(2):
+        floor.sweep(watching.feeds, "feeds")
+    assert floor.state(OF_MARKET) == "reducing"
+    floor.price("100")
+    floor.sweep(watching.feeds, "feeds")
+    assert floor.state(OF_MARKET) == "active"
+
+
+def test_what_a_person_holds_a_sweep_does_not_let_go(floor: Floor) -> None:
+    floor.price("100")
+    floor.wait(61)
+    floor.sweep(watching.feeds, "feeds")
+    floor.ledger.halts.set(
+        OF_MARKET, TradingState.REDUCING, reason="!", actor="me", now=floor.clock.at, is_human=True
+    )
+    floor.price("100")
+    floor.sweep(watching.feeds, "feeds")
+    assert floor.state(OF_MARKET) == "reducing"
+
+
+def test_a_market_whose_price_nobody_ever_wrote_down_is_told_and_not_held(floor: Floor) -> None:
+    floor.trade("alpha", "buy", "1", "100")
+    floor.wait(61)
+    floor.sweep(watching.feeds, "feeds")
+    assert floor.state(OF_MARKET) == "active"
+
+
 def test_a_position_without_a_price_is_graver_than_a_bot_without_one(floor: Floor) -> None:
     floor.trade("alpha", "buy", "1", "100")
     floor.wait(61)
@@ -73,9 +104,11 @@ def test_an_order_that_does_not_move_is_told_and_graver_the_longer_it_lasts(floo
         floor.sweep(watching.orders, "orders")
         assert [each.severity for each in floor.events("stuck_order")] == severities
     assert floor.events("stuck_order")[0].order_id == order.id
+    assert floor.state("bot:alpha") == "reducing", "nobody knows what it holds in the end"
     floor.ledger.books.record(order.id, OrderState.CANCELED, floor.clock.at)
     floor.sweep(watching.orders, "orders")
     assert floor.events("stuck_order")[-1].severity == "info"
+    assert floor.state("bot:alpha") == "active"
 
 
 def test_orders_that_rest_or_wait_for_a_moment_are_not_stuck(floor: Floor) -> None:
