@@ -197,8 +197,7 @@ class Press:
     # --- the end of what is open ----------------------------------------------------------------
 
     def cancel(self, wait_s: float) -> Pressed:
-        done = self._done()
-        ledger = self.ledger
+        done, ledger = self._done(), self.ledger
         wished = self._wish(ledger)
         self.say(f"{self.ms():6d} ms  {len(wished)} orders are to end")
         places = self.places if self.places is not None else self.stops.places()
@@ -228,7 +227,8 @@ class Press:
             for order in ledger.orders.under_way()
             if self.places is None or (order.venue, order.account) in self.places
         ]
-        self._done().unprotected = sum(each.kind.has_stop and each.is_reduce_only for each in orders)
+        guards = [each for each in orders if each.kind.has_stop and each.is_reduce_only]
+        self._done().unprotected = len(guards)
         ids, words = [order.id for order in orders], f"{self.kind} stop: {self.reason}"
         ledger.cancels.wish(ids, datetime.now(UTC), actor=self.actor, reason=words)
         return ids
