@@ -11,6 +11,7 @@ from typing import Any
 
 from amqp.exceptions import ChannelError
 from celery import Celery, signals
+from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from botswarm import logs
@@ -231,4 +232,7 @@ def _set_up_logging(**_: Any) -> None:
 def _without_second_traceback(record: logging.LogRecord) -> bool:
     """Celery says everything once in the record itself and once more in its extra ``data``."""
     record.__dict__.pop("data", None)
+    # A task that gave its message back did so on purpose: nobody needs the places it did it in.
+    if record.exc_info and isinstance(record.exc_info[1], Reject):
+        record.exc_info = None
     return True

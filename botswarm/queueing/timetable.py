@@ -9,6 +9,7 @@ are not sent again.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,8 @@ from botswarm.schedule import Entry
 MOMENTS_KEPT = 64
 LEDGER_LATE_S = 60.0
 ROUNDING = 1e-9
+SPREAD_S = 5.0
+"""Within so long the first slots of all entries come, one after the other, and so on for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +144,16 @@ def _look_at_seconds(entry: Entry, place: Place | None, now: Reading, known: Seq
 
 
 def _first_count(entry: Entry, now: Reading, known: Sequence[int]) -> Counted:
-    """So that the first slot is due now.
+    """So that the first slot is due soon, but not those of all entries at the same moment.
 
     Its number is that of the periods since 1970, so that a broker that lost all it knew goes on
     with higher ones; and higher than those the ledger knows, which is told a little late.
     """
     late = math.ceil(LEDGER_LATE_S / entry.every_s)
     slot = max([int(now.wall // entry.every_s), *(each + late for each in known)])
-    return Counted(slot, now.wall - entry.every_s, now.steady - entry.every_s, now.boot)
+    share = zlib.crc32(entry.name.encode()) / 2**32
+    since = entry.every_s - min(entry.every_s, SPREAD_S) * share
+    return Counted(slot, now.wall - since, now.steady - since, now.boot)
 
 
 # --- moments --------------------------------------------------------------------------------------
