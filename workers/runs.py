@@ -25,7 +25,7 @@ from workers.beat import sent_of
 
 logger = logging.getLogger(__name__)
 
-WRITE_EVERY_S = 10.0
+WRITE_EVERY_S = 30.0
 OUTCOMES = {states.SUCCESS: "done", states.FAILURE: "failed"}
 
 

@@ -165,3 +165,21 @@ def test_unconfirmed_publishes_are_unsafe(tmp_path: Path) -> None:
     app = app_in(tmp_path)
     app.conf.broker_transport_options = {}
     assert "confirm_publish" in safety.problems(app.conf)[0]
+
+
+# --- retries -------------------------------------------------------------------------------------
+
+
+def test_a_retry_goes_to_the_queue_and_never_where_beat_keeps_its_marks(tmp_path: Path) -> None:
+    app = app_in(tmp_path)
+    app.loader.import_default_modules()
+    app.finalize()
+    probe = app.tasks[messages.Probe.task]
+    came = {"exchange": "botswarm.beat", "routing_key": "ops", "priority": 0}
+    probe.push_request(id="1", delivery_info=came, args=[], kwargs={}, headers={"retries": 0})
+    try:
+        options = probe.signature_from_request(countdown=1).options
+    finally:
+        probe.pop_request()
+    assert options["queue"] == "ops"
+    assert "exchange" not in options
