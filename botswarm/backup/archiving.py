@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -15,7 +14,7 @@ from sqlalchemy import text
 from botswarm import metrics
 from botswarm.backup import log_archive, page_archive
 from botswarm.backup.create import create, try_out
-from botswarm.backup.folder import Backup, Method
+from botswarm.backup.folder import WRITING, Backup, Method
 from botswarm.backup.log_archive import Receiver
 from botswarm.backup.page_archive import PageWriter
 from botswarm.backup.place import Place
@@ -38,6 +37,35 @@ RECEIVED_S = 30.0
 POLL_S = 0.1
 
 
+class Progress:
+    """Whether the archive gets on: it carries something over, or its copy grows."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._at = place.clock.monotonic()
+        self._size = 0
+
+    def turned(self) -> None:
+        self._at = self._place.clock.monotonic()
+
+    def age_s(self) -> float:
+        """For how long it has not, beyond the pause that it is to make."""
+        size = self._copied()
+        if size != self._size:
+            self._size = size
+            self.turned()
+        pause_s = self._place.settings.backup_archive_every_s
+        return max(0.0, self._place.clock.monotonic() - self._at - pause_s)
+
+    def _copied(self) -> int:
+        size = 0
+        for folder in self._place.folder.path.glob(f"*{WRITING}"):
+            for path in folder.rglob("*"):
+                with suppress(OSError):  # it has just been moved
+                    size += path.stat().st_size
+        return size
+
+
 class Archive(Protocol):
     """What follows one kind of ledger."""
 
@@ -56,14 +84,11 @@ class Archive(Protocol):
     def close(self) -> None: ...
 
 
-def run(place: Place, stop: threading.Event, turned: Callable[[], None]) -> None:
-    """Until ``stop``. What fails is said, counted, and tried again from a new copy.
-
-    ``turned`` is told of every round that was done.
-    """
+def run(place: Place, stop: threading.Event, progress: Progress) -> None:
+    """Until ``stop``. What fails is said, counted, and tried again from a new copy."""
     while not stop.is_set():
         try:
-            _session(place, stop, turned)
+            _session(place, stop, progress)
         except (BotswarmError, OSError, sqlite3.Error) as error:
             metrics.ARCHIVE_FAILURES.inc()
             cure = getattr(error, "cure", "") or "it is tried again by itself"
@@ -71,7 +96,7 @@ def run(place: Place, stop: threading.Event, turned: Callable[[], None]) -> None
             stop.wait(AGAIN_S)
 
 
-def _session(place: Place, stop: threading.Event, turned: Callable[[], None]) -> None:
+def _session(place: Place, stop: threading.Event, progress: Progress) -> None:
     with closing(Database(place.database_url)) as database:
         archive: Archive = (
             PageArchive(place, database) if database.is_sqlite else LogArchive(place, database)
@@ -79,11 +104,12 @@ def _session(place: Place, stop: threading.Event, turned: Callable[[], None]) ->
         remote = remote_of(place)
         with closing(archive):
             _begin(place, archive)
+            progress.turned()
             while not stop.wait(place.settings.backup_archive_every_s):
                 archive.carry()
                 if remote is not None:
                     _push(remote)
-                turned()
+                progress.turned()
                 if archive.is_due():
                     _begin(place, archive)
             # What was committed since the last round, by whoever stopped before us.

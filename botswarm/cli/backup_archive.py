@@ -41,5 +41,9 @@ def archive(session: Session, /, if_needed: bool) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Health(settings, "archive") as health:
-        archiving.run(place_of(settings), stop, health.pulse("the archive").mark)
+    place = place_of(settings)
+    progress = archiving.Progress(place)
+    health = Health(settings, "archive")
+    health.work_of("the archive", progress.age_s)
+    with health:
+        archiving.run(place, stop, progress)

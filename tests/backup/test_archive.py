@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from botswarm.backup import log_archive, page_archive, sides, sqlite, wal
-from botswarm.backup.archiving import Archive, LogArchive, PageArchive
+from botswarm.backup.archiving import Archive, LogArchive, PageArchive, Progress
 from botswarm.backup.choosing import newest
 from botswarm.backup.create import create, try_out
 from botswarm.backup.drill import drill
@@ -23,6 +24,7 @@ from botswarm.backup.folder import Backup, Method
 from botswarm.backup.place import Place
 from botswarm.backup.sealing import Damaged
 from botswarm.backup.sides import Wish
+from botswarm.clock import StoppedClock
 from botswarm.errors import Unreachable
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
@@ -270,6 +272,26 @@ def test_the_log_is_begun_anew_when_it_has_grown_long(
         # Twenty frames and more of each round would be half a megabyte by now.
         assert log.stat().st_size < 200_000
         assert brought_back(place, start) == {f"number {number}" for number in range(30)}
+
+
+def test_an_archive_that_copies_or_pauses_gets_on_and_one_that_does_neither_does_not(
+    sqlite_url: str, place_for: PlaceOf
+) -> None:
+    clock = StoppedClock(NOW)
+    place = replace(place_for(sqlite_url, backup_archive_every_s="10"), clock=clock)
+    progress = Progress(place)
+    clock.advance(10)
+    assert progress.age_s() == 0
+    clock.advance(5)
+    assert progress.age_s() == 5
+    copying = place.folder.path / "20260304T000000Z-abcdef.writing"
+    copying.mkdir(parents=True)
+    (copying / "ledger.sqlite").write_text("so far")
+    assert progress.age_s() == 0
+    clock.advance(30)
+    assert progress.age_s() == 20
+    progress.turned()
+    assert progress.age_s() == 0
 
 
 # --- the log of PostgreSQL ------------------------------------------------------------------------

@@ -198,7 +198,8 @@ def kill(on: Stage, count: int, tally: Tally, chance: Chance) -> None:
         writer = _writer(on, name)
         time.sleep(chance.random() * longest)
         writer.send_signal(signal.SIGKILL)
-        was_killed = writer.wait() == -signal.SIGKILL
+        writer.communicate()
+        was_killed = writer.returncode == -signal.SIGKILL
         tally.count("killed" if was_killed else "killed too late", _left(on, name, was_killed))
         shutil.rmtree(on.folder / name, ignore_errors=True)
 
@@ -232,7 +233,7 @@ def _left(on: Stage, name: str, was_stopped: bool) -> str | None:
 
 def _how_long(on: Stage) -> float:
     began = time.monotonic()
-    _writer(on, "timing").wait()
+    _writer(on, "timing").communicate()
     shutil.rmtree(on.folder / "timing")
     return time.monotonic() - began
 

@@ -1,0 +1,91 @@
+"""`botswarm backup` as a person meets it, and the tasks that beat rings for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botswarm.backup import create as making
+from botswarm.ledger.store import Ledger
+from botswarm.queueing import make_app
+from tests.backup.conftest import FILLS, PlaceOf
+from tests.campaign import backup_corruption
+from workers import backups
+
+Run = Callable[..., tuple[int, dict[str, Any], str]]
+
+
+@pytest.fixture
+def run(sqlite_url: str, tmp_path: Path) -> Run:
+    def run(*words: str) -> tuple[int, dict[str, Any], str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "botswarm", "backup", *words, "--json"],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(Path(making.__file__).parents[2]),
+                "BOTSWARM_STATE_DIR": str(tmp_path / "state"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout + done.stderr
+        answer = json.loads(done.stdout)
+        return done.returncode, answer, str(answer.get("error", {}).get("code", ""))
+
+    return run
+
+
+def test_from_the_first_backup_to_a_restored_ledger(run: Run, tmp_path: Path) -> None:
+    assert run("age")[::2] == (3, "BSW-3006")
+    assert run("restore", "latest")[::2] == (4, "BSW-4000")
+    code, made, _ = run("create")
+    assert code == 0
+    assert (made["data"]["state"], made["data"]["chain"]["sequence"]) == ("good", FILLS)
+    assert any("not sealed" in words for words in made["warnings"])
+    assert run("age", "--max", "1h")[0] == 0
+    assert [each["id"] for each in run("list")[1]["data"]] == [made["data"]["id"]]
+    assert run("restore", "latest")[::2] == (6, "BSW-6001")
+    code, done, _ = run("restore", "latest", "--yes")
+    assert code == 0
+    assert Path(done["data"]["old"]).exists()
+    assert run("drill")[1]["data"]["numbers"]["fills"] == FILLS
+    part = next((tmp_path / "state" / "backups" / made["data"]["id"]).glob("ledger.*"))
+    part.write_bytes(part.read_bytes()[:-1])
+    assert run("verify")[::2] == (3, "BSW-3005")
+    assert run("age")[::2] == (3, "BSW-3006")
+    assert run("restore", "latest", "--yes")[0] == 4
+
+
+def test_a_bucket_that_nobody_named_is_said(run: Run) -> None:
+    code, answer, _ = run("push")
+    assert code == 4
+    assert "BOTSWARM_BACKUP_S3_URL" in answer["error"]["cure"]
+
+
+def test_the_nights_tasks_save_rehearse_and_let_go(sqlite_url: str, place_for: PlaceOf) -> None:
+    place = place_for(sqlite_url)
+    make_app(place.settings)
+    made = backups.back_up()
+    assert place.folder.read(made).tested_at is not None
+    assert backups.rehearse_restore()["good"]
+    assert backups.release_restored() is None
+    with closing(Ledger(place.database_url)) as ledger:
+        assert [each.id for each in ledger.backups.list()] == [made]
+        assert len(ledger.backups.drills()) == 1
+
+
+def test_a_dozen_spoilt_backups_and_a_few_killed_writers_are_all_noticed() -> None:
+    tally, _ = backup_corruption.run(fills=50, corruptions=20, kills=1, full_disks=1)
+    assert tally.unnoticed == []
+    assert sum(tally.noticed.values()) == 22
