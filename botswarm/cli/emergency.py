@@ -15,7 +15,6 @@ from botswarm.errors import BotswarmError, Unreachable
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
-    from botswarm.domain.order import Order
     from botswarm.exchanges.base import TradingVenue
     from botswarm.ledger.halting import Halting
     from botswarm.ledger.stops import Stop, Stops
@@ -25,15 +24,15 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 Say = Callable[[str], None]
 
-LEDGER_PATIENCE_S = 4.0
-"""A ledger that has not answered by then is given up, for now: the stop file is pulled."""
+LEDGER_PATIENCE_S = 2.0
+"""While a ledger has not answered for so long the stop file is pulled."""
+GIVEN_UP_AFTER_S = 30.0
 ANSWER_MAX_S = 0.35
 """So long the answers to orders on their way are waited for: their senders will not begin to send
 any more by then.
 """
 POLL_S = 0.02
 ACCOUNTS_AT_ONCE_MAX = 8
-FLATTEN_TRIES = 3
 
 
 class LedgerAway(Unreachable):
@@ -143,9 +142,9 @@ class Press:
 
     # --- the halt -------------------------------------------------------------------------------
 
-    def halt(self) -> Pressed:
-        """Raises LedgerAway where it cannot be committed soon."""
-        self._within_patience(self._commit)
+    def halt(self, pull: Callable[[], None] = lambda: None) -> Pressed:
+        """Calls ``pull`` while the ledger lets us wait, and raises LedgerAway where it is lost."""
+        self._within_patience(self._commit, pull)
         said_ms = self.ms()
         self.say(f"{said_ms:6d} ms  halted: nothing more is judged")
         self.halting.wait_for_begun(self.places)
@@ -167,7 +166,8 @@ class Press:
         now = datetime.now(UTC)
         self.halting.halt(self.scopes, reason=self.reason, actor=self.actor, now=now)
 
-    def _within_patience(self, work: Callable[[], None]) -> None:
+    def _within_patience(self, work: Callable[[], None], pull: Callable[[], None]) -> None:
+        """While a ledger does not answer, the file is pulled, and the ledger waited for."""
         failures: list[BotswarmError] = []
 
         def try_it() -> None:
@@ -179,11 +179,14 @@ class Press:
         thread = threading.Thread(target=try_it, name="halt", daemon=True)
         thread.start()
         thread.join(LEDGER_PATIENCE_S)
+        if thread.is_alive():
+            pull()
+            thread.join(GIVEN_UP_AFTER_S - LEDGER_PATIENCE_S)
         if failures:
             raise LedgerAway(failures[0].cause, cure=failures[0].cure) from failures[0]
         if thread.is_alive():
             raise LedgerAway(
-                f"the ledger has not answered within {LEDGER_PATIENCE_S:g} s",
+                f"the ledger has not answered within {GIVEN_UP_AFTER_S:g} s",
                 cure="see: botswarm doctor",
             )
 
@@ -197,7 +200,7 @@ class Press:
     # --- the end of what is open ----------------------------------------------------------------
 
     def cancel(self, wait_s: float) -> Pressed:
-        done, ledger = self._done(), self.ledger
+        done, ledger = self.pressed, self.ledger
         wished = self._wish(ledger)
         self.say(f"{self.ms():6d} ms  {len(wished)} orders are to end")
         places = self.places if self.places is not None else self.stops.places()
@@ -216,7 +219,7 @@ class Press:
             ends = [each.cancelled_ms for each in done.accounts if each.cancelled_ms is not None]
             done.cancelled_ms = max(ends, default=self.ms())
             self.say(f"{done.cancelled_ms:6d} ms  cancelled: no venue has an open order of ours")
-        self.stops.keep(self._stop())
+        self.keep()
         return done
 
     def _wish(self, ledger: Ledger) -> Sequence[str]:
@@ -228,7 +231,7 @@ class Press:
             if self.places is None or (order.venue, order.account) in self.places
         ]
         guards = [each for each in orders if each.kind.has_stop and each.is_reduce_only]
-        self._done().unprotected = len(guards)
+        self.pressed.unprotected = len(guards)
         ids, words = [order.id for order in orders], f"{self.kind} stop: {self.reason}"
         ledger.cancels.wish(ids, datetime.now(UTC), actor=self.actor, reason=words)
         return ids
@@ -248,96 +251,6 @@ class Press:
                 account.cancelled_ms = round((account.ended.at - self.began) * 1000)
         return account
 
-    # --- out of all positions -------------------------------------------------------------------
-
-    def flatten(self, wait_s: float) -> Pressed:
-        """Market orders that may only reduce, one position after the other."""
-        from botswarm.trading.limits import limits_of
-
-        done, ledger = self._done(), self.ledger
-        limits, until = limits_of(self.settings), time.monotonic() + wait_s
-        self._add_holders(done)
-        for account in done.accounts:
-            if not account.is_empty:
-                account.held["all"] = "its orders are not at their end"
-                continue
-            try:
-                venue = venue_of(self.settings, ledger, account.place)
-                self._flatten(ledger, venue, account, limits, until)
-            except BotswarmError as error:
-                account.held["all"] = error.cause
-        if not any(each.held for each in done.accounts):
-            done.flat_ms = self.ms()
-            self.say(f"{done.flat_ms:6d} ms  flat: no position is left")
-        self.stops.keep(self._stop())
-        return done
-
-    def _add_holders(self, done: Pressed) -> None:
-        """Accounts that hold something and had nothing open."""
-        known = {each.place for each in done.accounts}
-        holding = {
-            (each.venue, each.account) for each in self.ledger.orders.positions() if each.quantity
-        }
-        done.accounts += [
-            Account(place=place, cancelled_ms=done.cancelled_ms or self.ms())
-            for place in sorted(holding - known)
-            if self.places is None or place in self.places
-        ]
-
-    def _flatten(
-        self, ledger: Ledger, venue: TradingVenue, account: Account, limits: Any, until: float
-    ) -> None:
-        from botswarm.cli.position import closing_of
-
-        for held in ledger.orders.positions(venue=venue.name):
-            if held.account != venue.account or not held.quantity:
-                continue
-            name, why = f"{held.bot} {held.symbol}", ""
-            for _ in range(FLATTEN_TRIES):
-                closing = closing_of(ledger, held, is_cancelling=True)
-                if not closing.quantity:
-                    why = "" if closing.why_not is None else closing.why_not
-                    break
-                order = self._closing_order(ledger, closing)
-                why = self._placed(ledger, venue, order, limits, until)
-                found = ledger.orders.positions(venue=held.venue, symbol=held.symbol, bot=held.bot)
-                held = next(each for each in found if each.account == venue.account)
-                if not held.quantity or time.monotonic() >= until:
-                    break
-            if held.quantity and not why.startswith("dust"):
-                account.held[name] = why or "it is not known yet what became of its order"
-            else:
-                account.closed.append(name)
-
-    def _closing_order(self, ledger: Ledger, closing: Any) -> Order:
-        """What it is judged by stands in no order's way that may only reduce."""
-        from botswarm.cli.position import closing_order
-
-        held = closing.held
-        mark = ledger.marks.all().get((held.venue, held.symbol))
-        price = mark.price if mark is not None else round(abs(held.cost / held.quantity), 8)
-        return closing_order(self.settings, closing, price)
-
-    def _placed(
-        self, ledger: Ledger, venue: TradingVenue, order: Order, limits: Any, until: float
-    ) -> str:
-        """Why it came to nothing; empty where it is filled."""
-        from botswarm.clock import SystemClock
-        from botswarm.trading import executor
-        from botswarm.trading.settle import Watch, settle
-
-        clock = SystemClock()
-        ledger.orders.add(order, clock.now())
-        executor.flatten(order.id, ledger.books, venue, limits, clock)
-        watch = Watch()
-        while not (known := ledger.orders.get(order.id)).state.is_final:
-            if time.monotonic() >= until:
-                return f"its order {order.id} is {known.state}"
-            watch.rested_at = None
-            settle(ledger.books, venue, clock, watch)
-            time.sleep(POLL_S)
-        return "" if known.filled_quantity else f"its order was {known.state}: {known.reason}"
-
     # --- what is kept ---------------------------------------------------------------------------
 
     @functools.cached_property
@@ -345,6 +258,10 @@ class Press:
         from botswarm.ledger.stops import Stops
 
         return Stops(self.ledger.database)
+
+    def keep(self) -> None:
+        """What is known by now."""
+        self.stops.keep(self._stop())
 
     def finish(self) -> Stop:
         """Write down how it ended."""
@@ -354,12 +271,12 @@ class Press:
 
     @property
     def is_clean(self) -> bool:
-        return all(each.is_clean for each in self._done().accounts)
+        return all(each.is_clean for each in self.pressed.accounts)
 
     def _stop(self) -> Stop:
         from botswarm.ledger.stops import Stop
 
-        done = self._done()
+        done = self.pressed
         return Stop(
             id=done.number,
             at=done.at,
@@ -376,7 +293,8 @@ class Press:
             },
         )
 
-    def _done(self) -> Pressed:
+    @property
+    def pressed(self) -> Pressed:
         assert self.done is not None, "it was not said yet"
         return self.done
 

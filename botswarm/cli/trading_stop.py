@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from botswarm.cli.command import Command
-from botswarm.cli.emergency import LedgerAway, Press, Pressed
-from botswarm.cli.failures import CheckFailed, NotConfirmed
+from botswarm.cli.emergency import Press, Pressed
+from botswarm.cli.failures import NotConfirmed
+from botswarm.cli.ledgerless import LeftWord
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.urgency import hurry, started_at
 from botswarm.errors import BotswarmError, TimedOut, Unreachable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 DRAIN_S = 30.0
 ENDING_S = 15.0
-WATCHDOG_S = 15.0
 NOT_SENT = ("ready", "approved")
 ON_THE_WAY = ("sending", "unknown")
 FRESH_S = 60.0
@@ -154,15 +154,19 @@ def emergency_stop(
         began=began,
         say=lambda words: _say(session, words),
     )
+    word = LeftWord(press, is_cancelling=cancel or flatten)
     try:
-        done = press.halt()
+        done = press.halt(word.pull)
         if cancel or flatten:
             press.cancel(wait_s)
-    except (LedgerAway, Unreachable, TimedOut) as error:
-        return _without_the_ledger(session, press, error, cancel or flatten)
+    except (Unreachable, TimedOut) as error:
+        return word.answer(error)
+    word.take_back()
     if flatten:
+        from botswarm.cli.flattening import flatten as close_positions
+
         _confirm_flatten(session)
-        press.flatten(wait_s)
+        close_positions(press, wait_s)
     press.finish()
     done.resting = under_way(press.ledger)["resting"]
     return _answer(press, done, is_cancelling=cancel or flatten, is_flattening=flatten)
@@ -245,53 +249,3 @@ def _failure(press: Press, done: Pressed) -> BotswarmError | None:
         f"trading is halted, and not everything came to its end: {'; '.join(bad)}",
         cure="order workers go on with it; look again: botswarm trading emergency-stop --cancel",
     )
-
-
-# --- without the ledger ---------------------------------------------------------------------------
-
-
-def _without_the_ledger(
-    session: Session, press: Press, error: BotswarmError, is_cancelling: bool
-) -> Answer:
-    """Leave word for the order workers of this machine, and say what they did."""
-    from botswarm.trading.stop_file import Pulled, StopFile
-
-    file = StopFile.of(session.settings().state_dir)
-    pulled = Pulled(
-        at=press.pressed_at,
-        actor=press.actor,
-        reason=press.reason,
-        is_cancelling=is_cancelling,
-    )
-    file.pull(pulled)
-    pulled_ms = press.ms()
-    _say(session, f"{pulled_ms:6d} ms  the ledger does not answer: the stop file is pulled")
-    deadline = time.monotonic() + WATCHDOG_S
-    while not _is_answered(answers := file.answers(pulled)) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-    said = [
-        f"{each['process']}: cancelled {', '.join(each['done']) or 'nothing'}"
-        + (f", not yet {', '.join(each['left'])}" if each["left"] else "")
-        for each in answers
-    ] or ["no order worker of this machine has answered"]
-    is_done = press.done is not None
-    words = "the halt is committed" if is_done else "without the ledger no order is judged or sent"
-    return Answer(
-        data={
-            "halted": is_done,
-            "stop_file": str(file.path),
-            "pulled_ms": pulled_ms,
-            "answered_ms": press.ms() if _is_answered(answers) else None,
-            "answers": list(answers),
-        },
-        text="\n".join([f"{words}; stop file after {pulled_ms} ms", *said]),
-        failure=CheckFailed(
-            f"the ledger could not be told of the stop: {error.cause}",
-            cure="the order workers tell it when it is back; see: botswarm doctor",
-        ),
-        next=["botswarm trading status"],
-    )
-
-
-def _is_answered(answers: Any) -> bool:
-    return bool(answers) and not any(each["left"] for each in answers)

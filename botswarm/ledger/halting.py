@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -15,8 +17,9 @@ SWARM = "swarm"
 Place = tuple[str, str]
 Answer = TypeVar("Answer")
 
-TRIES = 4
-LOCK_NOT_AVAILABLE = "55P03"
+PATIENCE_S = 20.0
+"""So long it is tried again where somebody is in the way, or the database is slow."""
+IN_THE_WAY = ("55P03", "57014")  # a lock, or time, ran out
 HURRY = "SET LOCAL lock_timeout = '150ms'"
 # Transactions that hold our rows and do nothing are those of processes that are frozen. What they
 # were about is undone, and they learn it before they can send anything.
@@ -80,8 +83,7 @@ class Halting:
         """Orders whose signed bytes are committed, and whose answer is not."""
         where, values = _at(places, "AND")
         question = f"SELECT id FROM orders WHERE is_open AND state = 'sending'{where}"  # noqa: S608 - only marks are put in
-        with asking(self._url) as ask:
-            return [order_id for (order_id,) in ask(question, values)]
+        return [order_id for (order_id,) in self._hurriedly(lambda ask: ask(question, values))]
 
     def throw_out_sleepers(self) -> int:
         """Undo the transactions of processes that are frozen; how many there were."""
@@ -91,22 +93,23 @@ class Halting:
             return int(ask(THROW_OUT, [])[0][0])
 
     def _hurriedly(self, work: Callable[[Ask], Answer]) -> Answer:
-        for attempt in range(1, TRIES + 1):
+        until = time.monotonic() + PATIENCE_S
+        while True:
             try:
                 with asking(self._url, writes=True) as ask:
                     if not is_sqlite(self._url):
                         ask(HURRY, [])
                     return work(ask)
             except Unreachable as error:
-                if not _is_in_the_way(error) or attempt == TRIES:
+                if not _is_in_the_way(error) or time.monotonic() >= until:
                     raise
-            self.throw_out_sleepers()
-        raise AssertionError("unreachable")
+            with contextlib.suppress(Unreachable):
+                self.throw_out_sleepers()
 
 
 def _is_in_the_way(error: Unreachable) -> bool:
     """Somebody else writes, or holds what is to be written."""
-    is_held = getattr(error.__cause__, "pgcode", None) == LOCK_NOT_AVAILABLE
+    is_held = getattr(error.__cause__, "pgcode", None) in IN_THE_WAY
     return is_held or getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 

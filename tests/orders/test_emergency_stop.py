@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -35,6 +36,8 @@ from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import PostgreSQLServer
 from botswarm.trading import executor
+from botswarm.trading.stop_file import StopFile
+from tests.integration.swarm import until
 from tests.ledger.conftest import Migrated, driver_url
 from tests.orders.conftest import NO_LIMITS, a_market_order, a_venue, an_order
 from tests.standing import reconciled
@@ -271,3 +274,32 @@ def test_a_drill_leaves_the_account_as_it_was_and_its_times_in_the_ledger(
     _, history = run("trading", "drill", "--history")
     assert [each["kind"] for each in history["data"]] == ["drill", "drill"]
     assert run("trading", "drill", "--account", "binance:spot", "--yes")[0] == 6
+
+
+def test_a_ledger_that_lets_it_wait_is_told_all_the_same(
+    sqlite_ledger: Ledger, tmp_path: Path
+) -> None:
+    path = sqlite_ledger.database.path
+    assert path is not None
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    file = StopFile.of(tmp_path / "state")
+    with ThreadPoolExecutor(1) as pool:
+        words = ("trading", "emergency-stop", "--json")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "BOTSWARM_DATABASE_URL": f"sqlite:///{path}",
+            "BOTSWARM_STATE_DIR": str(file.folder.parent),
+        }
+        command = [sys.executable, "-m", "botswarm", *words]
+        pressed = pool.submit(
+            subprocess.run, command, cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        until(file.read, "the stop file to be pulled")
+        assert not pressed.done()
+        other.execute("ROLLBACK")
+        done = pressed.result(120)
+    other.close()
+    assert done.returncode == 0, done.stderr
+    assert sqlite_ledger.halts.all()[0].state is TradingState.HALTED
+    assert file.read() is None, "the ledger knows: nobody else has to be told"
