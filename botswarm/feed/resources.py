@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
 CPU_OVER_S = 10.0
 WARN_SHARE = 0.8
-OTHER_SOCKETS_MAX = 10
-"""Of the process: ledger, Redis, the status desk, metrics."""
+OTHER_SOCKETS_MAX = 18
+"""Of the process: ledger, Redis, the status desk, health and whoever asks for it."""
 VENUE_SOCKETS_MAX = 8
 """Of each venue beside its streams: REST, the publisher, the bell, and what is about to end."""
 LEAKS_BEFORE_SAID = 3
