@@ -15,7 +15,7 @@ from botswarm.domain.finding import Finding, Gravity
 from botswarm.ledger import risk_events
 from botswarm.ledger.fold import EXACT, QUANTUM
 from botswarm.ledger.risk_events import RiskEvent, Severity
-from botswarm.ledger.session import Database, save_latest
+from botswarm.ledger.session import Database, insert_new
 from botswarm.ledger.sweep_models import FindingRow, RiskSweepRow, SweepCursorRow
 
 KEPT_FOR = timedelta(days=30)
@@ -146,7 +146,7 @@ def hold(session: Session, name: str, now: datetime) -> SweepCursorRow:
     question = select(SweepCursorRow).where(SweepCursorRow.name == name).with_for_update()
     row = session.scalars(question.execution_options(populate_existing=True)).one_or_none()
     if row is None:
-        save_latest(session, SweepCursorRow, [{"name": name, "position": 0, "at": now}])
+        insert_new(session, SweepCursorRow, [{"name": name, "position": 0, "at": now}])
         row = session.scalars(question.execution_options(populate_existing=True)).one()
     return row
 

@@ -184,8 +184,15 @@ def _check(wanted: Halt) -> None:
 
 def hold(session: Session, scope: str) -> Halt | None:
     """What was said of a scope, locked until the transaction ends."""
+    return None if (row := _locked(session, scope)) is None else _halt(row)
+
+
+def _locked(session: Session, scope: str) -> TradingStateRow | None:
     row = session.get(TradingStateRow, scope, with_for_update=True)
-    return None if row is None else _halt(row)
+    if row is None and scope != SWARM and _locked(session, SWARM) is not None:
+        # Nobody can lock what is not there: who speaks of a scope for the first time takes turns.
+        row = session.get(TradingStateRow, scope, with_for_update=True, populate_existing=True)
+    return row
 
 
 def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = False) -> Halt:
@@ -193,7 +200,7 @@ def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = Fa
 
     ``is_granted`` says that a person let this share be reached when he began an enabling.
     """
-    row = session.get(TradingStateRow, wanted.scope, with_for_update=True)
+    row = _locked(session, wanted.scope)
     held = None if row is None else _halt(row)
     before = held.state_at(wanted.at) if held is not None else unsaid(wanted.scope)
     _check_processes(session, held, before, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 
@@ -361,3 +362,18 @@ def test_of_very_many_bots_those_with_limits_are_in_every_sweep_and_others_take_
         met |= {scope for scope, at in found.items() if at == floor.clock.at}
         floor.wait(5)
     assert "bot:beta" in met
+
+
+def test_sweeps_that_run_at_once_count_once_and_tell_once(either: Floor) -> None:
+    either.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "100")
+    either.price("1000")
+    either.trade("alpha", "buy", "3", "1000")
+    either.trade("alpha", "sell", "1", "900")
+    either.price("800", at=either.clock.at + timedelta(seconds=1))
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: either.sweep(), range(4)))
+    assert {each.error for each in done} == {None}
+    assert len(either.events("daily_loss")) == 1
+    (outcome,) = either.ledger.outcomes.since(NOW - timedelta(seconds=1))
+    assert outcome.realised == D(-100)
+    assert either.standing(OF_ACCOUNT).today == D(-500)
