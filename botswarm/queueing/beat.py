@@ -180,7 +180,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self._sent[entry.name] = (slot.number, now.wall)
         self._diary.fired(task_id(entry, slot.number), slot)
         metrics.BEAT_SENT.labels(entry.name).inc()
-        logger.debug("sent %s", entry.name)
+        logger.debug("sent %s, slot %d", entry.name, slot.number)
 
     def _unwanted(self, lead: Leadership, entry: Entry) -> str | None:
         """Nothing is sent where nobody listens: it would only pile up."""
