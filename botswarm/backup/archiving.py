@@ -14,12 +14,13 @@ from sqlalchemy import text
 from botswarm import metrics
 from botswarm.backup import log_archive, page_archive
 from botswarm.backup.create import create, try_out
-from botswarm.backup.folder import WRITING, Backup, Method
+from botswarm.backup.folder import WRITING, Backup, Method, State
 from botswarm.backup.log_archive import Receiver
 from botswarm.backup.page_archive import PageWriter
 from botswarm.backup.place import Place
 from botswarm.backup.postgresql import Server
 from botswarm.backup.remote import Remote, remote_of
+from botswarm.backup.sealing import Damaged
 from botswarm.backup.wal import Tail
 from botswarm.errors import BotswarmError, Unreachable
 from botswarm.ledger.backups import Backups
@@ -129,6 +130,8 @@ def _begin(place: Place, archive: Archive) -> None:
     """The trial takes as long as a restore, and nothing waits for it."""
     backup = archive.begin()
     logger.info("the archive goes on from backup %s", backup.id)
+    if backup.state is State.GOOD:
+        return
     threading.Thread(target=_try_out, args=(place, backup), daemon=True).start()
 
 
@@ -208,11 +211,31 @@ class LogArchive:
         if self._start is None:
             # First it is received, then copied: nothing is between the two.
             self._receiver.start()
+            if (found := self._resumed()) is not None:
+                return found
         made = create(self._place, is_start=True).backup
         self._start = made
         self.carry()
         self._prune()
         return made
+
+    def _resumed(self) -> Backup | None:
+        """The base of before, where the log goes on from it without a gap: the server kept for us
+        what we were not there for.
+        """
+        bases = [each for each in self._bases() if each.state is State.GOOD]
+        if not bases or self._pieces.said() is None:
+            return None
+        self._start = bases[-1]
+        if self.is_due():
+            return None
+        self.carry()
+        try:
+            log_archive.check_pieces(self._pieces, _first_segment(self._start))
+        except Damaged as error:
+            logger.warning("the archive needs a new base: %s", error)
+            return None
+        return self._start
 
     def carry(self) -> datetime:
         clock = self._place.clock
@@ -249,12 +272,18 @@ class LogArchive:
         since = self._place.clock.now() - timedelta(
             days=self._place.settings.backup_archive_days_kept
         )
-        bases = [
+        bases = self._bases()
+        needed = [each for each in bases if each.manifest.at >= since] or bases[-1:]
+        if needed:
+            log_archive.prune(self._pieces, _first_segment(needed[0]))
+
+    def _bases(self) -> list[Backup]:
+        return [
             each
             for each in self._place.folder.list()[0]
             if each.manifest.method is Method.BASE and each.manifest.start is not None
         ]
-        needed = [each for each in bases if each.manifest.at >= since] or bases[-1:]
-        if needed:
-            first = str((needed[0].manifest.start or {})["segment"])
-            log_archive.prune(self._pieces, first)
+
+
+def _first_segment(base: Backup) -> str:
+    return str((base.manifest.start or {})["segment"])

@@ -21,7 +21,7 @@ from typing import IO
 from botswarm.backup.postgresql import PATH
 from botswarm.backup.sealing import Damaged
 from botswarm.errors import NotFound, TimedOut
-from botswarm.programs import find_postgresql
+from botswarm.programs import find_postgresql, last_will
 
 READY_S = 3_600.0
 POLL_S = 0.1
@@ -89,11 +89,14 @@ class Cluster:
             user=self._user,
         )
         output.close()
+        will = last_will(server.pid, self.folder)
         try:
             self._await(server)
             yield
         finally:
             self._stop(server)
+            will.kill()
+            will.communicate()
 
     def url(self, user: str, database: str) -> str:
         return f"postgresql+psycopg2://{user}@/{database}?host={self.folder}&port={PORT}"

@@ -13,8 +13,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,7 +27,7 @@ from botswarm.errors import NotFound, Refused
 FORMAT = 1
 MANIFEST, SUMS, TESTED = "manifest.json", "SHA256SUMS", "tested.json"
 WRITING = ".writing"
-LOCK = ".lock"
+LOCK, SIDES = ".lock", ".sides"
 ARCHIVE = ".archive"
 """After the name of a copy: the pages that changed since."""
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
@@ -178,6 +178,23 @@ class Folder:
                     f"another backup is being written or removed in {self.path}",
                     cure="wait for it",
                 ) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def in_use(self, sweep: Callable[[], None]) -> Iterator[None]:
+        """While something is brought to the side. ``sweep`` is called first where nobody else
+        does that: what lies there then was left by somebody who was killed.
+        """
+        with spoken(self.path):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path / SIDES, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                sweep()
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield
         finally:
             os.close(descriptor)

@@ -27,7 +27,7 @@ from botswarm.backup.sealing import Damaged, spoken
 from botswarm.errors import Refused, Unreachable
 from botswarm.keys.envelope import MasterKey
 from botswarm.ledger.session import Database
-from botswarm.programs import find_postgresql
+from botswarm.programs import find_postgresql, last_will
 
 SLOT = "botswarm_archive"
 PARTIAL = ".partial"
@@ -52,6 +52,7 @@ class Receiver:
         self._server = server
         self._words = ["--dbname", server.plain_url(), "--no-password", "--slot", SLOT]
         self._child: subprocess.Popen[bytes] | None = None
+        self._will: subprocess.Popen[bytes] | None = None
         self._published: dict[str, float] = {}
 
     def start(self) -> None:
@@ -67,6 +68,8 @@ class Receiver:
             ) from error
         with (self.spool / "receiver.log").open("wb") as output:
             self._child = self._follow(output)
+        # Left alone it would hold the slot, and nobody else could follow.
+        self._will = last_will(self._child.pid)
 
     def _follow(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -79,6 +82,7 @@ class Receiver:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=output,
+            start_new_session=True,
         )
 
     def check(self) -> None:
@@ -101,6 +105,10 @@ class Receiver:
             self._child.kill()
             self._child.wait()
         self._child = None
+        if self._will is not None:
+            self._will.kill()
+            self._will.communicate()
+            self._will = None
 
     def publish(self, pieces: Pieces) -> int:
         """Carry what has come since into the archive; answers how many pieces were new."""
@@ -201,6 +209,13 @@ def lay_out(pieces: Pieces, first: str, cluster: Cluster) -> None:
     for name, piece in chosen.items():
         with pieces.open(piece) as content, (cluster.log / name).open("xb") as file:
             shutil.copyfileobj(content, file, 1 << 20)
+
+
+def check_pieces(pieces: Pieces, first: str) -> None:
+    """Whether the log is there from that segment on without a gap. Raises Damaged."""
+    names = {piece.stem.removesuffix(PARTIAL) for piece in pieces.list()}
+    needed = [name for name in names if _SEGMENT.fullmatch(name) and name[8:] >= first[8:]]
+    check_row(needed, first)
 
 
 def check_row(names: Sequence[str], first: str) -> None:

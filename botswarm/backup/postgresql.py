@@ -101,6 +101,14 @@ class Server:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             return cursor.fetchone() is not None
 
+    def names(self, prefix: str) -> Sequence[str]:
+        """Of the databases whose names begin so."""
+        with self._cursor() as cursor:
+            cursor.execute(
+                "SELECT datname FROM pg_database WHERE starts_with(datname::text, %s)", (prefix,)
+            )
+            return [str(row[0]) for row in cursor.fetchall()]
+
     def create(self, name: str) -> None:
         """Empty, and as the ledger's own is spelled and sorted."""
         with self._cursor() as cursor:

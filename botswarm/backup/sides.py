@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -33,6 +34,7 @@ from botswarm.errors import Refused
 from botswarm.ledger.backups import Backups
 from botswarm.ledger.session import Database
 
+SIDE, BESIDE = "side_", ".side-"
 LEDGER, FACTS, FILES = "ledger", "facts.json", "files.tar"
 SQLITE_FILE, DUMP_FILE, BASE_FILE = f"{LEDGER}.sqlite", f"{LEDGER}.pgdump", "base.tgz"
 
@@ -108,16 +110,17 @@ def beside(
     """
     check_kind(place, backup)
     mark = secrets.token_hex(3)
-    side: Side
-    if backup.manifest.method is Method.COPY:
-        side = _sqlite(place, mark, is_trial=is_trial)
-    else:
-        server = Server(place.database_url)
-        side = PostgresqlSide(server, postgresql.side_name(server.name, f"side_{mark}"))
-    try:
-        yield side, _fill(place, backup, side, wish)
-    finally:
-        side.drop()
+    with place.folder.in_use(lambda: sweep(place)):
+        side: Side
+        if backup.manifest.method is Method.COPY:
+            side = _sqlite(place, mark, is_trial=is_trial)
+        else:
+            server = Server(place.database_url)
+            side = PostgresqlSide(server, postgresql.side_name(server.name, f"{SIDE}{mark}"))
+        try:
+            yield side, _fill(place, backup, side, wish)
+        finally:
+            side.drop()
 
 
 def check_kind(place: Place, backup: Backup) -> None:
@@ -178,12 +181,28 @@ def live_path(place: Place) -> Path:
         return database.path
 
 
+def sweep(place: Place) -> None:
+    """What was brought to the side by somebody who was killed over it."""
+    folders = [place.folder.path]
+    if place.database_url.reveal().startswith("sqlite"):
+        folders.append(live_path(place).parent)
+    else:
+        server = Server(place.database_url)
+        for name in server.names(postgresql.side_name(server.name, SIDE)):
+            server.drop(name)
+    for left in (each for folder in folders for each in folder.glob(f"{BESIDE}*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def _sqlite(place: Place, mark: str, *, is_trial: bool) -> SqliteSide:
     live = live_path(place)
     folder = place.folder.path if is_trial else live.parent
     with sealing.spoken(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteSide(folder / f".side-{mark}.db", live)
+    return SqliteSide(folder / f"{BESIDE}{mark}.db", live)
 
 
 def _fill(place: Place, backup: Backup, side: Side, wish: Wish) -> Reached | None:
@@ -210,7 +229,7 @@ def _fill(place: Place, backup: Backup, side: Side, wish: Wish) -> Reached | Non
 def _restore_dump(place: Place, backup: Backup, side: PostgresqlSide) -> None:
     path = backup.part(DUMP_FILE)
     server = Server(place.database_url)
-    with tempfile.TemporaryDirectory(prefix=".side-", dir=place.folder.path) as folder:
+    with tempfile.TemporaryDirectory(prefix=BESIDE, dir=place.folder.path) as folder:
         # pg_restore reads such a file from several processes at once, so it must be a file.
         if path.name.endswith(sealing.SEALED):
             plain = Path(folder) / DUMP_FILE

@@ -35,6 +35,11 @@ def _default_folder(settings: Mapping[str, object]) -> Path:
     return state_dir / "backups"
 
 
+def _default_rpo_max_s(settings: Mapping[str, object]) -> int:
+    # A backup a night loses up to a day, which is no news every night.
+    return 60 if settings["backup_archive"] else 90_000
+
+
 def backup_settings(folder: Kind, secret: Kind) -> tuple[Setting, ...]:
     """``folder`` and ``secret`` are the table's own kinds."""
     return (
@@ -90,8 +95,9 @@ def backup_settings(folder: Kind, secret: Kind) -> tuple[Setting, ...]:
             name="backup_rpo_max_s",
             kind=whole_number(1, 604_800, "seconds"),
             help="A drill after which more than this would have been lost has failed. Without the "
-            "archive it is as much as the time between two backups.",
-            default=60,
+            "archive it is the age of the last backup.",
+            default=_default_rpo_max_s,
+            default_words="60 with the archive, 90000 (25 hours) without",
         ),
         Setting(
             name="backup_s3_url",

@@ -33,7 +33,7 @@ from urllib.parse import quote
 
 from botswarm.broker import record
 from botswarm.errors import NotFound, TimedOut, Unreachable
-from botswarm.programs import find_postgresql, find_program
+from botswarm.programs import find_postgresql, find_program, last_will
 
 HOST = "127.0.0.1"
 
@@ -46,13 +46,6 @@ STOP_TIMEOUT_S = 30.0
 POLL_S = 0.02
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-# Run by a shell whose standard input ends when we do: the group to kill, the folder to remove.
-LAST_WILL = """
-read -r _
-kill -9 -"$0"
-[ -z "$1" ] || { sleep 1; rm -rf "$1"; }
-"""
 
 _handed_out: set[int] = set()
 _open_servers: weakref.WeakSet[Server] = weakref.WeakSet()
@@ -230,15 +223,7 @@ class _Process:
                 start_new_session=True,
                 **identity,
             )
-        # atexit does not run after SIGKILL, and PR_SET_PDEATHSIG is lost when a child changes
-        # its user. The end of this pipe is seen in every case.
-        self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", LAST_WILL, str(self._child.pid), str(forget or "")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._watcher = last_will(self._child.pid, forget)
 
     @property
     def pid(self) -> int:

@@ -77,6 +77,12 @@ def place(url: str, place_for: PlaceOf) -> Place:
 
 
 @pytest.fixture
+def sqlite_place(sqlite_url: str, place_for: PlaceOf) -> Place:
+    """Where both kinds go the same way: a server costs ten times as much."""
+    return place_for(sqlite_url)
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path, filled_file: Path) -> str:
     path = tmp_path / "state" / "ledger.db"
     path.parent.mkdir()

@@ -311,6 +311,12 @@ def test_a_server_is_brought_to_its_last_change_and_to_any_moment_before(
     with archive_of(place) as archive:
         start = archive.begin()
         assert start.manifest.method is Method.BASE
+        place.folder.say_tested(start, datetime.now(UTC), 1)
+        note(place, "before it stopped")
+    note(place, "while it stood still")
+    with archive_of(place) as archive:
+        # The server kept what it was not told of.
+        assert archive.begin().id == start.id
         note(place, "one")
         archive.carry()
         time.sleep(0.01)
@@ -318,8 +324,9 @@ def test_a_server_is_brought_to_its_last_change_and_to_any_moment_before(
         time.sleep(0.01)
         note(place, "two")
         archive.carry()
-        assert brought_back(place, start, Wish(with_archive=True, until=moment)) == {"one"}
-        place.folder.say_tested(start, datetime.now(UTC), 1)
+        assert brought_back(place, start, Wish(with_archive=True, until=moment)) == {
+            *("before it stopped", "while it stood still", "one")
+        }
         done = drill(place)
     assert done.is_good, done.words
     assert done.backup == start.id

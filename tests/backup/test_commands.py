@@ -53,17 +53,14 @@ def test_from_the_first_backup_to_a_restored_ledger(run: Run, tmp_path: Path) ->
     assert code == 0
     assert (made["data"]["state"], made["data"]["chain"]["sequence"]) == ("good", FILLS)
     assert any("not sealed" in words for words in made["warnings"])
-    assert run("age", "--max", "1h")[0] == 0
     assert [each["id"] for each in run("list")[1]["data"]] == [made["data"]["id"]]
     assert run("restore", "latest")[::2] == (6, "BSW-6001")
     code, done, _ = run("restore", "latest", "--yes")
     assert code == 0
     assert Path(done["data"]["old"]).exists()
-    assert run("drill")[1]["data"]["numbers"]["fills"] == FILLS
     part = next((tmp_path / "state" / "backups" / made["data"]["id"]).glob("ledger.*"))
     part.write_bytes(part.read_bytes()[:-1])
     assert run("verify")[::2] == (3, "BSW-3005")
-    assert run("age")[::2] == (3, "BSW-3006")
     assert run("restore", "latest", "--yes")[0] == 4
 
 

@@ -64,7 +64,10 @@ def _old(place: Place, words: str) -> str:
     return place.database_url.reveal().rpartition("/")[0] + f"/{name}"
 
 
-def test_a_restored_swarm_is_halted_until_every_account_agrees(place: Place) -> None:
+def test_a_restored_swarm_is_halted_until_every_account_agrees(
+    sqlite_place: Place,
+) -> None:
+    place = sqlite_place
     restore(place, saved(place), actor="somebody")
     now = datetime.now(UTC)
     with closing(Ledger(place.database_url)) as ledger:
@@ -146,7 +149,8 @@ def test_what_a_person_halted_before_the_backup_stays_halted(
         assert Restores(ledger.database).waiting() is None
 
 
-def test_a_damaged_backup_changes_nothing(place: Place) -> None:
+def test_a_damaged_backup_changes_nothing(sqlite_place: Place) -> None:
+    place = sqlite_place
     before = saved(place)
     path = before.path / before.parts[0].name
     content = bytearray(path.read_bytes())
