@@ -190,15 +190,15 @@ class FaultProxy:
 
         self._call(work)
 
-    def release(self, *, twice: bool = False) -> None:
-        """What was held arrives now; ``twice`` delivers it once more on connections of its own."""
+    def release(self, *, copies_after_s: float | None = None) -> None:
+        """What was held arrives now, and after that time once more, on connections of its own."""
 
         def work() -> None:
             said = [bytes(link.said) for link in self._links if link.said]
             self._records = False
             self._is_open.set()
-            for data in said if twice else ():
-                task = asyncio.ensure_future(self._replay(data))
+            for data in said if copies_after_s is not None else ():
+                task = asyncio.ensure_future(self._replay(data, copies_after_s or 0.0))
                 self._replays.add(task)
                 task.add_done_callback(self._replays.discard)
 
@@ -254,7 +254,8 @@ class FaultProxy:
         local = None if self._source is None else (self._source, 0)
         return await asyncio.open_connection(*self.target, local_addr=local)
 
-    async def _replay(self, data: bytes) -> None:
+    async def _replay(self, data: bytes, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         with contextlib.suppress(OSError):
             reader, writer = await self._connect()
             writer.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def test_every_promise_holds_while_processes_servers_links_and_replies_fail(tmp_
     assert report.counts["executed"] > 10
     assert report.counts["recovered"] > 3
     assert sum(each.done for each in report.faults.values()) >= 3, as_text(report)
+    told = json.loads(json.dumps(report.as_data(), default=str))
+    assert all(sum(each["did"].values()) == each["done"] for each in told["faults"].values())
 
 
 @pytest.mark.timeout(600)

@@ -158,7 +158,7 @@ def test_what_is_held_arrives_when_it_is_released_and_twice_if_that_is_asked(
     with pytest.raises(TimeoutError):
         line.recv(10)
     line.settimeout(3)
-    proxy.release(twice=True)
+    proxy.release(copies_after_s=0)
     assert line.recv(10) == b"order"
     wait_until(lambda: sorted(echo.arrived) == [b"helloorder", b"order"], "the copy", 3)
 

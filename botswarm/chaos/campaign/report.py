@@ -53,7 +53,12 @@ class Report:
         )
 
     def as_data(self) -> dict[str, Any]:
-        return {**asdict(self), "is_clean": self.is_clean}
+        # asdict takes a Counter apart and puts it together wrongly.
+        did = {code: dict(each.did) for code, each in self.faults.items()}
+        data = {**asdict(self), "is_clean": self.is_clean}
+        for code, each in data["faults"].items():
+            each["did"] = did[code]
+        return data
 
 
 def machine() -> str:
