@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 AGAIN_S = 10
 AGAIN_MAX_S = 600
 GIVE_UP_AFTER = timedelta(days=3)
-LEDGER_LIMIT_S = 8.0
+LEDGER_LIMIT_S = 5.0
 
 Look = Callable[[], Sequence[Seen]]
 Read = Callable[[Sequence[RiskEvent]], Sequence[Seen]]

@@ -103,6 +103,9 @@ class Stage:
         health.check("redis", redis.look)
         health.check("venues", VenuesLook(lambda: [("simulated", self.exchange.card.rest_url)]))
         health.check("clock", WallClock(wall=self.clock))
+        # After the threads that ask over them have ended.
+        self._stack.callback(broker.forget)
+        self._stack.callback(redis.forget)
         self._stack.enter_context(health)
         # Its cards are beside ours, and the exchange's address where it looks for it.
         shutil.copy(self.exchange.state_dir / "exchange.json", self.state_dir / "exchange.json")
