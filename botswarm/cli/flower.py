@@ -7,6 +7,8 @@ import logging
 from botswarm import logs
 from botswarm.cli import start
 from botswarm.cli.session import Session
+from botswarm.health.broker import Broker
+from botswarm.health.process import Health
 from botswarm.queueing import flower, make_app
 
 logger = logging.getLogger(__name__)
@@ -28,4 +30,8 @@ def run(session: Session) -> None:
             where,
         )
 
-    flower.serve(make_app(settings), settings, ready)
+    health = Health(settings, "flower")
+    broker = Broker(lambda: session.settings().broker_url, "botswarm flower health")
+    health.check("broker", broker.look, is_needed=True)
+    with health:
+        flower.serve(make_app(settings), settings, ready, health.pulse("the page").mark)

@@ -19,6 +19,7 @@ from flower.options import options
 from flower.urls import settings as tornado_settings
 from flower.utils import prepend_url
 from tornado.httputil import HTTPServerRequest
+from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 
 from botswarm import cards
@@ -32,6 +33,7 @@ FOLDER = "flower"
 USER = "botswarm"
 PORT = 5555
 SAVED_EVERY_S = 30
+TURN_MS = 1000
 GONE_WORKERS_FORGOTTEN_AFTER_S = 3600
 
 
@@ -96,8 +98,13 @@ class Stranger(RequestHandler):
         """Nothing is done for a stranger, so nobody can be made to have it done."""
 
 
-def serve(app: App, settings: Settings, on_ready: Callable[[FlowerRecord], None]) -> None:
-    """Until SIGTERM or SIGINT."""
+def serve(
+    app: App,
+    settings: Settings,
+    on_ready: Callable[[FlowerRecord], None],
+    turned: Callable[[], None] = lambda: None,
+) -> None:
+    """Until SIGTERM or SIGINT; ``turned`` is called every second by the loop that serves."""
     if settings.flower_read_only:
         # It calls no task by itself then, and needs none of what they import.
         app.conf.update(imports=(), include=())
@@ -117,6 +124,7 @@ def serve(app: App, settings: Settings, on_ready: Callable[[FlowerRecord], None]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: page.io_loop.add_callback_from_signal(page.stop))
     on_ready(record)
+    PeriodicCallback(turned, TURN_MS).start()
     page.start()
 
 

@@ -66,8 +66,12 @@ def test_the_image_runs_as_nobody_on_a_tree_that_nobody_can_write(tmp_path: Path
         until(lambda: "first fill" in container.text, "the first fill", PATIENCE_S)
         inside = re.search(r"CMD (.*)", argument("HEALTHCHECK"))
         assert inside is not None
-        healthy = container.execute("sh", "-c", inside[1])
-        assert healthy.returncode == 0, healthy.stdout + healthy.stderr
+        check_health = inside[1]
+        until(
+            lambda: container.execute("sh", "-c", check_health).returncode == 0,
+            "every process to be ready",
+            PATIENCE_S,
+        )
         written = container.execute("sh", "-c", "touch /usr/x /x; id -u; cat /proc/1/comm")
         assert written.stdout.split() == ["10001", "tini"]
         assert written.stderr.count("Read-only file system") == 2
