@@ -103,7 +103,7 @@ def _told(said: Sequence[Said], detailed: bool, failure: BotswarmError | None) -
         text = in_columns(["PROCESS", "", "CHECK", "FOUND"], lines)
     else:
         lines = [
-            (each.process.card.name, MARKS[each.status], each.process.card.address, _trouble(each))
+            (each.process.card.name, MARKS[each.status], each.process.card.address, each.words)
             for each in said
         ]
         text = in_columns(["PROCESS", "", "ADDRESS", "FOUND"], lines)
@@ -129,18 +129,10 @@ def _row(said: Said) -> dict[str, Any]:
     return row
 
 
-def _trouble(said: Said) -> str:
-    if said.trouble:
-        return f"{said.trouble} (pid {said.process.card.pid})"
-    listed = said.page.get("trouble") or said.page.get("missing") or []
-    words = [f"{each.get('name')}: {each.get('words')}" for each in listed]
-    return "; ".join(words) or str(said.page.get("status", said.code))
-
-
 def _checks(said: Said) -> list[tuple[str, str, str, str]]:
     name = said.process.card.name
     if said.trouble:
-        return [(name, MARKS["fail"], "", _trouble(said))]
+        return [(name, MARKS["fail"], "", said.words)]
     return [
         (
             name,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from botswarm.config import Configuration
 
 PATIENCE_S = 3.0
+HEALTH_S = 1.0
 DIGEST_S = 0.35
 """Digests come four times a second while the market moves."""
 
@@ -64,7 +65,7 @@ def status(session: Session) -> Answer:
     """
     configuration = session.configuration()
     view, threads = View(), []
-    looks: list[Callable[[Configuration, View], None]] = [_processes, _broker, _ledger]
+    looks: list[Callable[[Configuration, View], None]] = [_processes, _health, _broker, _ledger]
     views = [View() for _ in looks]
     for look, own in zip(looks, views, strict=True):
         thread = threading.Thread(target=look, args=(configuration, own), daemon=True)
@@ -110,6 +111,22 @@ def _processes(configuration: Configuration, view: View) -> None:
     words = f"{up} of {len(notes.processes)} run, {restarts} restarts, since {notes.started_at}"
     state = "warn" if down else "ok"
     view.add("processes", state, "; ".join([words, *down]), **asdict(notes))
+
+
+def _health(configuration: Configuration, view: View) -> None:
+    """What each process of this machine says of itself: what is missing, other rows say."""
+    from botswarm.health import ask
+    from botswarm.health.pages import HEALTH
+
+    said = ask.processes(configuration.settings.state_dir, HEALTH, HEALTH_S)
+    if not said:
+        view.add("health", "idle", "no process of this machine can be asked")
+        return
+    troubles = {each.process.card.name: each.words for each in said if each.status != "ok"}
+    words = f"{len(said) - len(troubles)} of {len(said)} processes are well"
+    words += "".join(f"; {name}: {trouble}" for name, trouble in troubles.items())
+    statuses = {each.process.card.name: each.status for each in said}
+    view.add("health", "warn" if troubles else "ok", words, by_process=statuses)
 
 
 # --- broker, queues, feed and beat ------------------------------------------------------------

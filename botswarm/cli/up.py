@@ -239,10 +239,16 @@ def ps(session: Session, of_all: bool) -> Answer:
     notes = record.read(state_dir)
     if notes is None:
         raise NotFound(f"no swarm runs on {state_dir}", cure="start it with botswarm up")
+    from botswarm.health import card
+
+    addresses = {each.card.pid: each.card.address for each in card.found(state_dir)}
     rows = [
-        (note.name, note.state, note.pid, note.restarts, note.command) for note in notes.processes
-    ]
+        (note.name, note.state, note.pid, note.restarts, addresses.get(note.pid or 0, ""),
+         note.command)
+        for note in notes.processes
+    ]  # fmt: skip
+    health = {note.name: addresses.get(note.pid or 0) for note in notes.processes}
     return Answer(
-        data=asdict(notes),
-        text=in_columns(("PROCESS", "STATE", "PID", "RESTARTS", "COMMAND"), rows),
+        data={**asdict(notes), "health": health},
+        text=in_columns(("PROCESS", "STATE", "PID", "RESTARTS", "HEALTH", "COMMAND"), rows),
     )

@@ -48,6 +48,15 @@ class Said:
         return tuple(made)
 
     @property
+    def words(self) -> str:
+        """What is wrong, in one line."""
+        if self.trouble:
+            return f"{self.trouble} (pid {self.process.card.pid})"
+        listed = self.page.get("trouble") or self.page.get("missing") or ()
+        words = [f"{each.get('name')}: {each.get('words')}" for each in listed]
+        return "; ".join(words) or str(self.page.get("status", self.code))
+
+    @property
     def status(self) -> Status:
         """Of the pages of health; whoever does not answer fails."""
         if self.code == 200:
