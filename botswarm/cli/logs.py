@@ -28,7 +28,7 @@ SHOWN_BESIDE = ("bot_id", "order_id", "task_id", "error")
 
 @click.group(cls=Group)
 def logs() -> None:
-    """Read the log files of all processes of this machine: tail, search, check."""
+    """Read the log files of all processes as one, and check them."""
 
 
 @logs.command("tail")

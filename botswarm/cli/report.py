@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def report() -> None:
-    """Look at what days came to: orders, fills, results, alerts, what was missed."""
+    """See what days came to: orders, fills, results, alerts, what was missed."""
 
 
 @report.command("list")

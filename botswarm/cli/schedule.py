@@ -37,7 +37,7 @@ NO_BEAT_AFTER = timedelta(seconds=30)
 
 @click.group(cls=Group)
 def schedule() -> None:
-    """Look at what is sent periodically, run it now, pause and resume it."""
+    """See what is sent periodically, run it now, pause it and resume it."""
 
 
 def _entry(name: str) -> Entry:
