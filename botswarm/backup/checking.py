@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from botswarm.backup import create
+from botswarm.backup import create, log_archive, page_archive
+from botswarm.backup.folder import Backup, Method
 from botswarm.backup.place import Place
 from botswarm.errors import BotswarmError
 
@@ -26,8 +27,20 @@ def _wrong(place: Place, name: str, *, with_test: bool) -> str:
     try:
         backup = place.folder.read(name)
         create.check(place, backup)
+        _check_archive(place, backup)
         if with_test:
             create.try_out(place, backup)
     except BotswarmError as error:
         return str(error)
     return ""
+
+
+def _check_archive(place: Place, backup: Backup) -> None:
+    """Every byte of what goes on from it. The backup itself is none the worse for it."""
+    start = backup.manifest.start
+    if start is None:
+        return
+    if backup.manifest.method is Method.BASE:
+        log_archive.check(log_archive.pieces_of(place.folder, place.key), str(start["segment"]))
+    else:
+        page_archive.check(page_archive.pieces_of(place.folder, backup.id, place.key))

@@ -32,6 +32,7 @@ from botswarm.programs import find_postgresql, last_will
 SLOT = "botswarm_archive"
 PARTIAL = ".partial"
 STOP_S = 10.0
+TRIES = 5
 SPOOL_KEPT = 2
 """Whole segments that stay beside the one that is being written: it goes on from them."""
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
@@ -197,7 +198,26 @@ def _first_segment(manifest: Path) -> str:
 
 
 def lay_out(pieces: Pieces, first: str, cluster: Cluster) -> None:
-    """Put the log from that segment on where the server looks for it. Raises Damaged."""
+    """Put the log from that segment on where the server looks for it. Raises Damaged.
+
+    The archive may be written to meanwhile: the last segment, which is not whole, may be replaced
+    by a later state of it.
+    """
+    chosen = _chosen(pieces, first)
+    check_row([name for name in chosen if _SEGMENT.fullmatch(name)], first)
+    for name, piece in chosen.items():
+        for tries_left in reversed(range(TRIES)):
+            try:
+                _lay(pieces, piece, cluster.log / name)
+                break
+            except (Damaged, Unreachable):
+                if piece.path.exists() or not tries_left:
+                    raise
+                piece = _chosen(pieces, first).get(name, piece)
+
+
+def _chosen(pieces: Pieces, first: str) -> dict[str, Piece]:
+    """By the name of the segment, and whole ones before others."""
     chosen: dict[str, Piece] = {}
     for piece in pieces.list():
         name = piece.stem.removesuffix(PARTIAL)
@@ -205,10 +225,13 @@ def lay_out(pieces: Pieces, first: str, cluster: Cluster) -> None:
         is_better = name not in chosen or not piece.stem.endswith(PARTIAL)
         if is_better and (is_needed or _HISTORY.fullmatch(name)):
             chosen[name] = piece
-    check_row([name for name in chosen if _SEGMENT.fullmatch(name)], first)
-    for name, piece in chosen.items():
-        with pieces.open(piece) as content, (cluster.log / name).open("xb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
+    return chosen
+
+
+def _lay(pieces: Pieces, piece: Piece, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    with pieces.open(piece) as content, target.open("xb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
 
 
 def check_pieces(pieces: Pieces, first: str) -> None:
@@ -216,6 +239,19 @@ def check_pieces(pieces: Pieces, first: str) -> None:
     names = {piece.stem.removesuffix(PARTIAL) for piece in pieces.list()}
     needed = [name for name in names if _SEGMENT.fullmatch(name) and name[8:] >= first[8:]]
     check_row(needed, first)
+
+
+def check(pieces: Pieces, first: str) -> None:
+    """Every byte and every seal from that segment on, and that none is missing. Raises Damaged."""
+    check_pieces(pieces, first)
+    for piece in _chosen(pieces, first).values():
+        try:
+            with pieces.open(piece) as content:
+                while content.read(1 << 20):
+                    pass
+        except (Damaged, Unreachable):
+            if piece.path.exists():
+                raise
 
 
 def check_row(names: Sequence[str], first: str) -> None:

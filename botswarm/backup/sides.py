@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from botswarm.backup import (
     cluster,
@@ -24,7 +24,6 @@ from botswarm.backup import (
 from botswarm.backup.cluster import Cluster
 from botswarm.backup.facts import Facts
 from botswarm.backup.folder import Backup, Method
-from botswarm.backup.increments import Pieces
 from botswarm.backup.page_archive import Reached
 from botswarm.backup.place import Place
 from botswarm.backup.postgresql import Server
@@ -244,6 +243,8 @@ def _recover(place: Place, backup: Backup, side: PostgresqlSide, wish: Wish) -> 
     server = Server(place.database_url)
     path = backup.part(BASE_FILE)
     pieces = log_archive.pieces_of(place.folder, place.key)
+    # Before the log is read: what it says is there by then, and more may come meanwhile.
+    said = pieces.said()
     with cluster.scratch() as folder:
         own = Cluster(folder)
         with sealing.reading(path, backup.manifest.label(path.name), place.key) as content:
@@ -257,13 +258,12 @@ def _recover(place: Place, backup: Backup, side: PostgresqlSide, wish: Wish) -> 
         server.fill(folder / "dump", side.name)
     if not wish.with_archive:
         return None
-    return _reached(pieces, side, wish)
+    return _reached(said, side, wish)
 
 
-def _reached(pieces: Pieces, side: Side, wish: Wish) -> Reached:
+def _reached(said: Mapping[str, Any] | None, side: Side, wish: Wish) -> Reached:
     with closing(Database(side.url)) as database:
         mark = Backups(database).last_mark()
-    said = pieces.said()
     if mark is None or said is None:
         raise Damaged("the archive has lost its mark")
     if wish.until is not None:

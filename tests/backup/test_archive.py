@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import sqlite3
 import subprocess
@@ -12,15 +13,19 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from botswarm.backup import log_archive, page_archive, sides, sqlite, wal
 from botswarm.backup.archiving import Archive, LogArchive, PageArchive, Progress
+from botswarm.backup.checking import check_all
 from botswarm.backup.choosing import newest
+from botswarm.backup.cluster import Cluster
 from botswarm.backup.create import create, try_out
 from botswarm.backup.drill import drill
 from botswarm.backup.folder import Backup, Method
+from botswarm.backup.increments import Piece, Pieces
 from botswarm.backup.place import Place
 from botswarm.backup.sealing import Damaged
 from botswarm.backup.sides import Wish
@@ -163,6 +168,8 @@ def test_a_changed_piece_is_noticed(
     break_it(path[which])
     with pytest.raises(Damaged):
         page_archive.check(pieces)
+    (checked,) = check_all(place, [start.id], with_test=False)
+    assert "archive" in checked.words
     with pytest.raises(Damaged):
         brought_back(place, start)
 
@@ -295,6 +302,26 @@ def test_an_archive_that_copies_or_pauses_gets_on_and_one_that_does_neither_does
 
 
 # --- the log of PostgreSQL ------------------------------------------------------------------------
+
+
+def test_a_segment_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    name = "000000010000000000000003"
+
+    class Moving(Pieces):
+        @contextmanager
+        def open(self, piece: Piece) -> Iterator[IO[bytes]]:
+            if piece.path == old.path and old.path.exists():
+                self.add(f"{name}.partial", io.BytesIO(b"later"))
+                old.path.unlink()
+            with super().open(piece) as content:
+                yield content
+
+    pieces = Moving(tmp_path / "wal", "wal", None)
+    old = pieces.add(f"{name}.partial", io.BytesIO(b"sooner"))
+    cluster = Cluster(tmp_path)
+    cluster.log.mkdir()
+    log_archive.lay_out(pieces, name, cluster)
+    assert (cluster.log / name).read_bytes() == b"later"
 
 
 @pytest.mark.timeout(300)
