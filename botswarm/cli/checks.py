@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
@@ -20,13 +19,11 @@ from botswarm.cli.management import reason
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Configuration, Secret, SecretMask, Settings
 from botswarm.errors import BotswarmError, Misconfigured
+from botswarm.health import machine
 
 LIMIT_S = 8.0
 """No check may keep the others waiting for longer than this."""
 CONNECT_LIMIT_S = 4
-DISK_WARN_PERCENT = 80
-DISK_FAIL_PERCENT = 85
-MEMORY_WARN_MB = 512
 PYTHON_OLDEST = (3, 11)
 PYTHON_NEWEST = (3, 13)
 
@@ -190,7 +187,7 @@ def state(subject: Subject) -> Finding:
     if settings is None:
         return _NO_SETTINGS
     folder = settings.state_dir
-    existing = _existing(folder)
+    existing = machine.existing(folder)
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding("fail", f"{existing} is not writable", "change its owner or its permissions")
     if existing != folder:
@@ -205,60 +202,43 @@ def state(subject: Subject) -> Finding:
     return Finding("ok", f"{folder} is writable and private")
 
 
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
 def disk(subject: Subject) -> Finding:
     settings = _settings(subject)
-    folder = _existing(settings.state_dir if settings else Path())
+    folder = machine.existing(settings.state_dir if settings else Path())
     usage = shutil.disk_usage(folder)
     return disk_finding(usage.used, usage.free)
 
 
 def disk_finding(used_bytes: int, free_bytes: int) -> Finding:
-    # As df counts: what is reserved for root is neither used nor free.
-    percent = 100 * used_bytes / max(used_bytes + free_bytes, 1)
+    percent = machine.disk_percent(used_bytes, free_bytes)
     detail = f"{percent:.0f} % used, {free_bytes / 1e9:.1f} GB free"
     cure = "delete or move what is not needed, or enlarge the disk"
-    if percent > DISK_FAIL_PERCENT:
+    if percent > machine.DISK_FAIL_PERCENT:
         return Finding("fail", detail, cure)
-    return Finding("warn", detail, cure) if percent > DISK_WARN_PERCENT else Finding("ok", detail)
+    return (
+        Finding("warn", detail, cure)
+        if percent > machine.DISK_WARN_PERCENT
+        else Finding("ok", detail)
+    )
 
 
 def memory(_: Subject) -> Finding:
-    return memory_finding(_memory_free_mb())
+    return memory_finding(machine.memory_free_mb())
 
 
 def memory_finding(free_mb: int | None) -> Finding:
     if free_mb is None:
         return Finding("skip", "this system does not tell how much memory is free")
     detail = f"{free_mb} MB available"
-    if free_mb < MEMORY_WARN_MB:
-        return Finding("warn", detail, f"stop something: below {MEMORY_WARN_MB} MB it gets slow")
+    if free_mb < machine.MEMORY_WARN_MB:
+        return Finding(
+            "warn", detail, f"stop something: below {machine.MEMORY_WARN_MB} MB it gets slow"
+        )
     return Finding("ok", detail)
 
 
-def _memory_free_mb() -> int | None:
-    """Of the machine, or of the container where that is less."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) // 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration, ValueError):
-        return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return available
-    return min(available, (limit - used) // 1_048_576)
-
-
 def clock(subject: Subject) -> Finding:
-    return clock_finding(subject.clock.now(), _clock_is_synchronised())
+    return clock_finding(subject.clock.now(), machine.clock_is_synchronised())
 
 
 def clock_finding(now: datetime, synchronised: bool | None) -> Finding:
@@ -271,16 +251,6 @@ def clock_finding(now: datetime, synchronised: bool | None) -> Finding:
         cure = "run an NTP service: venues refuse orders when the clock is off"
         return Finding("warn", f"{shown}, not synchronised by NTP", cure)
     return Finding("ok", f"{shown}, synchronised by NTP")
-
-
-def _clock_is_synchronised() -> bool | None:
-    """Asks the kernel, as ntptime does; a read changes nothing and needs no rights."""
-    unsynchronised = 5
-    try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
-    except (OSError, AttributeError):
-        return None
-    return None if state < 0 else state != unsynchronised
 
 
 def ports(subject: Subject) -> Finding:
@@ -375,7 +345,7 @@ def _sqlite(path: Path) -> Finding:
     import sqlite3
 
     if not path.exists():
-        folder = _existing(path.parent)
+        folder = machine.existing(path.parent)
         if os.access(folder, os.W_OK | os.X_OK):
             return Finding("ok", f"SQLite {path} does not exist yet and can be created")
         return Finding("fail", f"{folder} is not writable", "change its owner or its permissions")
