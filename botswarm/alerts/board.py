@@ -31,7 +31,7 @@ class Line:
     legend: str = "__auto"
     rare: bool = False
     """It may never have happened: nothing is shown as nought then."""
-    server: Literal["", "postgresql", "redis", "rabbitmq"] = ""
+    server: Literal["", "postgresql", "redis", "management"] = ""
     """It is there only where this one is used; elsewhere it is nought."""
 
     @property

@@ -198,8 +198,8 @@ INFRASTRUCTURE = Board(
         Panel(
             title="Broker",
             lines=[
-                Line("max(botswarm_broker_connections)", "connections"),
-                Line("max(botswarm_broker_blocked)", "blocked"),
+                Line("max(botswarm_broker_connections)", "connections", server="management"),
+                Line("max(botswarm_broker_blocked)", "blocked", server="management"),
             ],
         ),
         Panel(

@@ -383,7 +383,7 @@ SECURITY = Board(
         Panel(
             title="Connections to the broker and the ledger",
             lines=[
-                Line("max(botswarm_broker_connections)", "broker"),
+                Line("max(botswarm_broker_connections)", "broker", server="management"),
                 Line("sum(botswarm_database_connections)", "ledger", server="postgresql"),
             ],
         ),

@@ -139,6 +139,21 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        name="WorkerIdle",
+        severity=Severity.HIGH,
+        group=WORK,
+        says="the worker {{ $labels.instance }} runs and takes no tasks from its queues",
+        expression='max by (job, instance) (botswarm_health_check{check="tasks"}) == 2',
+        for_s=60,
+        probe=Check("tasks", "fail", about="process", for_s=60),
+        explained_by=("BrokerDown",),
+        trial=Trial(
+            fires={'botswarm_health_check{check="tasks",job="botswarm",instance="a:8080"}': "2x60"},
+            quiet={'botswarm_health_check{check="tasks",job="botswarm",instance="a:8080"}': "0x60"},
+            labels={"job": "botswarm", "instance": "a:8080"},
+        ),
+    ),
+    Rule(
         name="LeaderMissing",
         severity=Severity.CRITICAL,
         group=WORK,

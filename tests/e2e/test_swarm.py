@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from botswarm.testing.servers import PostgreSQLServer, RabbitMQServer, RedisServer
+from tests.e2e.dashboards import without_data
 from tests.e2e.swarm import ROOT, Shell, Swarm, names, until
 
 STOP_S = 30.0
@@ -128,6 +129,13 @@ def test_status_knows_every_part_and_finds_nothing_missing(up: Up) -> None:
     assert parts["feed"]["age_s"] < 10
     assert parts["bots"]["by_state"]["running"] >= 9
     assert parts["orders"]["recent"]["filled"] > 0
+
+
+@pytest.mark.timeout(240)
+def test_no_panel_of_any_dashboard_is_without_data(up: Up) -> None:
+    """Asked of a real Prometheus that scrapes every process; no rule of an alert errs there."""
+    with_servers = "DATABASE_URL" in up.swarm.settings
+    assert without_data(up.swarm.state_dir, with_servers=with_servers) == []
 
 
 def test_a_worker_of_another_shell_joins_and_takes_orders(up: Up) -> None:
