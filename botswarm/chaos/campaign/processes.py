@@ -211,13 +211,12 @@ def _jump(stage: Stage, dice: random.Random) -> str:
 
 
 def _roll(stage: Stage, _: random.Random) -> str:
-    slowest = 0.0
     migrated = stage.command("db", "migrate")
-    for name in ("orders-1", "orders-2", "ops", "strategy", "feed", "beat"):
-        slowest = max(slowest, stage.keeper.restart(stage.roles[name]))
+    names = ("orders-1", "orders-2", "ops", "strategy", "feed", "beat")
+    slowest, which = max((stage.keeper.restart(stage.roles[name]), name) for name in names)
     stage.stops.append(slowest)
     said = "" if migrated.returncode == 0 else f", migrate said {migrated.stderr.strip()[:80]}"
-    return f"slowest end {slowest:.1f} s{said}"
+    return f"slowest end {which} {slowest:.1f} s{said}"
 
 
 def _starve(stage: Stage, dice: random.Random) -> str:
