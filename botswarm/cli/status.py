@@ -122,9 +122,16 @@ def _health(configuration: Configuration, view: View) -> None:
     if not said:
         view.add("health", "idle", "no process of this machine can be asked")
         return
-    troubles = {each.process.card.name: each.words for each in said if each.status != "ok"}
-    words = f"{len(said) - len(troubles)} of {len(said)} processes are well"
-    words += "".join(f"; {name}: {trouble}" for name, trouble in troubles.items())
+    troubles: dict[str, list[str]] = {}
+    for each in said:
+        for name, words in each.troubles.items():
+            # What ails the machine is said by each of them, a bit later and a bit differently.
+            troubles.setdefault(name or each.process.card.name, []).append(words)
+    well = sum(each.status == "ok" for each in said)
+    words = f"{well} of {len(said)} processes are well"
+    for name, found in troubles.items():
+        many = f" ({len(found)} processes)" if len(found) > 1 else ""
+        words += f"; {name}: {found[0]}{many}"
     statuses = {each.process.card.name: each.status for each in said}
     view.add("health", "warn" if troubles else "ok", words, by_process=statuses)
 

@@ -48,12 +48,17 @@ class Said:
         return tuple(made)
 
     @property
-    def words(self) -> str:
-        """What is wrong, in one line."""
+    def troubles(self) -> Mapping[str, str]:
+        """What is wrong, by the name of the check; where it says nothing, without a name."""
         if self.trouble:
-            return f"{self.trouble} (pid {self.process.card.pid})"
+            return {"": f"{self.trouble} (pid {self.process.card.pid})"}
         listed = self.page.get("trouble") or self.page.get("missing") or ()
-        words = [f"{each.get('name')}: {each.get('words')}" for each in listed]
+        return {str(each.get("name")): str(each.get("words")) for each in listed}
+
+    @property
+    def words(self) -> str:
+        """The same in one line, or that all is well."""
+        words = [f"{name}: {said}" if name else said for name, said in self.troubles.items()]
         return "; ".join(words) or str(self.page.get("status", self.code))
 
     @property
