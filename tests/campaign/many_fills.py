@@ -246,8 +246,10 @@ def fill_ledger(url: str, fills: int, *, say: Any = None) -> chain.Head:
         assert raw is not None
         write = _into_sqlite if database.is_sqlite else _into_postgresql
         cursor = raw.cursor()
-        if database.is_sqlite:
-            cursor.execute("PRAGMA synchronous=OFF")
+        # Nobody relies on it before it is whole.
+        cursor.execute(
+            "PRAGMA synchronous=OFF" if database.is_sqlite else "SET synchronous_commit = off"
+        )
         for count in _batches(fills):
             if database.is_sqlite:
                 cursor.execute("BEGIN")
