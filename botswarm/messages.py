@@ -162,7 +162,7 @@ class KeepCandles(Message):
 
 @dataclass(frozen=True, slots=True)
 class CheckKeys(Message):
-    """Say which exchange keys and master keys are old, or were not tested for long."""
+    """Say which keys are old or were not tested for long, and which certificates end soon."""
 
     task: ClassVar[str] = "workers.ops.check_keys"
     queue: ClassVar[str] = "ops"

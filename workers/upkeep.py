@@ -18,6 +18,7 @@ from botswarm.ledger.reports import Reports
 from botswarm.ledger.session import Database
 from botswarm.messages import CheckKeys, KeepCandles, PruneHistory, ReportDay
 from botswarm.queueing import current_settings, task
+from workers import certificates
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,10 @@ def check_keys() -> list[str]:
     keys = ExchangeKeys(_database(settings.database_url, os.getpid())).all()
     most = timedelta(days=settings.key_days_max)
     found = ages.too_old(keys, settings, SystemClock().now(), most)
+    for endpoint in certificates.endpoints(settings):
+        words = certificates.ending(endpoint, settings.feed_certificate_days_min)
+        if words is not None:
+            found.append(words)
     for words in found:
         logger.warning("%s", words)
     return found

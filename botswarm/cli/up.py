@@ -56,9 +56,9 @@ def up(session: Session, procfile: Path | None, no_demo: bool) -> None:
 
 
 def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
-    from botswarm.ledger.presence import Presence
     from botswarm import logs
     from botswarm.config import SecretMask
+    from botswarm.ledger.presence import Presence
     from botswarm.supervisor import up as swarm
     from botswarm.supervisor.console import Console
     from botswarm.supervisor.logbook import Logbook

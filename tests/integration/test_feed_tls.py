@@ -9,18 +9,23 @@ import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from botswarm.config import load
 from botswarm.feed import dial
 from botswarm.feed.dial import Failed
 from botswarm.feed.pool import Pool
 from botswarm.feed.rules import PoolRules
-from botswarm.testing.servers import HOST, wait_until
+from botswarm.ledger import migrate
+from botswarm.ledger.session import Database
+from botswarm.testing.servers import HOST, free_port, wait_until
 from tests.integration.mini_venue import Heap, MiniData, MiniVenue, trades
+from workers import certificates
 
 Key = ec.EllipticCurvePrivateKey
 
@@ -205,3 +210,47 @@ def test_a_certificate_that_ends_soon_is_warned_of(
     wait_until(lambda: pool.subscription_count == 1, "the stream", 10)
     assert "the certificate ends in 3.0 days" in caplog.text
     pool.stop()
+
+
+# --- the daily look -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({}, None),
+        ({"days": 5}, "ends in 5 days: have it renewed"),
+        ({"days": -1}, "is not good: certificate has expired"),
+        ({"is_self_signed": True}, "is not good: self-signed certificate"),
+    ],
+    ids=["good", "ends soon", "expired", "self-signed"],
+)
+def test_each_day_a_certificate_that_is_not_good_for_long_is_named(
+    what: dict[str, object], says: str | None, authority: Authority, venues: list[MiniVenue]
+) -> None:
+    venue = MiniVenue(authority.server(**what))  # type: ignore[arg-type]  # its own options
+    venues.append(venue)
+    where = urlsplit(venue.url)
+    found = certificates.ending((HOST, where.port or 0), 14, authority.context())
+    assert (found is None) == (says is None)
+    assert says is None or says in str(found)
+
+
+def test_a_server_that_is_away_is_named_too() -> None:
+    found = certificates.ending((HOST, free_port()), 14)
+    assert found is not None
+    assert "cannot be seen: Connection refused" in found
+
+
+def test_each_encrypted_server_is_looked_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    migrate.migrate(Database(url))
+    environ = {
+        "BOTSWARM_DATABASE_URL": url,
+        "BOTSWARM_STATE_DIR": str(tmp_path),
+        "BOTSWARM_BROKER_URL": "amqps://u:p@mq.example/swarm",
+        "BOTSWARM_BROKER_MANAGEMENT_URL": "https://u:p@mq.example:15671",
+        "BOTSWARM_REDIS_URL": "redis://cache.example:6379",
+    }
+    settings = load(environ=environ, folder=tmp_path).settings
+    assert list(certificates.endpoints(settings)) == [("mq.example", 5671), ("mq.example", 15671)]
