@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from sqlalchemy import select
 from botswarm.ledger import migrate
 from botswarm.ledger.models import AuditRow
 from botswarm.ledger.store import Ledger
+from botswarm.messages import send
+from botswarm.queueing.leadership import SLOT_HEADER, Slot
+from botswarm.schedule import BY_NAME
 from botswarm.testing.servers import EmbeddedBrokerServer
 from tests.campaign import two_beats
 from tests.integration.swarm import Swarm, until
@@ -93,6 +98,21 @@ def test_a_paused_entry_is_not_sent_until_it_is_resumed(swarm: Swarm, ledger: Le
     assert swarm.command("schedule", "resume", "settle-orders")["data"]["was_paused"]
     until(lambda: reasons()[0] == "no worker runs orders", "beat to send it again", 60)
     assert not swarm.command("schedule", "resume", "settle-orders")["data"]["was_paused"]
+
+
+@pytest.mark.parametrize("name", ["prune-history", "keep-candles", "check-keys", "report-day"])
+def test_what_is_done_once_a_day_can_be_done_now(swarm: Swarm, ledger: Ledger, name: str) -> None:
+    message = BY_NAME[name].message
+    task_id, now = str(uuid.uuid4()), datetime.now(UTC)
+    at = now.timestamp()
+    header = {SLOT_HEADER: Slot(name, 0, at, at, at, is_kept=True).to_header()}
+    send(swarm.app, message, task_id=task_id, headers=header)
+
+    def outcome() -> str | None:
+        run = ledger.schedules.run(task_id)
+        return None if run is None else run.outcome
+
+    assert until(outcome, f"{name} to end", 60) == "done"
 
 
 def test_an_entry_that_is_not_there_is_named_with_the_one_that_may_be_meant(swarm: Swarm) -> None:
