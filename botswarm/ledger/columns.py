@@ -64,6 +64,19 @@ class Money(TypeDecorator[Decimal]):
         return Decimal(plain(Decimal(value)))
 
 
+class AsKept(TypeDecorator[Any]):
+    """Money as the database hands it over: with its zeros, and in SQLite as text.
+
+    For reading many rows of which few amounts are looked at; ``Decimal`` makes it one.
+    """
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return Money().load_dialect_impl(dialect)
+
+
 class Moment(TypeDecorator[datetime]):
     """Aware and in UTC on both sides; a naive datetime is refused."""
 

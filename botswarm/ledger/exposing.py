@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, select
+from sqlalchemy import Row, and_, bindparam, func, select, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from botswarm.domain.facts import Facts, Needs, Total
@@ -16,6 +16,7 @@ from botswarm.domain.order import Order, OrderState, Side
 from botswarm.domain.permission import Exposure
 from botswarm.errors import Refused
 from botswarm.ledger import halts, surroundings
+from botswarm.ledger.columns import AsKept
 from botswarm.ledger.fold import EXACT, ZERO, Assets
 from botswarm.ledger.limits import chain_of
 from botswarm.ledger.limits_known import limits_at
@@ -26,6 +27,7 @@ from botswarm.ledger.models import (
     OrderRow,
     PositionRow,
 )
+from botswarm.ledger.open_orders import Open, as_amount, columns_of, total
 from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.risk_models import LimitRevisionRow, LimitWarningRow
 from botswarm.ledger.steps import Step
@@ -36,7 +38,7 @@ BETWEEN = " "
 
 _Other = aliased(OrderRow)
 _FACTS = select(
-    select(PositionRow.quantity)
+    select(type_coerce(PositionRow.quantity, AsKept()))
     .where(
         PositionRow.bot == bindparam("bot_name"),
         PositionRow.venue == bindparam("venue_name"),
@@ -45,7 +47,7 @@ _FACTS = select(
     )
     .scalar_subquery()
     .label("position"),
-    select(DailyResultRow.realised)
+    select(type_coerce(DailyResultRow.realised, AsKept()))
     .where(
         DailyResultRow.venue == bindparam("venue_name"),
         DailyResultRow.account == bindparam("account_name"),
@@ -94,15 +96,7 @@ _FACTS = select(
 _EXPOSURE = (
     select(
         _FACTS,
-        _Other.bot,
-        _Other.symbol,
-        _Other.side,
-        _Other.quantity,
-        _Other.filled_quantity,
-        _Other.limit_price,
-        _Other.stop_price,
-        _Other.reference_price,
-        _Other.is_ending,
+        *columns_of(_Other),
     )
     .select_from(_FACTS)
     .outerjoin(
@@ -143,28 +137,26 @@ def exposure_of(session: Session, step: Step) -> tuple[Exposure, int | None]:
         .all()
     )
     read = rows[0]
-    others = [row for row in rows if row.symbol is not None]
-    same = [row for row in others if (row.bot, row.symbol) == (order.bot, order.symbol)]
     with localcontext(EXACT):
+        others = [Open.of(row) for row in rows if row.symbol is not None]
+        same = [each for each in others if (each.bot, each.symbol) == (order.bot, order.symbol)]
         facts = _facts(session, step, read, others, quote)
         exposure = Exposure(
             trading_state=halts.strictest_of(read, order.bot),
             account_open_notional=facts.totals[Level.ACCOUNT].open_value,
-            position=ZERO if read.position is None else read.position,
-            open_buy_quantity=_sum(surroundings.left(row) for row in same if row.side == Side.BUY),
-            open_sell_quantity=_sum(
-                surroundings.left(row) for row in same if row.side == Side.SELL
-            ),
+            position=as_amount(read.position) or ZERO,
+            open_buy_quantity=_sum(each.left for each in same if each.side == Side.BUY),
+            open_sell_quantity=_sum(each.left for each in same if each.side == Side.SELL),
             open_orders=len(others),
             orders_last_minute=read.last_minute,
-            loss_today=ZERO if read.result is None else read.result.copy_negate(),
+            loss_today=(as_amount(read.result) or ZERO).copy_negate(),
             facts=facts,
         )
     return exposure, read.trade_id_floor
 
 
 def _facts(
-    session: Session, step: Step, read: Row[Any], others: Sequence[Row[Any]], quote: str
+    session: Session, step: Step, read: Row[Any], others: Sequence[Open], quote: str
 ) -> Facts:
     order = step.order
     chain = chain_of(order.venue, order.account, read.strategy, order.symbol, order.bot)
@@ -191,20 +183,19 @@ def _facts(
     )
 
 
-def _of_the_account(others: Sequence[Row[Any]], quote: str) -> dict[Level, Total]:
-    return {Level.ACCOUNT: surroundings.total(others, quote)}
+def _of_the_account(others: Sequence[Open], quote: str) -> dict[Level, Total]:
+    return {Level.ACCOUNT: total(others, quote)}
 
 
-def _resting(order: Order, others: Sequence[Row[Any]]) -> tuple[list[Decimal], list[Decimal]]:
+def _resting(order: Order, others: Sequence[Open]) -> tuple[list[Decimal], list[Decimal]]:
     """Limits at which our own orders may stand in the book: sales, purchases.
 
     Not those whose end somebody asked for: where they meet, the venue ends them first.
     """
-    here = [row for row in others if row.symbol == order.symbol]
     limits = [
-        (row.side, row.limit_price)
-        for row in here
-        if row.limit_price is not None and row.stop_price is None and not row.is_ending
+        (each.side, each.resting_at)
+        for each in others
+        if each.resting_at is not None and each.symbol == order.symbol
     ]
     return (
         [price for side, price in limits if side == Side.SELL],

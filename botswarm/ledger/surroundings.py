@@ -7,20 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, select
+from sqlalchemy import and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from botswarm.domain.facts import Needs, Pace, Stand, Total
+from botswarm.domain.facts import Needs, Pace, Stand
 from botswarm.domain.limits import Chain, Level
-from botswarm.domain.order import Order, Side, reckoned_at
+from botswarm.domain.order import Order, Side
 from botswarm.domain.standing import AHEAD_MAX, AtRisk, MarketExposure
 from botswarm.ledger import marks
-from botswarm.ledger.fold import ZERO, Assets
+from botswarm.ledger.fold import ZERO
 from botswarm.ledger.halts import SWARM
 from botswarm.ledger.models import BotRow, EntryRow, FillRow, OrderRow
+from botswarm.ledger.open_orders import Open, as_amount, columns_of, quote_of, total
 from botswarm.ledger.prepared import PREPARED
 from botswarm.ledger.risk_models import LimitRow
 from botswarm.ledger.risk_standings import exposures_of, standings_of
@@ -35,19 +35,7 @@ WAITED_MAX = timedelta(minutes=1)
 """An order that waited longer for the gate than this is not among those of the last minute."""
 
 _ALL_OPEN: Any = (
-    select(
-        OrderRow.venue,
-        OrderRow.account,
-        OrderRow.symbol,
-        OrderRow.bot,
-        BotRow.strategy,
-        OrderRow.side,
-        OrderRow.quantity,
-        OrderRow.filled_quantity,
-        OrderRow.limit_price,
-        OrderRow.stop_price,
-        OrderRow.reference_price,
-    )
+    select(*columns_of(), BotRow.strategy)
     .outerjoin(BotRow, BotRow.name == OrderRow.bot)
     .where(OrderRow.is_open, OrderRow.id != bindparam("which"))
     .execution_options(**PREPARED)
@@ -140,8 +128,8 @@ def read(
     step: Step,
     chain: Chain,
     needs: Needs,
-    others: Sequence[Row[Any]],
-    position: Decimal | None,
+    others: Sequence[Open],
+    position: Any,
 ) -> dict[str, Any]:
     """What Facts has of it, by name."""
     order, now = step.order, step.now
@@ -157,15 +145,16 @@ def read(
     wide = needs.totals - {Level.ACCOUNT, Level.BOT}
     if wide:
         rows = session.connection().execute(_ALL_OPEN, {"which": order.id}).all()
+        every = [Open.of(row, row.strategy) for row in rows]
         found["totals"] |= {
-            level: total([row for row in rows if _is_in(level, row, order, strategy)], quote)
+            level: total([each for each in every if _is_in(level, each, order, strategy)], quote)
             for level in wide
         }
     if needs.paces:
         found |= _paces(session, order, now, strategy)
     if needs.stands:
         found |= _stands(session, step, chain, needs, quote, others, strategy)
-        if position and _was_left_out(found["stands"].get(Level.BOT)):
+        if as_amount(position) and _was_left_out(found["stands"].get(Level.BOT)):
             # With very many bots a sweep reckons some at a time, and those that have limits.
             unread = Stand(unknown="no sweep has reckoned its bot since the limit was set")
             found["stands"] = {**found["stands"], Level.BOT: unread}
@@ -173,31 +162,6 @@ def read(
         found["mark"] = marks.mark_of(session, order.venue, order.symbol)
         found["priced_at"] = _priced_at(session, order.id)
     return found
-
-
-def total(rows: Sequence[Row[Any]], quote: str) -> Total:
-    """Of open orders: their number, and the value of those with this quote asset."""
-    sides: dict[str, Decimal] = defaultdict(Decimal)
-    for row in rows:
-        if quote_of(row.symbol) == quote:
-            sides[row.side] += value_left(row)
-    return Total(
-        open_orders=len(rows), open_buys=sides[Side.BUY.value], open_sells=sides[Side.SELL.value]
-    )
-
-
-@lru_cache(maxsize=10_000)
-def quote_of(symbol: str) -> str:
-    return Assets.of(symbol).quote
-
-
-def left(row: Row[Any]) -> Decimal:
-    quantity: Decimal = row.quantity - row.filled_quantity
-    return quantity
-
-
-def value_left(row: Row[Any]) -> Decimal:
-    return left(row) * reckoned_at(row.limit_price, row.stop_price, row.reference_price)
 
 
 def _is_in(level: Level, row: Any, order: Order, strategy: str | None) -> bool:
@@ -266,7 +230,7 @@ def _stands(
     chain: Chain,
     needs: Needs,
     quote: str,
-    others: Sequence[Row[Any]],
+    others: Sequence[Open],
     strategy: str | None,
 ) -> Mapping[str, Any]:
     order, now = step.order, step.now
@@ -327,7 +291,7 @@ def _held(
     since: int,
     moves: Sequence[Move] | None,
     order: Order,
-    others: Sequence[Row[Any]],
+    others: Sequence[Open],
     quote: str,
     now: datetime,
 ) -> Mapping[str, Decimal | None] | None:
@@ -343,9 +307,9 @@ def _held(
         after = (known[symbol].sequence or 0) if symbol in known else since
         nets = _nets(move for move in ours if move.place[3] == symbol and move.sequence > after)
         _add(held, symbol, sum((abs(value) for value in nets.values()), ZERO))
-    for row in others:
-        if quote_of(row.symbol) == quote:
-            _add(held, row.symbol, value_left(row))
+    for each in others:
+        if quote_of(each.symbol) == quote:
+            _add(held, each.symbol, each.value)
     return held
 
 
