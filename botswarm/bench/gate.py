@@ -33,6 +33,8 @@ from botswarm.risk import gate
 from botswarm.risk.limits import Limits
 
 P99_MAX_MS = 1.0
+SWEPT_EVERY = 50
+"""Orders; it is not measured."""
 VENUE, ACCOUNT, SYMBOL, STRATEGY = "simulated", "paper", "BTC-USDT", "sma_cross"
 MUCH = Decimal(10**9)
 LIMITS = Limits(
@@ -94,8 +96,12 @@ def main(
 
 def _measured(ledger: Ledger, size: Size) -> dict[str, Any]:
     """Each in the transaction that claims the order, as in an order worker."""
-    warm_up = size.orders // 10
-    took = [_once(ledger) for _ in range(warm_up + size.orders)][warm_up:]
+    warm_up, took = size.orders // 10, []
+    for number in range(warm_up + size.orders):
+        if number % SWEPT_EVERY == 0:
+            _sweep(ledger)
+        took.append(_once(ledger))
+    took = took[warm_up:]
     return {
         "orders": len(took),
         **_spread("", [passed for passed, _ in took]),
@@ -191,7 +197,7 @@ def _order(bot: str) -> Order:
 
 
 def _set(ledger: Ledger, name: str) -> None:
-    now, chain = datetime.now(UTC), chain_of(VENUE, ACCOUNT, STRATEGY, SYMBOL, "bot0")
+    chain = chain_of(VENUE, ACCOUNT, STRATEGY, SYMBOL, "bot0")
     if name == USUAL:
         for kind in OF_THE_ORDER:
             _say(ledger, kind, chain[Level.BOT])
@@ -202,9 +208,14 @@ def _set(ledger: Ledger, name: str) -> None:
         for scope in chain.values():
             for kind in kinds:
                 _say(ledger, kind, scope)
-        mark = Mark(venue=VENUE, symbol=SYMBOL, price=Decimal(100_000), at=now)
-        ledger.marks.save([mark], now)
-        ledger.database.write(lambda session: _reckon(session, chain.values(), now))
+
+
+def _sweep(ledger: Ledger) -> None:
+    """What sweeps and strategy workers do meanwhile: what limits rest on must not grow old."""
+    now, chain = datetime.now(UTC), chain_of(VENUE, ACCOUNT, STRATEGY, SYMBOL, "bot0")
+    mark = Mark(venue=VENUE, symbol=SYMBOL, price=Decimal(100_000), at=now)
+    ledger.marks.save([mark], now)
+    ledger.database.write(lambda session: _reckon(session, chain.values(), now))
 
 
 def _say(ledger: Ledger, kind: LimitKind, scope: str) -> None:
@@ -213,11 +224,10 @@ def _say(ledger: Ledger, kind: LimitKind, scope: str) -> None:
 
 
 def _reckon(session: Session, scopes: Iterable[str], now: datetime) -> None:
-    """Believed for longer than the measurement lasts."""
     zero = Decimal(0)
     common: dict[str, Any] = {
         "quote": "USDT",
-        "at": now + timedelta(seconds=4),
+        "at": now,
         "day": f"{now:%Y-%m-%d}",
         "positions": 1,
         "losing_streak": 0,
