@@ -7,6 +7,7 @@ import threading
 import time
 
 from botswarm.alerts import channels, looking, policy
+from botswarm.alerts.figures import Figures
 from botswarm.alerts.rules import EXPLAINED_BY
 from botswarm.alerts.spool import Spool
 from botswarm.alerts.watch import Watch
@@ -23,10 +24,11 @@ MISSED_AFTER_S = 12.0
 
 
 def watch_of(settings: Settings, database: Database) -> Watch:
+    figures = Figures(settings.state_dir, settings.env, SystemClock())
     return Watch(
         alerts=Alerts(database),
         spool=Spool(settings.state_dir),
-        look=lambda: looking.look(settings.state_dir),
+        look=lambda: [*looking.look(settings.state_dir), *figures.look()],
         read=looking.read,
         policy=policy.of(settings, EXPLAINED_BY),
         channels=channels.of(settings),

@@ -38,7 +38,29 @@ class Events:
     """None is every kind that no other rule names."""
 
 
-Probe = Check | Silent | Events
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Fires without Prometheus from a figure that processes show, held to a number.
+
+    ``by`` and ``where`` are labels of the metric, or ``process`` and ``role`` of who shows it.
+    """
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    below_in: Mapping[str, float] = field(default_factory=dict)
+    """By environment, where that makes a difference."""
+    by: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    by_all: bool = False
+    """Only where every one of them is so."""
+    for_s: float = 0
+
+    def limit(self, environment: str) -> float | None:
+        return self.below_in.get(environment, self.below)
+
+
+Probe = Check | Silent | Events | Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botswarm.alerts.rule import Check, Rule, Silent, Trial
+from botswarm.alerts.rule import Check, Figure, Rule, Silent, Trial
 from botswarm.domain.alert import Severity
 
 MACHINE, SERVERS = "machine", "servers"
@@ -110,6 +110,9 @@ RULES: tuple[Rule, ...] = (
         says="{{ $labels.instance }} takes {{ $value | humanize }} GB of memory",
         expression="botswarm_memory_usage_bytes / 1024 ^ 3 > 0.8",
         for_s=300,
+        probe=Figure(
+            metric="botswarm_memory_usage_bytes", above=0.8 * 1024**3, by=("process",), for_s=300
+        ),
         trial=Trial(
             fires={'botswarm_memory_usage_bytes{job="botswarm",instance="a:8080"}': "900e6x60"},
             quiet={'botswarm_memory_usage_bytes{job="botswarm",instance="a:8080"}': "800e6x60"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botswarm.alerts.rule import Check, Events, Rule, Trial
+from botswarm.alerts.rule import Check, Events, Figure, Rule, Trial
 from botswarm.alerts.rules_machine import failing
 from botswarm.domain.alert import Severity
 
@@ -109,6 +109,7 @@ RULES: tuple[Rule, ...] = (
         says="what stands at risk was last reckoned {{ $value | humanizeDuration }} ago",
         expression="min(botswarm_standing_age_seconds) > 120",
         for_s=60,
+        probe=Figure(metric="botswarm_standing_age_seconds", above=120, for_s=60),
         explained_by=("DatabaseConnectionFailure", "BrokerDown", "LeaderMissing"),
         trial=Trial(
             fires={"botswarm_standing_age_seconds": "121x60"},

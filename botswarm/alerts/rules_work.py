@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botswarm.alerts.rule import Check, Rule, Trial
+from botswarm.alerts.rule import Check, Figure, Rule, Trial
 from botswarm.alerts.rules_machine import failing
 from botswarm.domain.alert import Severity
 
@@ -109,6 +109,7 @@ RULES: tuple[Rule, ...] = (
         says="{{ $value }} messages of the queue {{ $labels.queue }} failed and wait for a person",
         expression="max by (queue) (botswarm_queue_dead_letters) > 0",
         for_s=60,
+        probe=Figure(metric="botswarm_queue_dead_letters", above=0, by=("queue",), for_s=60),
         trial=Trial(
             fires={'botswarm_queue_dead_letters{queue="orders"}': "1x60"},
             quiet={'botswarm_queue_dead_letters{queue="orders"}': "0x60"},
@@ -232,6 +233,7 @@ RULES: tuple[Rule, ...] = (
         expression="min(botswarm_drill_good) == 0 or max(botswarm_drill_rto_seconds) > 300 or "
         "max(botswarm_drill_rpo_seconds) > 60",
         for_s=0,
+        probe=Figure(metric="botswarm_drill_good", below=0.5),
         trial=Trial(
             fires={"botswarm_drill_good": "0x60"},
             quiet={
@@ -279,6 +281,7 @@ RULES: tuple[Rule, ...] = (
         says="{{ $value }} notices wait for {{ $labels.channel }}: it does not take them",
         expression="max by (channel) (botswarm_notices_waiting) > 0",
         for_s=900,
+        probe=Figure(metric="botswarm_notices_waiting", above=0, by=("channel",), for_s=900),
         trial=Trial(
             fires={'botswarm_notices_waiting{channel="slack"}': "2x60"},
             quiet={'botswarm_notices_waiting{channel="slack"}': "0x60"},
