@@ -12,6 +12,7 @@ from botswarm.clock import SystemClock
 from botswarm.errors import BotswarmError
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
+from botswarm.ledger.outbox import BATCH
 from botswarm.ledger.store import Ledger
 from botswarm.messages import SweepRisk
 from botswarm.queueing import current_settings, ring, task
@@ -40,7 +41,8 @@ def _tools(_: int) -> Tools:
 
     def ring_all(now: datetime) -> None:
         try:
-            ledger.outbox.relay(ring, now)
+            while ledger.outbox.relay(ring, now) == BATCH:
+                pass
         except (BotswarmError, OSError) as error:
             # It is committed: the sweep of the outbox rings within seconds.
             logger.warning("the order workers were not rung: %s", error)

@@ -192,6 +192,17 @@ class Orders:
         )
         return self._database.read(lambda session: list(session.scalars(question)))
 
+    def waiting(self, *, protective: bool) -> int:
+        """How many orders nobody has judged yet, of all or of those that guard positions."""
+        question = select(OrderRow.id).where(
+            text("state IN ('ready', 'approved')"), OrderRow.state == OrderState.READY.value
+        )
+        return self._database.read(
+            lambda session: sum(
+                is_protective(each) or not protective for each in session.scalars(question)
+            )
+        )
+
     def working(self, venue: str, symbol: str) -> dict[str, Sequence[Order]]:
         """By bot: its orders in a market that are not at their end, sent or not."""
         question = (

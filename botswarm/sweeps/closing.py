@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -15,12 +15,10 @@ from botswarm.ledger.limits import chain_of
 from botswarm.ledger.protections import Place
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.guarding import AT_REST
+from botswarm.sweeps.placing import LIFE, place
 from botswarm.sweeps.sweep import Tools
 
 ACTOR = "limit"
-LIFE = timedelta(seconds=10)
-PLACED_MAX = 1_000
-"""Orders of one sweep; what is left the next one closes."""
 
 
 def close(scopes: Collection[str], seen: Snapshot, tools: Tools, now: datetime) -> dict[str, Any]:
@@ -40,11 +38,10 @@ def close(scopes: Collection[str], seen: Snapshot, tools: Tools, now: datetime) 
         reason = "losses broke a limit: what its scope holds is closed"
         tools.ledger.cancels.wish(own, now, actor=ACTOR, reason=reason)
     with localcontext(EXACT):
-        closing = list(_orders(held, under_way, seen, tools, now))[:PLACED_MAX]
-    placed = sum(tools.ledger.orders.add(order, now) for order in closing)
-    if own or placed:
+        closing = list(_orders(held, under_way, seen, tools, now))
+    if own:
         tools.ring(now)
-    return {"closing": placed, "ended": len(own)}
+    return {"closing": place(closing, tools), "ended": len(own)}
 
 
 def _is_in(scopes: Collection[str], held: HeldPosition) -> bool:

@@ -28,16 +28,16 @@ from botswarm.ledger.limits import chain_of
 from botswarm.ledger.protections import Guard, Place
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.guarding import Do, Held, Plan, plan
+from botswarm.sweeps import placing
+from botswarm.sweeps.placing import LIFE
 from botswarm.sweeps.sweep import Report, Tools
 
 ACTOR = "guards"
-LIFE = timedelta(seconds=10)
-"""How long an order that nobody has judged is worth anything; then the next sweep decides anew."""
 AGAIN = timedelta(seconds=30)
 """A stop that was refused is tried again after this."""
 PLACED_MAX = 200
 """Orders of one sweep; the next goes on from there."""
-CAME_TO_NOTHING = (OrderState.REFUSED, OrderState.REJECTED, OrderState.STALE)
+CAME_TO_NOTHING = (OrderState.REFUSED, OrderState.REJECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +72,15 @@ def sweep(tools: Tools, now: datetime) -> Report:
                 _guard(place, held, facts, tools, now, done)
     # The number of an order first: who dies in between skips one, and never uses one twice.
     tools.ledger.protections.keep_guards(done.guards, ())
-    for order in done.placed:
-        tools.ledger.orders.add(order, now)
     if done.cancelled:
         reason = "the position is not guarded any more"
         tools.ledger.cancels.wish(done.cancelled, now, actor=ACTOR, reason=reason)
-    if done.placed or done.cancelled:
         tools.ring(now)
+    placed = placing.place(done.placed, tools)
     return Report(
         looked=len(facts.seen.positions),
         findings=done.findings,
-        result={"placed": len(done.placed), "cancelled": len(done.cancelled)},
+        result={"placed": placed, "cancelled": len(done.cancelled)},
     )
 
 

@@ -59,6 +59,7 @@ class Tools:
     """Ring for what was committed and nobody has rung for; else somebody does within seconds."""
     kinds: Callable[[str, str], frozenset[OrderKind] | None] = lambda venue, account: None
     """The orders that an account's venue takes; None where that is not known."""
+    pause: Callable[[float], object] = time.sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

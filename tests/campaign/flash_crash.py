@@ -37,7 +37,7 @@ AMOUNT = Decimal(20)
 SWEEP_S = 5.0
 LOOK_S = 0.25
 BUYING_S = 600.0
-CRASH_S = 120.0
+CRASH_S = 240.0
 QUIET_S = 20.0
 FEES = Decimal("0.003")
 """Of what is sold: commissions, and what a market order pays beyond the last price."""

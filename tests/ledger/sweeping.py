@@ -49,7 +49,7 @@ class Floor:
 
     @property
     def tools(self) -> Tools:
-        return Tools(ledger=self.ledger, clock=self.clock, rules=self.rules)
+        return Tools(ledger=self.ledger, clock=self.clock, rules=self.rules, pause=self.wait)
 
     def wait(self, seconds: float) -> None:
         self.clock.at += timedelta(seconds=seconds)

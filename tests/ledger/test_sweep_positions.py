@@ -16,7 +16,7 @@ from botswarm.ledger.halts import Cause
 from botswarm.ledger.store import Ledger
 from botswarm.sweeps.positions import day_of
 from botswarm.sweeps.sweep import Rules
-from tests.ledger.conftest import BTC, NOW, an_order
+from tests.ledger.conftest import BTC, NOW, an_order, let_pass
 from tests.ledger.sweeping import OF_ACCOUNT, OF_MARKET, SWARM, Floor
 
 D = Decimal
@@ -377,3 +377,26 @@ def test_sweeps_that_run_at_once_count_once_and_tell_once(either: Floor) -> None
     (outcome,) = either.ledger.outcomes.since(NOW - timedelta(seconds=1))
     assert outcome.realised == D(-100)
     assert either.standing(OF_ACCOUNT).today == D(-500)
+
+
+def test_no_more_is_closed_at_once_than_is_judged_in_time(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botswarm.sweeps import placing
+
+    monkeypatch.setattr(placing, "WAITING_MAX", 2)
+    floor.rules = Rules(closes_on_breach=True)
+    floor.ledger.books.save_instruments([BTC])
+    floor.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "50")
+    for number in range(5):
+        floor.bot(f"b{number}")
+        floor.trade(f"b{number}", "buy", "1", "100")
+    floor.price("70")
+    began = floor.clock.at
+    assert floor.sweep().result["closing"] == 2
+    assert floor.clock.at - began >= timedelta(seconds=placing.PATIENCE_S)
+    waiting = floor.ledger.orders.under_way()
+    assert all(each.created_at == began for each in waiting)
+    for order in waiting:
+        floor.ledger.books.judge(order.id, let_pass, floor.clock.at)
+    assert floor.sweep().result["closing"] == 2
