@@ -99,7 +99,8 @@ def _event(stop: Stop) -> RiskEvent:
         at=stop.at,
         scope=SWARM,
         kind="drill" if is_drill else "emergency_stop",
-        severity=Severity.INFO if is_drill else Severity.WARN,
+        # What it halted is told of by itself, for as long as that lasts.
+        severity=Severity.INFO,
         words=f"{'drill' if is_drill else 'emergency stop'} by {stop.actor}: {stop.reason}",
         numbers={"said_ms": stop.said_ms, "in_force_ms": stop.in_force_ms},
     )

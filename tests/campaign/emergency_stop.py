@@ -97,6 +97,7 @@ class Campaign:
         self.stage.environment["PATH"] = os.environ["PATH"]
         self.numbers = iter(range(10**9))
         self.stop = threading.Event()
+        self.flow = threading.Event()
         self.undelivered = 0
         self.flowing = flowing
 
@@ -111,11 +112,15 @@ class Campaign:
             yield
         finally:
             self.stop.set()
+            self.flow.set()
             thread.join(PATIENCE_S)
 
     def _decide(self, rate: int) -> None:
         began = time.monotonic()
         for number in self.numbers:
+            if not self.flow.is_set():
+                self.flow.wait(PATIENCE_S)
+                began = time.monotonic() - number / rate
             if self.stop.wait(max(0.0, began + number / rate - time.monotonic())):
                 return
             try:
@@ -123,7 +128,6 @@ class Campaign:
             except Exception:
                 # The broker is away: rounds find what was decided when it is back.
                 self.undelivered += 1
-                began += 1 / rate
 
     def _ring(self, order: Order) -> None:
         ledger = self.stage.ledger
@@ -135,6 +139,7 @@ class Campaign:
 
     def press(self, workers: Sequence[int], report: Report) -> None:
         self._resume()
+        self.flow.set()
         before, began = self._taken(), time.monotonic()
         self._until(lambda: self._taken() >= before + self.flowing, "orders to flow")
         report.flow_per_s.append(round((self._taken() - before) / (time.monotonic() - began)))
@@ -145,6 +150,8 @@ class Campaign:
                 return
         done = said["data"]
         time.sleep(AFTER_S)
+        # What nobody may send any more need not pile up until the next press.
+        self.flow.clear()
         self._judge(done, report, code)
 
     @contextmanager
@@ -302,8 +309,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--without", choices=WITHOUT, default="nothing")
     parser.add_argument("--rate", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--flowing", type=int, default=100)
     given = parser.parse_args(arguments)
-    report = run(given.presses, without=[given.without], rate=given.rate, workers=given.workers)
+    report = run(
+        given.presses,
+        without=[given.without],
+        rate=given.rate,
+        workers=given.workers,
+        flowing=given.flowing,
+    )
     print(report)
     return 1 if report.failures else 0
 
