@@ -15,8 +15,10 @@ ALL = 100
 NONE = 0
 ORDERS_LOOKED_AT = 100
 """The latest of a stage: a burst shows in them, however many went well before."""
-ORDERS_MIN = 5
-"""Of fewer no share is reckoned."""
+FILLED_MIN = 5
+"""Of the fills of fewer orders no slippage is reckoned."""
+TROUBLED_MIN = 3
+"""So many orders in trouble are a burst; one or two among few are none, whatever their share."""
 
 
 class Watched(StrEnum):
@@ -96,6 +98,8 @@ class Figures:
     """How many the shares are of."""
     error_rate: Decimal | None = None
     rejects: Decimal | None = None
+    errors: int = 0
+    rejected: int = 0
     slippage: Decimal | None = None
     losses: Mapping[str, Decimal] | None = field(default_factory=dict)
     """By quote asset; a gain is negative."""
@@ -108,6 +112,11 @@ class Figures:
         if self.losses is None:
             return None
         return max(self.losses.values(), default=Decimal(0))
+
+    def is_burst(self, watched: Watched) -> bool:
+        """Whether a share is of enough orders to mean anything."""
+        counts = {Watched.ERROR_RATE: self.errors, Watched.REJECTS: self.rejected}
+        return counts.get(watched, TROUBLED_MIN) >= TROUBLED_MIN
 
     def of(self, watched: Watched) -> Decimal | None:
         value: Decimal | None = getattr(self, watched.value)

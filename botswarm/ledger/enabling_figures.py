@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from botswarm.domain.enabling import ORDERS_LOOKED_AT, ORDERS_MIN, Enabling, Figures
+from botswarm.domain.enabling import FILLED_MIN, ORDERS_LOOKED_AT, Enabling, Figures
 from botswarm.domain.order import OrderState, Side
 from botswarm.ledger.bot import BotState
 from botswarm.ledger.fold import ZERO
@@ -35,10 +35,14 @@ def measure(session: Session, enabling: Enabling, before: Results, now: datetime
     losses = None
     if results is not None:
         losses = {quote: before.get(quote, now_) - now_ for quote, now_ in results.items()}
+    errors = _with_event(session, orders, TROUBLE)
+    rejected = _with_event(session, orders, (OrderState.REJECTED.value,))
     return Figures(
         orders=len(orders),
-        error_rate=_share_of(orders, _with_event(session, orders, TROUBLE)),
-        rejects=_share_of(orders, _with_event(session, orders, (OrderState.REJECTED.value,))),
+        error_rate=_share_of(orders, errors),
+        rejects=_share_of(orders, rejected),
+        errors=errors,
+        rejected=rejected,
         slippage=_slippage(session, orders),
         losses=losses,
         data_age=age,
@@ -86,18 +90,18 @@ def _with_event(session: Session, orders: Sequence[Any], after: Sequence[str]) -
 
 
 def _share_of(orders: Sequence[Any], part: int) -> Decimal | None:
-    if len(orders) < ORDERS_MIN:
+    if not orders:
         return None
     return (HUNDRED * part / len(orders)).quantize(PLACES)
 
 
 def _slippage(session: Session, orders: Sequence[Any]) -> Decimal | None:
     """How much dearer they bought and cheaper they sold than they meant to, by worth."""
-    if len(orders) < ORDERS_MIN:
-        return None
     known = {order.id: order for order in orders}
     columns = (FillRow.order_id, FillRow.price, FillRow.quantity)
     fills = session.execute(select(*columns).where(FillRow.order_id.in_(known))).all()
+    if len({fill.order_id for fill in fills}) < FILLED_MIN:
+        return None
     worse, worth = ZERO, ZERO
     with localcontext():
         for fill in fills:

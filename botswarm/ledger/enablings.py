@@ -288,6 +288,7 @@ def _read(said: Mapping[str, Any]) -> Plan:
     )
 
 
+_COUNTS = ("orders", "errors", "rejected")
 _OF_FIGURES = ("error_rate", "rejects", "slippage", "data_age")
 
 
@@ -297,13 +298,16 @@ def _figures_written(figures: Figures) -> dict[str, Any]:
         for name in _OF_FIGURES
     }
     losses = None if figures.losses is None else _kept(figures.losses)
-    return {**said, "orders": figures.orders, "losses": losses, "silent": figures.silent}
+    counts = {name: getattr(figures, name) for name in _COUNTS}
+    return {**said, **counts, "losses": losses, "silent": figures.silent}
 
 
 def _figures_read(said: Mapping[str, Any]) -> Figures:
-    values = {name: None if said[name] is None else Decimal(said[name]) for name in _OF_FIGURES}
+    values: dict[str, Any] = {name: int(said.get(name, 0)) for name in _COUNTS}
+    for name in _OF_FIGURES:
+        values[name] = None if said[name] is None else Decimal(said[name])
     losses = None if said["losses"] is None else _amounts(said["losses"])
-    return Figures(orders=said["orders"], losses=losses, silent=said["silent"], **values)
+    return Figures(**values, losses=losses, silent=said["silent"])
 
 
 def _kept(amounts: Mapping[str, Decimal]) -> dict[str, Any]:

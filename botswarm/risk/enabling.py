@@ -55,7 +55,7 @@ def exceeded(enabling: Enabling, figures: Figures) -> str | None:
     found = []
     for watched, limit in enabling.plan.abort_on.items():
         value = figures.of(watched)
-        if value is None or value <= limit:
+        if value is None or value <= limit or not figures.is_burst(watched):
             continue
         unit = UNITS[watched]
         of = f" of the last {figures.orders} orders" if watched in OF_ORDERS else ""

@@ -115,12 +115,12 @@ def test_a_burst_of_errors_makes_it_step_back_at_the_next_look_and_stay_there(
     looked(ledger, timedelta(seconds=20))
     assert swarm(ledger).share == 25
     at = NOW + 21 * SECOND
-    orders(ledger, *[OrderState.CANCELED] * 8, OrderState.UNKNOWN, OrderState.UNKNOWN, at=at)
+    orders(ledger, *[OrderState.CANCELED] * 9, *[OrderState.UNKNOWN] * 3, at=at)
     back = look(ledger.database, NOW + 22 * SECOND)
     assert back is not None
     assert (back.state, back.share, swarm(ledger).share) == (S.STEPPED_BACK, 10, 10)
     assert back.words == (
-        "stepped back from 25 % to 10 %: error_rate is 20 % of the last 10 orders, over 5 %"
+        "stepped back from 25 % to 10 %: error_rate is 25 % of the last 12 orders, over 5 %"
     )
     later = looked(ledger, timedelta(seconds=60), NOW + 22 * SECOND)
     assert later is not None
@@ -131,7 +131,7 @@ def test_a_burst_of_errors_makes_it_step_back_at_the_next_look_and_stay_there(
         ("info", Decimal(25)),
         ("breach", Decimal(10)),
     ]
-    assert (events[-1].numbers or {})["figures"]["error_rate"] == "20"
+    assert (events[-1].numbers or {})["figures"]["error_rate"] == "25"
 
 
 def test_errors_at_the_first_stage_leave_no_bot_that_may_grow(ledger: Ledger) -> None:
@@ -143,11 +143,11 @@ def test_errors_at_the_first_stage_leave_no_bot_that_may_grow(ledger: Ledger) ->
     assert not any(may_grow(ledger, f"bot {number}") for number in range(200))
 
 
-def test_shares_are_of_the_orders_of_this_stage_and_not_of_a_few(ledger: Ledger) -> None:
+def test_shares_are_of_the_orders_of_this_stage(ledger: Ledger) -> None:
     begun(ledger)
     orders(ledger, *[OrderState.REJECTED] * 20, at=NOW - SECOND)
-    orders(ledger, *[OrderState.REJECTED] * 4)
     assert measured(ledger, NOW + SECOND).rejects is None
+    orders(ledger, *[OrderState.REJECTED] * 4)
     orders(ledger, OrderState.CANCELED)
     figures = measured(ledger, NOW + SECOND)
     assert (figures.orders, figures.rejects, figures.error_rate) == (5, D(80), D(0))
@@ -186,9 +186,13 @@ def test_slippage_is_how_much_worse_they_traded_than_they_meant_to_by_worth(
         order = sent(ledger, side=side, created_at=at)
         fill = a_fill(order, number + 1, price=Decimal(price), quantity=Decimal(1))
         ledger.books.record(order.id, OrderState.FILLED, at, fills=[fill])
-    assert measured(ledger, at).slippage is None
+    # Orders that did not fill say nothing of it.
     orders(ledger, OrderState.CANCELED)
-    assert measured(ledger, at).slippage == Decimal("0.5")
+    assert measured(ledger, at).slippage is None
+    order = sent(ledger, created_at=at)
+    fill = a_fill(order, 9, price=Decimal(100), quantity=Decimal(4))
+    ledger.books.record(order.id, OrderState.FILLED, at, fills=[fill])
+    assert measured(ledger, at).slippage == Decimal("0.25")
 
 
 def test_the_venue_that_is_silent_for_longest_is_named(ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ S = EnablingState
 ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED
 LIMITS = {**Plan(hold=HOLD).abort_on, Watched.LOSS: Decimal(100)}
 WELL = Figures(orders=100, error_rate=Decimal(0), rejects=Decimal(0), data_age=Decimal(1))
+REJECTED = replace(WELL, rejects=Decimal(50), rejected=50)
 
 
 def held(share: int = 25, *, for_: timedelta = HOLD / 2, state: S = S.RUNNING) -> Enabling:
@@ -66,8 +67,14 @@ def test_all_stages_lead_to_all_bots_and_the_last_one_is_watched_too() -> None:
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
-        (replace(WELL, error_rate=Decimal("5.01")), "error_rate is 5.01 % of the last 100 orders"),
-        (replace(WELL, rejects=Decimal(40)), "rejects is 40 % of the last 100 orders, over 5 %"),
+        (
+            replace(WELL, error_rate=Decimal("5.01"), errors=6),
+            "error_rate is 5.01 % of the last 100 orders",
+        ),
+        (
+            replace(WELL, rejects=Decimal(40), rejected=40),
+            "rejects is 40 % of the last 100 orders, over 5 %",
+        ),
         (replace(WELL, slippage=Decimal("1.5")), "slippage is 1.5 % of the last 100 orders"),
         (replace(WELL, losses={"USDT": Decimal(101)}), "loss is 101, over 100"),
         (
@@ -87,20 +94,28 @@ def test_what_is_over_its_limit_makes_it_step_back_at_once_and_say_why(
 
 
 def test_exactly_the_limit_is_within_it() -> None:
-    at_limit = replace(WELL, error_rate=Decimal(5), losses={"USDT": Decimal(100)})
+    at_limit = replace(WELL, error_rate=Decimal(5), errors=5, losses={"USDT": Decimal(100)})
     assert look(held(), at_limit).share == 25
 
 
 def test_who_stepped_back_is_watched_and_opened_no_further() -> None:
     step = look(held(10, for_=10 * HOLD, state=S.STEPPED_BACK))
     assert (step.state, step.share) == (S.STEPPED_BACK, 10)
-    worse = look(held(10, state=S.STEPPED_BACK), replace(WELL, rejects=Decimal(50)))
+    worse = look(held(10, state=S.STEPPED_BACK), REJECTED)
     assert (worse.state, worse.share) == (S.FAILED, 0)
 
 
 def test_the_first_stage_steps_back_to_nothing() -> None:
-    step = look(held(10), replace(WELL, error_rate=Decimal(90)))
+    step = look(held(10), REJECTED)
     assert (step.state, step.share) == (S.FAILED, 0)
+
+
+@pytest.mark.parametrize(("many", "share"), [(2, 25), (3, 10)])
+def test_one_or_two_orders_in_trouble_are_no_burst_whatever_their_share(
+    many: int, share: int
+) -> None:
+    all_of_them = Figures(orders=many, error_rate=Decimal(100), errors=many, data_age=Decimal(1))
+    assert look(held(25), all_of_them).share == share
 
 
 @pytest.mark.parametrize("state", [REDUCING, HALTED])
@@ -119,7 +134,7 @@ def test_while_the_system_holds_trading_back_no_time_passes() -> None:
     step = look(held(for_=HOLD), swarm=swarm)
     assert (step.state, step.share, step.stage_at) == (S.RUNNING, 25, NOW)
     assert (step.words or "").startswith("waits: ")
-    back = look(held(for_=HOLD), replace(WELL, rejects=Decimal(50)), swarm)
+    back = look(held(for_=HOLD), REJECTED, swarm)
     assert back.share == 10
 
 
@@ -171,7 +186,7 @@ def test_it_never_opens_further_unless_all_is_known_and_well(
     state: S,
 ) -> None:
     losses = None if loss is None else {"USDT": loss}
-    figures = replace(WELL, error_rate=error_rate, losses=losses)
+    figures = replace(WELL, error_rate=error_rate, errors=9, losses=losses)
     before = held(share, for_=timedelta(minutes=minutes), state=state)
     step = decide(before, swarm, figures, NOW)
     if step.share > share:
