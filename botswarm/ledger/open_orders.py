@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from botswarm.ledger.models import OrderRow
 
 WORDS = ("venue", "account", "symbol", "bot", "side", "is_ending")
 AMOUNTS = ("quantity", "filled_quantity", "limit_price", "stop_price", "reference_price")
+COLUMNS = len(WORDS) + len(AMOUNTS)
 
 
 class Open(NamedTuple):
@@ -36,20 +37,14 @@ class Open(NamedTuple):
     """The limit at which it may stand in the book; None where its end was asked for."""
 
     @classmethod
-    def of(cls, row: Any, strategy: str | None = None) -> Open:
-        limit, stop = as_amount(row.limit_price), as_amount(row.stop_price)
-        left = Decimal(row.quantity) - Decimal(row.filled_quantity)
-        return cls(
-            venue=row.venue,
-            account=row.account,
-            symbol=row.symbol,
-            bot=row.bot,
-            strategy=strategy,
-            side=row.side,
-            left=left,
-            value=left * reckoned_at(limit, stop, Decimal(row.reference_price)),
-            resting_at=limit if stop is None and not row.is_ending else None,
-        )
+    def of(cls, row: Sequence[Any], strategy: str | None = None) -> Open:
+        """``row`` ends with columns_of. By their places: names take as long as all the rest."""
+        venue, account, symbol, bot, side, is_ending, *amounts = row[-COLUMNS:]
+        quantity, filled, limit, stop, reference = map(as_amount, amounts)
+        left = quantity - filled
+        value = left * reckoned_at(limit, stop, reference)
+        resting_at = limit if stop is None and not is_ending else None
+        return cls(venue, account, symbol, bot, strategy, side, left, value, resting_at)
 
 
 def columns_of(orders: Any = OrderRow) -> list[Any]:
@@ -57,7 +52,8 @@ def columns_of(orders: Any = OrderRow) -> list[Any]:
     return [*(getattr(orders, name) for name in WORDS), *amounts]
 
 
-def as_amount(kept: Any) -> Decimal | None:
+def as_amount(kept: Any) -> Any:
+    """A Decimal, or None as it was."""
     return None if kept is None else Decimal(kept)
 
 

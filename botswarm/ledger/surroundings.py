@@ -35,7 +35,8 @@ WAITED_MAX = timedelta(minutes=1)
 """An order that waited longer for the gate than this is not among those of the last minute."""
 
 _ALL_OPEN: Any = (
-    select(*columns_of(), BotRow.strategy)
+    select(BotRow.strategy, *columns_of())
+    .select_from(OrderRow)
     .outerjoin(BotRow, BotRow.name == OrderRow.bot)
     .where(OrderRow.is_open, OrderRow.id != bindparam("which"))
     .execution_options(**PREPARED)
