@@ -68,9 +68,7 @@ EXECUTIVE = Board(
         Panel(
             title="Connections that succeed",
             unit="percentunit",
-            lines=[
-                Line("min by (exchange) (botswarm_connection_success_ratio)", "{{exchange}}"),
-            ],
+            lines=[Line("min by (exchange) (botswarm_connection_success_ratio)", "{{exchange}}")],
         ),
         Panel(title="Bots", lines=[Line("sum by (state) (botswarm_bots)", "{{state}}")]),
     ),

@@ -81,7 +81,8 @@ def read(events: Iterable[RiskEvent]) -> Sequence[Seen]:
         rule = rules.of_event(event.kind, event.severity.value)
         if rule is None:
             continue
-        subject = f"{event.kind} {event.scope}"
+        is_checked = event.kind in rules.ALSO_CHECKED
+        subject = "" if is_checked else f"{event.kind} {event.scope}"
         found[rule.name, subject] = Seen(
             name=rule.name,
             subject=subject,
@@ -89,6 +90,7 @@ def read(events: Iterable[RiskEvent]) -> Sequence[Seen]:
             words=event.words,
             cure=f"botswarm risk status; botswarm runbook {rule.name}",
             value="" if event.value is None else f"{event.value:f}",
-            lasts_s=EVENT_LASTS_S,
+            # What is checked besides ends when the check is well again.
+            lasts_s=0 if is_checked else EVENT_LASTS_S,
         )
     return list(found.values())

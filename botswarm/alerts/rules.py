@@ -18,7 +18,8 @@ EXPLAINED_BY: Mapping[str, frozenset[str]] = {
     rule.name: frozenset(rule.explained_by) for rule in RULES if rule.explained_by
 }
 SILENT: Rule = next(rule for rule in RULES if isinstance(rule.probe, Silent))
-UNDELIVERED = "NoticesUndelivered"
+ALSO_CHECKED: Mapping[str, str] = {"processes": "SeveralVersions", "unreconciled": "AccountDiffers"}
+"""What sweeps find and a check of health sees as well: one alert, on the whole swarm."""
 
 
 def of_check(name: str, status: str) -> Rule | None:
@@ -35,6 +36,8 @@ def of_check(name: str, status: str) -> Rule | None:
 
 def of_event(kind: str, severity: str) -> Rule | None:
     """The one that names the kind, else the one for every other kind."""
+    if kind in ALSO_CHECKED and severity != "info":
+        return BY_NAME[ALSO_CHECKED[kind]]
     rest = None
     for rule in RULES:
         if not isinstance(rule.probe, Events) or rule.probe.severity not in (severity, "any"):

@@ -10,6 +10,8 @@ ORDERS, RISK = "orders", "risk"
 LOSSES = ("daily_loss", "drawdown", "losing_streak")
 PATTERNS = ("many_cancels", "many_rejects", "many_flips", "burst", "repeats", "unlike_itself")
 """Both lines of these are one alert: what was held because of it is in its words."""
+FINDINGS = ("stale_feed", "stuck_order", "unguarded", "unreconciled", "processes")
+"""What sweeps find that is no limit: each is, or belongs to, an alert of its own."""
 ENDED_WELL = 'state=~"live|filled|partial"'
 
 
@@ -85,7 +87,7 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.HIGH,
         group=RISK,
         says="a limit was crossed, and what it forbids is refused ({{ $labels.kind }})",
-        expression=_told(_none_of((*LOSSES, *PATTERNS)), "breach"),
+        expression=_told(_none_of((*LOSSES, *PATTERNS, *FINDINGS)), "breach"),
         for_s=0,
         probe=Events("breach"),
         explained_by=("TradingLossesExceedLimit",),
@@ -96,11 +98,44 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         group=RISK,
         says="a limit is near: its warning line was crossed ({{ $labels.kind }})",
-        expression=_told(_none_of(PATTERNS), "warn"),
+        expression=_told(_none_of((*PATTERNS, *FINDINGS)), "warn"),
         for_s=0,
         probe=Events("warn"),
         explained_by=("RiskLimitBreached", "TradingLossesExceedLimit"),
         trial=_events("position", "warn"),
+    ),
+    Rule(
+        name="PricesSilent",
+        severity=Severity.HIGH,
+        group=RISK,
+        says="a market in which bots run or positions stand has had no price for too long",
+        expression=_told(_one_of(("stale_feed",)), "warn|breach"),
+        for_s=0,
+        probe=Events("any", ("stale_feed",)),
+        explained_by=("ExchangeDisconnected", "AllConnectionsFailed", "LeaderMissing"),
+        trial=_events("stale_feed", "warn"),
+    ),
+    Rule(
+        name="OrderStuck",
+        severity=Severity.HIGH,
+        group=ORDERS,
+        says="an order has been in one state for longer than it should",
+        expression=_told(_one_of(("stuck_order",)), "warn|breach"),
+        for_s=0,
+        probe=Events("any", ("stuck_order",)),
+        explained_by=("OrdersInDoubt", "ExchangeApiLost", "DatabaseConnectionFailure"),
+        trial=_events("stuck_order", "warn"),
+    ),
+    Rule(
+        name="PositionUnguarded",
+        severity=Severity.HIGH,
+        group=RISK,
+        says="a position has no stop at its venue, though it should",
+        expression=_told(_one_of(("unguarded",)), "warn|breach"),
+        for_s=0,
+        probe=Events("any", ("unguarded",)),
+        explained_by=("ExchangeApiLost",),
+        trial=_events("unguarded", "warn"),
     ),
     Rule(
         name="RiskUnknown",
