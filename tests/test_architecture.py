@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cards": set(),
     "programs": {"errors"},
     "forks": set(),
-    "stopping": set(),
+    "stopping": {"errors"},
     # Counted in memory that forked processes share, written out as Prometheus reads it.
     "tally": set(),
     "exposition": {"tally"},

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any
 
 from celery import current_app, signals
 
-from botswarm import metrics
+from botswarm import metrics, stopping
 from botswarm.domain.reconciliation import Reconciliation
 from botswarm.errors import BotswarmError, Unreachable
 from botswarm.messages import ReconcileAccount, send
@@ -33,7 +32,7 @@ def reconciled(at: Desk) -> Reconciliation | None:
     outcome = "unreachable"
     try:
         done = reconcile(
-            at.ledger.books, at.ledger.reconciliations, at.venue, at.clock, wait=time.sleep
+            at.ledger.books, at.ledger.reconciliations, at.venue, at.clock, wait=stopping.pause
         )
         outcome = _outcome(done)
         return done

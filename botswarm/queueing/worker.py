@@ -16,6 +16,7 @@ from celery import signals
 from celery.apps.beat import Beat as CeleryBeat
 from celery.apps.worker import Worker as CeleryWorker
 
+from botswarm import stopping
 from botswarm.queueing import caps, safety
 from botswarm.queueing.table import BY_NAME
 
@@ -138,6 +139,12 @@ def _is_wanted(module: str, flags: Mapping[str, Any]) -> bool:
 
 def _names(given: Any) -> list[str]:
     return given.split(",") if isinstance(given, str) else list(given or ())
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def _tell_children(**_: Any) -> None:
+    """What they are at may be a wait of half a minute between two looks at a venue."""
+    stopping.tell()
 
 
 @signals.worker_process_init.connect(weak=False)
