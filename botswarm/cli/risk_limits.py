@@ -142,7 +142,7 @@ def show_history(session: Session, scope: str | None, kind: str | None, most: in
     return Answer(data=[_changed(each) for each in changes], text=text)
 
 
-# --- what holds ------------------------------------------------------------------------------------
+# --- what holds ----------------------------------------------------------------------------------
 
 
 def _listed(session: Session) -> Answer:
