@@ -24,7 +24,7 @@ from botswarm.health.pages import Pages
 from botswarm.health.seat import Seat
 from botswarm.health.server import PORTS_TRIED, Answer, Server, listen
 from botswarm.health.table import BY_NAME, WORK
-from botswarm.health.usage import Usage
+from botswarm.health.usage import SAMPLE_S, Usage
 from botswarm.health.watch import Finding, Look, Watch
 from botswarm.tally import TALLY
 
@@ -67,7 +67,8 @@ class Health:
         self._began, self._began_at = self._clock.monotonic(), self._clock.now()
         self._work: dict[str, Callable[[], float]] = {}
         self._watch = Watch(self._clock, SecretMask(settings.secrets))
-        self._sources: list[Source] = [Host(settings.state_dir)]
+        self._sources: list[Source] = []
+        self._sampler = Sampler([Host(settings.state_dir)])
         self._facts: list[Callable[[], Mapping[str, Any]]] = []
         self._usage = Usage()
         self._work_since = self._began_at, "ok"
@@ -91,8 +92,9 @@ class Health:
         """Have a line of the table asked here; without what ``is_needed`` it cannot work."""
         self._watch.add(BY_NAME[name], look, is_needed=is_needed)
 
-    def source(self, source: Source) -> None:
-        self._sources.append(source)
+    def source(self, source: Source, *, is_sampled: bool = False) -> None:
+        """``is_sampled`` is one that reads files: asked now and then, not by whoever scrapes."""
+        (self._sampler.sources if is_sampled else self._sources).append(source)
 
     def facts_of(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         """Further parts of the page of health."""
@@ -136,6 +138,8 @@ class Health:
         if self._settings.metrics_port:
             more = listen(host, _ports(None, self._settings.metrics_port))
             self._servers.append(Server(more, pages))
+        self._sampler.sources.append(_Process(self._usage))
+        self._sampler.start()
         self._watch.start()
         for server in self._servers:
             server.start()
@@ -154,6 +158,7 @@ class Health:
     def stop(self) -> None:
         self._work.clear()
         self._watch.stop()
+        self._sampler.stop()
         for server in self._servers:
             server.close()
         if self._seat is not None:
@@ -255,26 +260,16 @@ class Health:
         yield from exposition.counted(metrics.COUNTED)
         yield from self._of_process()
         yield from self._of_checks()
+        yield from self._sampler.collect()
         for source in self._sources:
-            try:
-                yield from source.collect()
-            except Exception:  # a defect in one source must not hide the others' figures
-                logger.exception("figures are missing from /metrics")
+            yield from _of(source)
 
     def _of_process(self) -> Iterable[Samples]:
-        card, usage = self.card, self._usage
-        what = ((card.name, card.role, card.version), 1.0)
-        yield Samples(metrics.BUILD_INFO, [what])
-        for described, value in (
-            (metrics.UPTIME_SECONDS, self.uptime_s()),
-            (metrics.MEMORY_USAGE_BYTES, usage.memory_bytes()),
-            (metrics.CPU_USAGE_PERCENT, usage.cpu_percent()),
-            (metrics.THREADS, threading.active_count()),
-            (metrics.OPEN_FILES, usage.open_files()),
-            (metrics.CHILDREN, len(usage.children())),
-            (metrics.COUNTS_LEFT_OUT, TALLY.left_out),
-        ):
-            yield Samples(described, [((), float(value))])
+        card = self.card
+        yield Samples(metrics.BUILD_INFO, [((card.name, card.role, card.version), 1.0)])
+        yield Samples(metrics.UPTIME_SECONDS, [((), self.uptime_s())])
+        yield Samples(metrics.THREADS, [((), float(threading.active_count()))])
+        yield Samples(metrics.COUNTS_LEFT_OUT, [((), float(TALLY.left_out))])
 
     def _of_checks(self) -> Iterable[Samples]:
         work = self.work()
@@ -286,6 +281,57 @@ class Health:
             ((each.name, each.unit), each.value) for each in checks if each.value is not None
         ]
         yield Samples(metrics.HEALTH_VALUE, judged)
+
+
+class _Process:
+    """What this process and its children take of the machine."""
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+
+    def collect(self) -> Iterable[Samples]:
+        for described, value in (
+            (metrics.MEMORY_USAGE_BYTES, self._usage.memory_bytes()),
+            (metrics.CPU_USAGE_PERCENT, self._usage.cpu_percent()),
+            (metrics.OPEN_FILES, self._usage.open_files()),
+            (metrics.CHILDREN, len(self._usage.children())),
+        ):
+            yield Samples(described, [((), float(value))])
+
+
+class Sampler:
+    """Reads what takes many small looks at files, from a thread of its own.
+
+    Each of them lets another thread of a busy process go first, and whoever scrapes would wait
+    for all of those.
+    """
+
+    def __init__(self, sources: list[Source]) -> None:
+        self.sources = sources
+        self._found: list[Samples] = []
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._keep_looking, name="health figures", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _keep_looking(self) -> None:
+        while not self._stop.is_set():
+            self._found = [samples for source in self.sources for samples in _of(source)]
+            self._stop.wait(SAMPLE_S)
+
+    def collect(self) -> Sequence[Samples]:
+        return self._found
+
+
+def _of(source: Source) -> Iterable[Samples]:
+    try:
+        return list(source.collect())
+    except Exception:  # a defect in one source must not hide the others' figures
+        logger.exception("figures are missing from /metrics")
+        return []
 
 
 class Timed:

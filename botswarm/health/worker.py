@@ -34,8 +34,8 @@ def made(app: App, hostname: str) -> Health:
     _add_servers(health, app.settings)
     health.check("clock", WallClock(functools.partial(clock_offsets, app.settings.state_dir)))
     health.source(Running(app.caps, queues))
-    health.source(VenueMeters(app.settings.state_dir))
     if ORDERS in queues:
+        health.source(VenueMeters(app.settings.state_dir), is_sampled=True)
         health.check("venues", VenuesLook(functools.partial(addresses, app.settings)))
     if OPS in queues:
         Swarm(app.settings, app.slots, app.swarm_caps).join(health)
