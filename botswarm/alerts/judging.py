@@ -29,6 +29,10 @@ class Policy:
     clears_after: timedelta = CLEARS_AFTER
     explained_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By name of an alert, those that make it no news: while one of them holds, only it is told."""
+    settles_after: timedelta = timedelta(seconds=6)
+    """What could be explained waits for so long: checks are made one after the other, and the
+    one that explains may be seen a round later.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,8 @@ def _tell(
     kind = _news(episode, policy, now)
     if kind is None or any(each.covers(*episode.key, now) for each in silences):
         return episode
+    if kind is NoticeKind.FIRED and _may_be_explained(episode, policy, now):
+        return episode
     if kind is not NoticeKind.ENDED and _is_explained(episode, all_of_them, policy):
         return episode
     notices += notices_of(episode, kind, policy, now)
@@ -129,6 +135,12 @@ def _news(episode: Episode, policy: Policy, now: datetime) -> NoticeKind | None:
     if remind and now - episode.told_at >= remind:
         return NoticeKind.REMINDED
     return None
+
+
+def _may_be_explained(episode: Episode, policy: Policy, now: datetime) -> bool:
+    assert episode.fired_at is not None
+    is_new = now - episode.fired_at < policy.settles_after
+    return is_new and bool(policy.explained_by.get(episode.name))
 
 
 def _is_explained(

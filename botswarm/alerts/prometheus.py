@@ -181,7 +181,7 @@ def alertmanager() -> str:
 
 
 PACE: Mapping[Severity, Sequence[str]] = {
-    Severity.CRITICAL: ("0s", "30s", "1h"),
+    Severity.CRITICAL: ("5s", "30s", "1h"),
     Severity.HIGH: ("10s", "5m", "4h"),
     Severity.WARNING: ("1m", "15m", "12h"),
     Severity.INFO: ("5m", "1h", "24h"),

@@ -299,6 +299,7 @@ RULES: tuple[Rule, ...] = (
         expression=failing("venues"),
         for_s=30,
         probe=Check("venues", "fail"),
+        explained_by=("DatabaseConnectionFailure",),
         trial=_failing("venues"),
     ),
     Rule(

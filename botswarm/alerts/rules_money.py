@@ -159,6 +159,7 @@ RULES: tuple[Rule, ...] = (
         expression='max(botswarm_trading_state{state="halted"}) == 1',
         for_s=0,
         probe=Check("trading", "fail"),
+        explained_by=("DatabaseConnectionFailure",),
         trial=Trial(
             fires={'botswarm_trading_state{state="halted"}': "1x60"},
             quiet={'botswarm_trading_state{state="halted"}': "0x60"},
@@ -173,7 +174,10 @@ RULES: tuple[Rule, ...] = (
         "sum(botswarm_trading_held) > 0",
         for_s=0,
         probe=Check("trading", "warn"),
-        explained_by=("TradingHalted",),
+        explained_by=(
+            "DatabaseConnectionFailure",
+            "TradingHalted",
+        ),
         trial=Trial(
             fires={'botswarm_trading_held{kind="bot",state="halted"}': "1x60"},
             quiet={

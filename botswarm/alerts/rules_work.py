@@ -83,7 +83,10 @@ RULES: tuple[Rule, ...] = (
         expression=failing("queues"),
         for_s=30,
         probe=Check("queues", "fail", for_s=30),
-        explained_by=("BrokerDown",),
+        explained_by=(
+            "DatabaseConnectionFailure",
+            "BrokerDown",
+        ),
         trial=_failing("queues"),
     ),
     Rule(
@@ -162,7 +165,10 @@ RULES: tuple[Rule, ...] = (
         expression=failing("leader"),
         for_s=30,
         probe=Check("leader", "fail", for_s=30),
-        explained_by=("BrokerDown",),
+        explained_by=(
+            "DatabaseConnectionFailure",
+            "BrokerDown",
+        ),
         trial=_failing("leader"),
     ),
     Rule(
@@ -173,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         expression=failing("doorbells"),
         for_s=0,
         probe=Check("doorbells", "fail"),
-        explained_by=("BrokerDown", "QueueStuck"),
+        explained_by=("DatabaseConnectionFailure", "BrokerDown", "QueueStuck"),
         trial=_failing("doorbells"),
     ),
     Rule(
@@ -206,7 +212,10 @@ RULES: tuple[Rule, ...] = (
         expression='max(botswarm_health_check{check="schedules"}) > 0',
         for_s=60,
         probe=Check("schedules", "warn", for_s=60),
-        explained_by=("LeaderMissing",),
+        explained_by=(
+            "DatabaseConnectionFailure",
+            "LeaderMissing",
+        ),
         trial=Trial(
             fires={'botswarm_health_check{check="schedules"}': "1x60"},
             quiet={'botswarm_health_check{check="schedules"}': "0x60"},
@@ -220,6 +229,7 @@ RULES: tuple[Rule, ...] = (
         expression='max(botswarm_health_check{check="backup_age"}) > 0',
         for_s=300,
         probe=Check("backup_age", "warn", for_s=300),
+        explained_by=("DatabaseConnectionFailure",),
         trial=Trial(
             fires={'botswarm_health_check{check="backup_age"}': "2x60"},
             quiet={'botswarm_health_check{check="backup_age"}': "0x60"},
@@ -252,6 +262,7 @@ RULES: tuple[Rule, ...] = (
         "count(count by (version) (botswarm_build_info)) > 1",
         for_s=300,
         probe=Check("builds", "warn", for_s=60),
+        explained_by=("DatabaseConnectionFailure",),
         trial=Trial(
             fires={
                 'botswarm_build_info{version="1.0",process="feed"}': "1x60",
