@@ -36,7 +36,8 @@ AMOUNT = Decimal(20)
 """What each bot buys for."""
 SWEEP_S = 5.0
 LOOK_S = 0.25
-BUYING_S = 600.0
+TOGETHER = 50
+BUYING_S = 300.0
 CRASH_S = 240.0
 QUIET_S = 20.0
 FEES = Decimal("0.003")
@@ -110,16 +111,21 @@ class Campaign:
 
     def _buy(self) -> None:
         until(self._is_up, "the swarm to run", 120)
-        path = self._swarm.folder / "bots.toml"
-        path.write_text("format = 1\n" + "".join(_bot(number) for number in range(self._bots)))
-        done = self._swarm.run("botswarm", "bot", "import", str(path), "--start", "--yes")
-        assert done.returncode == 0, done.stderr
         words = ("set", "daily_loss", str(self.report.limit), "--for", ACCOUNT, "--yes")
         limited = self._swarm.run("botswarm", "risk", "limits", *words)
         assert limited.returncode == 0, limited.stderr
+        for begin in range(0, self._bots, TOGETHER):
+            self._buy_some(range(begin, min(begin + TOGETHER, self._bots)))
+
+    def _buy_some(self, numbers: range) -> None:
+        """Not all at once: what a busy worker cannot place in ten seconds is too old."""
+        path = self._swarm.folder / f"bots-{numbers.start}.toml"
+        path.write_text("format = 1\n" + "".join(map(_bot, numbers)))
+        done = self._swarm.run("botswarm", "bot", "import", str(path), "--start", "--yes")
+        assert done.returncode == 0, done.stderr
         until(
-            lambda: self._look().positions >= self._bots,
-            f"{self._bots} positions",
+            lambda: self._look().positions >= numbers.stop,
+            f"{numbers.stop} positions",
             BUYING_S,
         )
 
@@ -217,7 +223,8 @@ class Campaign:
 
 
 def _bot(number: int) -> str:
-    """It would buy again every minute: nothing but the halt keeps it from that."""
+    """Every tenth would buy again every minute: nothing but the halt keeps it from that."""
+    minutes = 1 if number % 10 == 0 else 1440
     return f"""
 [[bot]]
 name = "holder-{number}"
@@ -225,7 +232,7 @@ strategy = "dca"
 market = "simulated:{SYMBOLS[number % len(SYMBOLS)]}"
 account = "paper"
 budget = "{3 * AMOUNT + 5}"
-parameters = {{ amount = "{AMOUNT}", every_minutes = 1 }}
+parameters = {{ amount = "{AMOUNT}", every_minutes = {minutes} }}
 """
 
 
