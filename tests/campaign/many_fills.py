@@ -51,6 +51,7 @@ class Maker:
     holdings: dict[tuple[str, str], Holding] = field(default_factory=lambda: defaultdict(Holding))
     results: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     names: set[str] = field(default_factory=set)
+    balances: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     random: random.Random = field(default_factory=lambda: random.Random(8))
 
     def batch(self, fills: int) -> Rows:
@@ -80,6 +81,11 @@ class Maker:
                     "updated_at": now,
                 }
             )
+        place = {"venue": "simulated", "account": self.account}
+        rows["accounts"] = [place | {"created_at": BEGAN}]
+        # As each reconciliation leaves it: nobody folds the whole journal again.
+        fold = {asset: plain(amount) for asset, amount in self.balances.items() if amount}
+        rows["account_folds"] = [place | {"sequence": self.head.sequence, "balances": fold}]
         rows["daily_results"] = [
             {
                 "venue": "simulated",
@@ -182,7 +188,10 @@ class Maker:
             }
         )
         self.head = chain.Head(sequence, hashed)
+        theirs = chain.accounts_of(row.venue, row.account)
         for line, leg in enumerate(legs, 1):
+            if leg.ledger_account in theirs:
+                self.balances[leg.asset] -= leg.amount
             if leg.ledger_account not in self.names:
                 self.names.add(leg.ledger_account)
                 rows["ledger_accounts"].append({"name": leg.ledger_account, "created_at": at})
