@@ -97,6 +97,8 @@ class Evidence:
     drained_s: float = 0.0
     left: Counter[str] = field(default_factory=Counter)
     dead: int = 0
+    builds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What the processes said at the end that they are made of, and which said so."""
     unexpected: Counter[str] = field(default_factory=Counter)
     """Errors that ended a task and that nobody had thought of."""
     settings: Mapping[str, str] = field(default_factory=dict)

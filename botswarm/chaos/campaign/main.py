@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import text
@@ -21,6 +24,7 @@ from botswarm.chaos.campaign.runner import DRAIN_MAX_S, Runner, Watcher, drain
 from botswarm.chaos.campaign.servers import SERVER_FAULTS
 from botswarm.chaos.campaign.stage import Stage, stage
 from botswarm.errors import NotFound
+from botswarm.ledger import processes
 from botswarm.testing.servers import wait_until
 
 FAULTS: Sequence[Fault] = sorted(
@@ -86,7 +90,7 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
         dead = 0
         with contextlib.suppress(Exception):
             dead = dead_letters(made)
-        forgetful = _durability(made)
+        forgetful, builds = _durability(made), _builds(made)
         _stop_all(made, progress)
         found = gather(
             made,
@@ -97,6 +101,7 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
             left=left,
             dead=dead,
             settings=forgetful,
+            builds=builds,
             began=first,
         )
     progress("judging")
@@ -125,6 +130,17 @@ def _impossible(faults: Sequence[Fault], made: Stage) -> dict[str, str]:
 
 def _trades(made: Stage) -> bool:
     return bool(made.exchange.journal("fill"))
+
+
+def _builds(made: Stage) -> dict[str, list[str]]:
+    """While all still run: who stops is forgotten."""
+    found: dict[str, list[str]] = {}
+    now = datetime.now(UTC)
+    for each in made.ledger.database.read(lambda s: processes.seen(processes.asked_in(s), now)):
+        settings = json.dumps(dict(each.made.settings), sort_keys=True, default=str)
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        found.setdefault(f"{each.made.build[:12]} with settings {digest}", []).append(each.name)
+    return found
 
 
 def _durability(made: Stage) -> dict[str, str]:
