@@ -63,6 +63,18 @@ def test_what_children_count_is_added_up_and_stays_when_they_die() -> None:
     assert round(found["botswarm_task_seconds_sum{'task': 'a'}"], 6) == 80
 
 
+def test_a_child_counts_on_a_page_of_its_own_also_what_its_parent_has_counted_before() -> None:
+    found = counted(
+        """
+        mine = metrics.TASKS.labels("a", "done")
+        mine.inc()
+        os.waitpid(fork(mine.inc), 0)
+        assert len(TALLY._taken()) == 2, TALLY._taken()
+        """
+    )
+    assert found[DONE] == 2
+
+
 def test_hundreds_of_short_lived_children_use_the_pages_of_those_before() -> None:
     found = counted(
         """
