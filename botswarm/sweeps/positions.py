@@ -14,6 +14,7 @@ from botswarm.domain.permission import TradingState
 from botswarm.domain.standing import AtRisk, HeldPosition, MarketExposure
 from botswarm.ledger import halts
 from botswarm.ledger.columns import plain
+from botswarm.ledger.halts import Cause
 from botswarm.ledger.limits import chain_of
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.marking import Facts, Scopes, Streak, reckon
@@ -28,6 +29,8 @@ others take turns.
 """
 TURNS = 12
 CENTS = Decimal("0.01")
+CLOSING = frozenset(f"limit:{kind}" for kind in (LimitKind.DAILY_LOSS, LimitKind.DRAWDOWN))
+"""Who holds a scope whose positions are closed, where that is wanted."""
 SCOPES = Scopes(
     swarm=halts.SWARM,
     account=halts.account_scope,
@@ -53,10 +56,8 @@ def sweep(tools: Tools, now: datetime) -> Report:
     )
     is_kept = tools.ledger.sweeping.keep(standings, exposures, now)
     findings = list(_findings(seen, standings, exposures, tools))
-    broken = {one.scope for each in findings for one in each.restrictions}
-    is_closing = bool(broken) and tools.rules.closes_on_breach
     return Report(
-        then=(lambda: close(broken, seen, tools, now)) if is_closing else None,
+        then=(lambda: _close(seen, tools, now)) if tools.rules.closes_on_breach else None,
         looked=len(seen.positions),
         findings=findings,
         result={
@@ -66,6 +67,18 @@ def sweep(tools: Tools, now: datetime) -> Report:
             "is_newest": is_kept,
         },
     )
+
+
+def _close(seen: Snapshot, tools: Tools, now: datetime) -> Mapping[str, object]:
+    """For as long as the limit holds the scope: a price that comes back is no reason to stop."""
+    held = {
+        halt.scope
+        for halt in tools.ledger.halts.all()
+        if halt.cause is Cause.LIMIT
+        and halt.actor in CLOSING
+        and halt.state_at(now) is TradingState.REDUCING
+    }
+    return close(held, seen, tools, now) if held else {}
 
 
 def day_of(now: datetime, begins: timedelta) -> tuple[str, datetime]:

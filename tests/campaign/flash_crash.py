@@ -36,7 +36,7 @@ AMOUNT = Decimal(20)
 """What each bot buys for."""
 SWEEP_S = 5.0
 LOOK_S = 0.25
-TOGETHER = 50
+TOGETHER = 25
 BUYING_S = 300.0
 CRASH_S = 240.0
 QUIET_S = 20.0
@@ -223,16 +223,18 @@ class Campaign:
 
 
 def _bot(number: int) -> str:
-    """Every tenth would buy again every minute: nothing but the halt keeps it from that."""
-    minutes = 1 if number % 10 == 0 else 1440
+    """Every tenth would buy again every minute: nothing but the halt keeps it from that. The
+    others' budgets are used up; what a busy machine was too late for they buy a minute later.
+    """
+    purchases = 3 if number % 10 == 0 else 1
     return f"""
 [[bot]]
 name = "holder-{number}"
 strategy = "dca"
 market = "simulated:{SYMBOLS[number % len(SYMBOLS)]}"
 account = "paper"
-budget = "{3 * AMOUNT + 5}"
-parameters = {{ amount = "{AMOUNT}", every_minutes = {minutes} }}
+budget = "{purchases * AMOUNT + 5}"
+parameters = {{ amount = "{AMOUNT}", every_minutes = 1 }}
 """
 
 

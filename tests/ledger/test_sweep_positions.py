@@ -10,6 +10,7 @@ import pytest
 
 from botswarm.domain.limits import LimitKind
 from botswarm.domain.order import OrderKind, Side
+from botswarm.domain.permission import Refused as No
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
 from botswarm.ledger.halts import Cause
@@ -329,6 +330,12 @@ def test_where_it_is_wanted_a_broken_limit_of_losses_closes_what_its_scope_holds
     assert either.ledger.orders.under_way(bot="beta") == []
     either.wait(5)
     assert either.sweep().result["closing"] == 0, "it is being closed already"
+    either.ledger.books.judge(order.id, lambda each, _: No(each, "no"), either.clock.at)
+    either.price("100")
+    either.wait(5)
+    assert either.sweep().result["closing"] == 1, (
+        "the price came back, and it is closed all the same"
+    )
 
 
 def test_what_a_bot_realised_today_counts_when_it_is_first_met(floor: Floor) -> None:
