@@ -19,7 +19,12 @@ from botswarm.health.celery_app import OVERDUE_S, Turns
 from botswarm.health.queues import Queues
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
-from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, RabbitMQServer
+from botswarm.testing.servers import (
+    AmqpServer,
+    EmbeddedBrokerServer,
+    RabbitMQServer,
+    free_port,
+)
 from tests.integration import swarm as stage
 from tests.integration.swarm import Swarm
 
@@ -37,6 +42,8 @@ def swarm(
     kind: type[AmqpServer] = request.param
     with kind() as server:
         made = Swarm(server, "/", tmp_path_factory.mktemp("health"))
+        # Elsewhere than the processes of other tests, which take the next free port.
+        made.settings["BOTSWARM_HEALTH_PORT"] = str(free_port())
         ledger = Ledger(made.app.settings.database_url)
         migrate.migrate(ledger.database)
         ledger.close()
