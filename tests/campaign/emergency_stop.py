@@ -299,7 +299,11 @@ def run(
         with made.load(rate):
             for number in range(presses):
                 made.without = kinds[number % len(kinds)]
-                made.press(frozen, report)
+                try:
+                    made.press(frozen, report)
+                except TimeoutError as error:
+                    report.failures.append(f"press {number + 1} was not made: {error}")
+                    break
         return report
 
 
