@@ -192,15 +192,12 @@ class Orders:
         )
         return self._database.read(lambda session: list(session.scalars(question)))
 
-    def waiting(self, *, protective: bool) -> int:
-        """How many orders nobody has judged yet, of all or of those that guard positions."""
-        question = select(OrderRow.id).where(
-            text("state IN ('ready', 'approved')"), OrderRow.state == OrderState.READY.value
-        )
+    def protective_waiting(self) -> int:
+        """How many orders that guard positions nobody has judged yet."""
+        index = text("state IN ('ready', 'approved')")
+        question = select(OrderRow.id).where(index, OrderRow.state == OrderState.READY.value)
         return self._database.read(
-            lambda session: sum(
-                is_protective(each) or not protective for each in session.scalars(question)
-            )
+            lambda session: sum(is_protective(each) for each in session.scalars(question))
         )
 
     def working(self, venue: str, symbol: str) -> dict[str, Sequence[Order]]:

@@ -24,7 +24,7 @@ def place(orders: Sequence[Order], tools: Tools) -> int:
     left, placed = list(orders), 0
     deadline = tools.clock.monotonic() + PATIENCE_S
     while left:
-        room = WAITING_MAX - tools.ledger.orders.waiting(protective=True)
+        room = WAITING_MAX - tools.ledger.orders.protective_waiting()
         some, left = left[: max(0, room)], left[max(0, room) :]
         for order in some:
             now = tools.clock.now()
