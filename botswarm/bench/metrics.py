@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from botswarm.bench import orders, tasks
+from botswarm.bench.bots import CLEAN
 from botswarm.bench.loads import used_s
 from botswarm.config import load
 from botswarm.errors import TimedOut
@@ -118,13 +119,12 @@ def _swarm(folder: Path, size: Size) -> Iterator[Path]:
         datetime.now(UTC), new=list(_bots(size.bots)), actor="bench", reason="created"
     )
     ledger.close()
-    plain = {key: value for key, value in os.environ.items() if "BOTSWARM" not in key}
     path = str(Path(__file__).parents[2])
     with (folder / "up.log").open("wb") as log:
         swarm = subprocess.Popen(
             [sys.executable, "-m", "botswarm", "up", "--no-demo"],
             cwd=folder,
-            env={**plain, **environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
+            env={**CLEAN, **environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
