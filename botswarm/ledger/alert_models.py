@@ -38,7 +38,7 @@ class AlertRow(Table):
 
 
 class AlertNoticeRow(Table):
-    """The outbox of the notifier: what a channel is to be told, committed with what it speaks of."""
+    """The outbox of the notifier: what a channel is to be told, committed with its cause."""
 
     __tablename__ = "alert_notices"
     __table_args__ = (
