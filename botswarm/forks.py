@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging  # before the hooks below: what is registered later is asked first
 import os
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,6 +24,32 @@ class Inherited(Protocol):
         ...
 
 
+def _await_imports() -> None:
+    """A module that another thread imports just now could never be imported by the child: it would
+    wait for a thread that it has not.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while _others_import():
+        if time.monotonic() > until:
+            logger.warning("forked while a module was being imported for %g s", PATIENCE_S)
+            return
+        time.sleep(0.005)
+
+
+def _others_import() -> bool:
+    ours = threading.get_ident()
+    locks = [known() for known in list(_module_locks.values())]
+    return any(getattr(lock, "owner", None) not in (None, ours) for lock in locks)
+
+
+# Python tells nobody else which modules are being imported.
+_module_locks: dict[str, Callable[[], object]] = getattr(
+    importlib._bootstrap,
+    "_module_locks",
+    {},
+)
+
+
 class _Turnstile:
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -31,6 +59,7 @@ class _Turnstile:
         self.is_held = self.lock.acquire(timeout=PATIENCE_S)
         if not self.is_held:
             logger.warning("forked while a check or a scrape was under way for %g s", PATIENCE_S)
+        _await_imports()
 
     def after_in_parent(self) -> None:
         if self.is_held:

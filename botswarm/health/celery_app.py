@@ -39,9 +39,9 @@ def tell(app: App, hard_limits: Mapping[str, float]) -> None:
 
     ``hard_limits`` say of each queue how long a task of it may run at most, in seconds.
     """
+    app.steps["worker"].add(Telling)
     app.steps["consumer"].add(TurnMarks)
     _turns.hard_limits = hard_limits
-    signals.celeryd_after_setup.connect(functools.partial(_begin_worker, app), weak=False)
     signals.worker_shutdown.connect(_end, weak=False)
     signals.beat_init.connect(functools.partial(_begin_beat, app), weak=False)
 
@@ -54,17 +54,24 @@ def _end(**_: Any) -> None:
         _running.pop().stop()
 
 
-def _begin_worker(app: App, sender: Any, instance: Any, **_: Any) -> None:
-    from botswarm.health import worker
+class Telling(bootsteps.StartStopStep):  # type: ignore[misc]
+    """From when the children are forked: what our threads are at then, a child would find at a
+    standstill for ever. Before there is a broker, which may be what has to be told.
+    """
 
-    _turns.worker = instance
-    _turns.mark()
-    made = worker.made(app, str(sender))
-    made.work_of("taking tasks in", _turns.age_s)
-    made.work_of("tasks that run", _turns.hanging_s)
-    made.check("tasks", _turns.taking, is_needed=True)
-    made.start()
-    _running.append(made)
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, instance: Any) -> None:
+        from botswarm.health import worker
+
+        _turns.worker = instance
+        _turns.mark()
+        made = worker.made(instance.app, str(instance.hostname))
+        made.work_of("taking tasks in", _turns.age_s)
+        made.work_of("tasks that run", _turns.hanging_s)
+        made.check("tasks", _turns.taking, is_needed=True)
+        made.start()
+        _running.append(made)
 
 
 # --- that a worker's loop turns -------------------------------------------------------------------
