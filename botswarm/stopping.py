@@ -10,18 +10,19 @@ from botswarm.errors import Unreachable
 
 LOOK_EVERY_S = 0.2
 
-_ASKING = (signal.SIGTERM, signal.SIGINT)
 # One page that children share with the process that forked them.
 _told = mmap.mmap(-1, 1)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Those that whoever started it has not had ignored, as nohup does with its own.
+    """SIGINT, and SIGTERM where whoever started it has not had that ignored.
 
     The supervisor does so for what others stand on: a platform that tells every process at once to
-    end must not take the broker from workers that finish what they are at.
+    end must not take the broker from workers that finish what they are at. That SIGINT is ignored
+    says nothing: a shell does so for everything it starts in the background.
     """
-    return tuple(each for each in _ASKING if signal.getsignal(each) is not signal.SIG_IGN)
+    is_kept = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    return (signal.SIGINT,) if is_kept else (signal.SIGINT, signal.SIGTERM)
 
 
 def tell() -> None:

@@ -122,7 +122,7 @@ def test_status_knows_every_part_and_finds_nothing_missing(up: Up) -> None:
     parts = up.swarm.ask("status")["parts"]
     assert set(parts) == {
         *("processes", "broker", "queues", "feed", "beat"),
-        *("ledger", "trading", "accounts", "bots", "orders"),
+        *("ledger", "trading", "accounts", "bots", "orders", "builds", "health"),
     }
     assert parts["accounts"]["by_account"] == {"simulated:paper": True}
     assert parts["feed"]["age_s"] is not None

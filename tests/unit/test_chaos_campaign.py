@@ -67,6 +67,7 @@ def evidence() -> Evidence:
         },
         attempts={ID: [a_sent()]},
         fills=[("simulated", "paper", 7, "BTC-USDT", ID)],
+        builds={"one": ["orders-1", "beat"]},
         money={"BTC": Decimal("0.002"), "USDT": Decimal("-0.2")},
         journal={
             CLIENT: [
@@ -133,6 +134,7 @@ def cancelled_with_more(found: Evidence) -> None:
 
 BREACHES: dict[str, Callable[[Evidence], object]] = {
     "I1": finding("doubled"),
+    "I29": lambda found: setattr(found, "builds", {"one": ["orders-1"], "other": ["beat"]}),
     "I2": lambda found: order(found, state="unknown"),
     "I3": finding("unknown"),
     "I4": lambda found: setattr(found, "balances", {"BTC": Decimal(1), "USDT": Decimal("99.8")}),

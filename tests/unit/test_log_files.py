@@ -25,12 +25,17 @@ from botswarm.supervisor.console import Console
 from botswarm.supervisor.logbook import Logbook
 
 KEEPING = Keeping(size_max_bytes=2_000, files_max=500, days_max=30)
-NOW = datetime.now(UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 ORDER = "0b7a3f8e-1c2d-4e5f-8a9b-0c1d2e3f4a5b"
 
 
 def a_line(message: str, **fields: Any) -> dict[str, Any]:
-    at = fields.pop("at", NOW)
+    at = fields.pop("at", now())
     return {"time": at.isoformat(), "level": "info", "message": message, **fields}
 
 
@@ -50,7 +55,7 @@ def write_many(path: Path, name: int) -> None:
 
 
 def test_processes_that_share_a_file_lose_no_line_while_it_is_rotated(tmp_path: Path) -> None:
-    path = tmp_path / "logs" / "app.log"
+    path, began = tmp_path / "logs" / "app.log", now() - timedelta(seconds=1)
     spawned = multiprocessing.get_context("fork")
     writers = [spawned.Process(target=write_many, args=(path, name)) for name in range(3)]
     for writer in writers:
@@ -62,7 +67,7 @@ def test_processes_that_share_a_file_lose_no_line_while_it_is_rotated(tmp_path: 
     found = Counter((each["writer"], each["number"]) for each in map(json.loads, lines))
     assert found == {(name, number): 1 for name in range(3) for number in range(300)}
     assert len(files) > 20
-    everything = logfiles.through([path], NOW, NOW, lambda _: True, lambda _: True)
+    everything = logfiles.through([path], began, now(), lambda _: True, lambda _: True)
     assert sum(1 for _ in everything) == 900
 
 
@@ -144,18 +149,18 @@ def folder(tmp_path: Path) -> Path:
     ago = timedelta(minutes=1)
     write(
         logs / "orders.log.1",
-        a_line("long ago", at=NOW - 100 * ago, process="orders"),
-        a_line("a little while ago", at=NOW - 30 * ago, process="orders", order_id=ORDER),
+        a_line("long ago", at=now() - 100 * ago, process="orders"),
+        a_line("a little while ago", at=now() - 30 * ago, process="orders", order_id=ORDER),
     )
     write(
         logs / "orders.log",
-        a_line("sent", at=NOW - 3 * ago, process="orders", order_id=ORDER, trace_id="ab" * 16),
-        a_line("refused x: too big", at=NOW - ago, process="orders", level="warning"),
+        a_line("sent", at=now() - 3 * ago, process="orders", order_id=ORDER, trace_id="ab" * 16),
+        a_line("refused x: too big", at=now() - ago, process="orders", level="warning"),
     )
     write(
         logs / "feed.log",
-        a_line("Überraschung", at=NOW - 2 * ago, process="feed", bot_id="alpha"),
-        a_line("no", at=NOW - ago / 2, process="feed", level="error", traceback="Traceback …"),
+        a_line("Überraschung", at=now() - 2 * ago, process="feed", bot_id="alpha"),
+        a_line("no", at=now() - ago / 2, process="feed", level="error", traceback="Traceback …"),
     )
     return tmp_path
 

@@ -47,9 +47,14 @@ def test_a_child_that_waits_hears_that_its_parent_is_told_to_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ignored", "left"), [((), "SIGTERM SIGINT\n"), ((signal.SIGTERM,), "SIGINT\n")]
+    ("ignored", "left"),
+    [
+        ((), "SIGINT SIGTERM\n"),
+        ((signal.SIGTERM,), "SIGINT\n"),
+        ((signal.SIGINT,), "SIGINT SIGTERM\n"),
+    ],
 )
-def test_what_was_ignored_before_it_began_stays_ignored(
+def test_only_who_had_sigterm_ignored_is_not_ended_by_it(
     ignored: tuple[signal.Signals, ...], left: str
 ) -> None:
     def prepare() -> None:
