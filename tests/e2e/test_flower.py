@@ -25,6 +25,7 @@ BROWSER = (
 )
 BROKERS = {"embedded": EmbeddedBrokerServer, "rabbitmq": RabbitMQServer}
 PATIENCE_S = 90.0
+PROBE = ("botswarm", "task", "run", "probe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,14 @@ def test_a_browser_shows_workers_queues_and_tasks(stage: Stage) -> None:
     queues = stage.soon_on("/broker", lambda page: '<tr id="ops">' in page)
     assert stage.record.password not in queues
 
-    done = stage.swarm.run("botswarm", "task", "run", "probe", "--arg", "text=seen", "--wait", "60")
-    assert done.returncode == 0, done.stdout + done.stderr
-    tasks = stage.soon_on("/tasks", lambda page: "workers.ops.probe" in page)
-    assert "SUCCESS" in tasks
+    def seen() -> bool:
+        # Workers tell of tasks only from when Flower has asked them to.
+        done = stage.swarm.run(*PROBE, "--arg", "text=seen", "--wait", "60")
+        assert done.returncode == 0, done.stdout + done.stderr
+        page = stage.page("/tasks")
+        return "workers.ops.probe" in page and "SUCCESS" in page
+
+    until(seen, "the page of tasks to show one that was run", PATIENCE_S)
 
 
 def test_a_stranger_reads_nothing_at_all(stage: Stage) -> None:
