@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from botswarm.feed.trial import Trial
 
 MARKETS_MAX = 5
+POLL_S = 0.2
 
 
 @click.command(cls=Command)
@@ -51,9 +52,11 @@ def validate(
     stop = threading.Event()
     with ThreadPoolExecutor(len(chosen)) as pool:
         try:
-            trials = list(
-                pool.map(lambda name: _tried(settings, name, markets, seconds, stop), chosen)
-            )
+            tried = [pool.submit(_tried, settings, name, markets, seconds, stop) for name in chosen]
+            # Where another thread is interrupted first, a wait without end would not notice.
+            while wait(tried, timeout=POLL_S).not_done:
+                pass
+            trials = [each.result() for each in tried]
         except BaseException:
             # Ctrl-C: the threads are waited for, so they are told.
             stop.set()

@@ -228,11 +228,20 @@ def test_ctrl_c_ends_a_long_validation_at_once(settings: Mapping[str, str]) -> N
     words = ["env", "--default-signal=INT", sys.executable, "-m", "botswarm"]
     words += ["feed", "validate", "--for", "60"]
     running = subprocess.Popen(
-        words, env=plain | dict(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        env=plain | dict(settings) | {"PYTHONFAULTHANDLER": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     attempts = Path(settings["BOTSWARM_STATE_DIR"]) / "feed-attempts-kraken.txt"
     before = attempts.stat().st_mtime if attempts.exists() else 0.0
     wait_until(lambda: attempts.exists() and attempts.stat().st_mtime > before, "an attempt", 20)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=10)
+    try:
+        _, said = running.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        state = Path(f"/proc/{running.pid}/status").read_text()
+        running.send_signal(signal.SIGABRT)
+        pytest.fail(f"it goes on: {running.communicate()[1]}\n{state}")
     assert (running.returncode, "interrupted" in said, "Traceback" in said) == (130, True, False)
