@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from botswarm.alerts.rule import Check, Figure, Rule, Trial
+from botswarm.alerts.rule_forms import crossed, growing
 from botswarm.domain.alert import Severity
 
 GROUP = "feed"
@@ -34,11 +35,8 @@ BREACHES = (
 def _latency(fast: int, slow: int) -> dict[str, str]:
     """So many of a hundred are as fast as the bucket of the first bound, the rest as the second."""
     name = 'botswarm_event_latency_ms_bucket{exchange="binance",type="trade",le="%s"}'
-    bounds = ("5", "10", "20", "50", "100", "+Inf")
-    return {
-        name % le: f"0+{slow if i >= bounds.index('100') else fast}x60"
-        for i, le in enumerate(bounds)
-    }
+    shares = {"5": fast, "10": fast, "20": fast, "50": fast, "100": slow, "+Inf": slow}
+    return growing(name, shares)
 
 
 def _feed(name: str, value: str) -> dict[str, str]:
@@ -253,11 +251,7 @@ RULES: tuple[Rule, ...] = (
             metric="botswarm_connection_success_ratio", below=0.95, by=("exchange",), for_s=300
         ),
         explained_by=("ConnectionSuccessCritical",),
-        trial=Trial(
-            fires={'botswarm_connection_success_ratio{exchange="kraken"}': "0.94x60"},
-            quiet={'botswarm_connection_success_ratio{exchange="kraken"}': "0.96x60"},
-            labels={"exchange": "kraken"},
-        ),
+        trial=crossed("botswarm_connection_success_ratio", "0.94x60", "0.96x60", exchange="kraken"),
     ),
     Rule(
         name="ConnectionSuccessCritical",
@@ -270,11 +264,7 @@ RULES: tuple[Rule, ...] = (
         probe=Figure(
             metric="botswarm_connection_success_ratio", below=0.9, by=("exchange",), for_s=120
         ),
-        trial=Trial(
-            fires={'botswarm_connection_success_ratio{exchange="kraken"}': "0.89x60"},
-            quiet={'botswarm_connection_success_ratio{exchange="kraken"}': "0.94x60"},
-            labels={"exchange": "kraken"},
-        ),
+        trial=crossed("botswarm_connection_success_ratio", "0.89x60", "0.94x60", exchange="kraken"),
     ),
     Rule(
         name="TicksLost",
@@ -331,10 +321,8 @@ RULES: tuple[Rule, ...] = (
         expression="max by (server) (botswarm_rate_limit_ban_seconds) > 0",
         for_s=0,
         probe=Figure(metric="botswarm_rate_limit_ban_seconds", above=0, by=("server",)),
-        trial=Trial(
-            fires={'botswarm_rate_limit_ban_seconds{server="api.binance.com"}': "120x60"},
-            quiet={'botswarm_rate_limit_ban_seconds{server="api.binance.com"}': "0x60"},
-            labels={"server": "api.binance.com"},
+        trial=crossed(
+            "botswarm_rate_limit_ban_seconds", "120x60", "0x60", server="api.binance.com"
         ),
     ),
     Rule(

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from botswarm.alerts.rule import Check, Figure, Rule, Silent, Trial
+from botswarm.alerts.rule_forms import crossed, when_fails
 from botswarm.domain.alert import Severity
 
 MACHINE, SERVERS = "machine", "servers"
-
-
-def failing(check: str) -> str:
-    """As the processes say it themselves; two are enough where one of them has gone."""
-    return f'max(botswarm_health_check{{check="{check}"}}) == 2'
-
-
-def _check(name: str, value: int) -> dict[str, str]:
-    return {f'botswarm_health_check{{check="{name}",instance="a:8080"}}': f"{value}x60"}
-
-
-def _failing(check: str) -> Trial:
-    return Trial(fires=_check(check, 2), quiet=_check(check, 1))
 
 
 RULES: tuple[Rule, ...] = (
@@ -30,11 +18,7 @@ RULES: tuple[Rule, ...] = (
         expression='up{job="botswarm"} == 0',
         for_s=30,
         probe=Silent(),
-        trial=Trial(
-            fires={'up{job="botswarm",instance="a:8080"}': "1x5 0x60"},
-            quiet={'up{job="botswarm",instance="a:8080"}': "1x60"},
-            labels={"job": "botswarm", "instance": "a:8080"},
-        ),
+        trial=crossed("up", "1x5 0x60", "1x60", job="botswarm", instance="a:8080"),
     ),
     Rule(
         name="NothingIsWatched",
@@ -91,16 +75,12 @@ RULES: tuple[Rule, ...] = (
         "minutes",
         expression="resets(botswarm_uptime_seconds[15m]) > 2",
         for_s=0,
-        trial=Trial(
-            fires={
-                'botswarm_uptime_seconds{job="botswarm",instance="a:8080"}': (
-                    "600+60x17 5+60x3 5+60x3 5+60x30"
-                )
-            },
-            quiet={
-                'botswarm_uptime_seconds{job="botswarm",instance="a:8080"}': "600+60x25 5+60x30"
-            },
-            labels={"job": "botswarm", "instance": "a:8080"},
+        trial=crossed(
+            "botswarm_uptime_seconds",
+            "600+60x17 5+60x3 5+60x3 5+60x30",
+            "600+60x25 5+60x30",
+            job="botswarm",
+            instance="a:8080",
         ),
     ),
     Rule(
@@ -113,10 +93,8 @@ RULES: tuple[Rule, ...] = (
         probe=Figure(
             metric="botswarm_memory_usage_bytes", above=0.8 * 1024**3, by=("process",), for_s=300
         ),
-        trial=Trial(
-            fires={'botswarm_memory_usage_bytes{job="botswarm",instance="a:8080"}': "900e6x60"},
-            quiet={'botswarm_memory_usage_bytes{job="botswarm",instance="a:8080"}': "800e6x60"},
-            labels={"job": "botswarm", "instance": "a:8080"},
+        trial=crossed(
+            "botswarm_memory_usage_bytes", "900e6x60", "800e6x60", job="botswarm", instance="a:8080"
         ),
     ),
     Rule(
@@ -148,11 +126,7 @@ RULES: tuple[Rule, ...] = (
         expression="botswarm_host_cpu_percent > 85",
         for_s=300,
         probe=Check("cpu", "warn", about="machine", for_s=300),
-        trial=Trial(
-            fires={'botswarm_host_cpu_percent{instance="a:8080"}': "86x60"},
-            quiet={'botswarm_host_cpu_percent{instance="a:8080"}': "85x60"},
-            labels={"instance": "a:8080"},
-        ),
+        trial=crossed("botswarm_host_cpu_percent", "86x60", "85x60", instance="a:8080"),
     ),
     Rule(
         name="DiskFilling",
@@ -163,11 +137,7 @@ RULES: tuple[Rule, ...] = (
         for_s=300,
         probe=Check("disk", "warn", about="machine", for_s=60),
         explained_by=("DiskAlmostFull",),
-        trial=Trial(
-            fires={'botswarm_host_disk_used_ratio{instance="a:8080"}': "0.81x60"},
-            quiet={'botswarm_host_disk_used_ratio{instance="a:8080"}': "0.79x60"},
-            labels={"instance": "a:8080"},
-        ),
+        trial=crossed("botswarm_host_disk_used_ratio", "0.81x60", "0.79x60", instance="a:8080"),
     ),
     Rule(
         name="DiskAlmostFull",
@@ -179,31 +149,23 @@ RULES: tuple[Rule, ...] = (
         expression="botswarm_host_disk_used_ratio > 0.9",
         for_s=60,
         probe=Check("disk", "fail", about="machine"),
-        trial=Trial(
-            fires={'botswarm_host_disk_used_ratio{instance="a:8080"}': "0.91x60"},
-            quiet={'botswarm_host_disk_used_ratio{instance="a:8080"}': "0.89x60"},
-            labels={"instance": "a:8080"},
-        ),
+        trial=crossed("botswarm_host_disk_used_ratio", "0.91x60", "0.89x60", instance="a:8080"),
     ),
-    Rule(
+    when_fails(
+        Check("clock", "fail", about="machine"),
         name="ClockWrong",
         severity=Severity.CRITICAL,
         group=MACHINE,
         says="the clock jumps, or is too far from the venues': no order is sent until it is right",
-        expression=failing("clock"),
         for_s=0,
-        probe=Check("clock", "fail", about="machine"),
-        trial=_failing("clock"),
     ),
-    Rule(
+    when_fails(
+        Check("ledger", "fail"),
         name="DatabaseConnectionFailure",
         severity=Severity.CRITICAL,
         group=SERVERS,
         says="the ledger cannot be reached: no order is placed, nothing is booked",
-        expression=failing("ledger"),
         for_s=0,
-        probe=Check("ledger", "fail"),
-        trial=_failing("ledger"),
     ),
     Rule(
         name="DatabaseSlow",
@@ -238,15 +200,13 @@ RULES: tuple[Rule, ...] = (
             },
         ),
     ),
-    Rule(
+    when_fails(
+        Check("broker", "fail"),
         name="BrokerDown",
         severity=Severity.CRITICAL,
         group=SERVERS,
         says="the broker cannot be reached: orders wait in the ledger until it is back",
-        expression=failing("broker"),
         for_s=0,
-        probe=Check("broker", "fail"),
-        trial=_failing("broker"),
     ),
     Rule(
         name="BrokerBlocked",
@@ -257,19 +217,15 @@ RULES: tuple[Rule, ...] = (
         for_s=30,
         probe=Check("broker", "warn", for_s=30),
         explained_by=("BrokerDown",),
-        trial=Trial(
-            fires={"botswarm_broker_blocked": "1x60"}, quiet={"botswarm_broker_blocked": "0x60"}
-        ),
+        trial=crossed("botswarm_broker_blocked", "1x60", "0x60"),
     ),
-    Rule(
+    when_fails(
+        Check("redis", "fail"),
         name="RedisConnectionLost",
         severity=Severity.CRITICAL,
         group=SERVERS,
         says="Redis cannot be reached: no live prices are shown, limits are counted by machine",
-        expression=failing("redis"),
         for_s=60,
-        probe=Check("redis", "fail"),
-        trial=_failing("redis"),
     ),
     Rule(
         name="CacheMissRateHigh",
@@ -291,16 +247,14 @@ RULES: tuple[Rule, ...] = (
             },
         ),
     ),
-    Rule(
+    when_fails(
+        Check("venues", "fail"),
         name="ExchangeApiLost",
         severity=Severity.CRITICAL,
         group=SERVERS,
         says="the server of an account's venue cannot be reached: its orders cannot be sent",
-        expression=failing("venues"),
         for_s=30,
-        probe=Check("venues", "fail"),
         explained_by=("DatabaseConnectionFailure",),
-        trial=_failing("venues"),
     ),
     Rule(
         name="CertificateEnding",
@@ -310,6 +264,9 @@ RULES: tuple[Rule, ...] = (
         expression='max(botswarm_health_check{check="certificates"}) == 1',
         for_s=600,
         probe=Check("certificates", "warn"),
-        trial=Trial(fires=_check("certificates", 1), quiet=_check("certificates", 0)),
+        trial=Trial(
+            fires={'botswarm_health_check{check="certificates",instance="a:8080"}': "1x60"},
+            quiet={'botswarm_health_check{check="certificates",instance="a:8080"}': "0x60"},
+        ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from botswarm.alerts.rule import Check, Events, Figure, Rule, Trial
-from botswarm.alerts.rules_machine import failing
+from botswarm.alerts.rule_forms import crossed, growing, when_fails
 from botswarm.domain.alert import Severity
 
 ORDERS, RISK = "orders", "risk"
@@ -12,7 +12,6 @@ PATTERNS = ("many_cancels", "many_rejects", "many_flips", "burst", "repeats", "u
 """Both lines of these are one alert: what was held because of it is in its words."""
 FINDINGS = ("stale_feed", "stuck_order", "unguarded", "unreconciled", "processes")
 """What sweeps find that is no limit: each is, or belongs to, an alert of its own."""
-ENDED_WELL = 'state=~"live|filled|partial"'
 
 
 def _told(kinds: str, severity: str) -> str:
@@ -39,26 +38,42 @@ def _events(kind: str, severity: str) -> Trial:
     )
 
 
-def _failing(check: str) -> Trial:
-    name = f'botswarm_health_check{{check="{check}",instance="a:8080"}}'
-    return Trial(fires={name: "2x60"}, quiet={name: "1x60"})
+def _found(
+    kind: str,
+    *,
+    name: str,
+    severity: Severity,
+    group: str,
+    says: str,
+    explained_by: tuple[str, ...],
+) -> Rule:
+    """Of what sweeps find of one kind, at either of its lines."""
+    return Rule(
+        name=name,
+        severity=severity,
+        group=group,
+        says=says,
+        expression=_told(_one_of((kind,)), "warn|breach"),
+        for_s=0,
+        probe=Events("any", (kind,)),
+        explained_by=explained_by,
+        trial=_events(kind, "warn"),
+    )
 
 
 def _seconds(fast: int) -> dict[str, str]:
     name = 'botswarm_order_stage_seconds_bucket{stage="total",le="%s"}'
-    shares = {"0.5": fast, "1": fast, "2.5": 100, "5": 100, "+Inf": 100}
-    return {name % le: f"0+{share}x60" for le, share in shares.items()}
+    return growing(name, {"0.5": fast, "1": fast, "2.5": 100, "5": 100, "+Inf": 100})
 
 
 def _basis_points(fast: int) -> dict[str, str]:
     name = 'botswarm_order_slippage_bps_bucket{venue="binance",le="%s"}'
-    shares = {"10": fast, "20": fast, "50": fast, "100": 100, "+Inf": 100}
-    return {name % le: f"0+{share}x60" for le, share in shares.items()}
+    return growing(name, {"10": fast, "20": fast, "50": fast, "100": 100, "+Inf": 100})
 
 
 def _orders(rejected: int) -> dict[str, str]:
     name = 'botswarm_orders_total{venue="binance",account="main",state="%s"}'
-    return {name % "live": f"0+{100 - rejected}x60", name % "rejected": f"0+{rejected}x60"}
+    return growing(name, {"live": 100 - rejected, "rejected": rejected})
 
 
 RULES: tuple[Rule, ...] = (
@@ -104,38 +119,29 @@ RULES: tuple[Rule, ...] = (
         explained_by=("RiskLimitBreached", "TradingLossesExceedLimit"),
         trial=_events("position", "warn"),
     ),
-    Rule(
+    _found(
+        "stale_feed",
         name="PricesSilent",
         severity=Severity.HIGH,
         group=RISK,
         says="a market in which bots run or positions stand has had no price for too long",
-        expression=_told(_one_of(("stale_feed",)), "warn|breach"),
-        for_s=0,
-        probe=Events("any", ("stale_feed",)),
         explained_by=("ExchangeDisconnected", "AllConnectionsFailed", "LeaderMissing"),
-        trial=_events("stale_feed", "warn"),
     ),
-    Rule(
+    _found(
+        "stuck_order",
         name="OrderStuck",
         severity=Severity.HIGH,
         group=ORDERS,
         says="an order has been in one state for longer than it should",
-        expression=_told(_one_of(("stuck_order",)), "warn|breach"),
-        for_s=0,
-        probe=Events("any", ("stuck_order",)),
         explained_by=("OrdersInDoubt", "ExchangeApiLost", "DatabaseConnectionFailure"),
-        trial=_events("stuck_order", "warn"),
     ),
-    Rule(
+    _found(
+        "unguarded",
         name="PositionUnguarded",
         severity=Severity.HIGH,
         group=RISK,
         says="a position has no stop at its venue, though it should",
-        expression=_told(_one_of(("unguarded",)), "warn|breach"),
-        for_s=0,
-        probe=Events("any", ("unguarded",)),
         explained_by=("ExchangeApiLost",),
-        trial=_events("unguarded", "warn"),
     ),
     Rule(
         name="RiskUnknown",
@@ -146,10 +152,7 @@ RULES: tuple[Rule, ...] = (
         for_s=60,
         probe=Figure(metric="botswarm_standing_age_seconds", above=120, for_s=60),
         explained_by=("DatabaseConnectionFailure", "BrokerDown", "LeaderMissing"),
-        trial=Trial(
-            fires={"botswarm_standing_age_seconds": "121x60"},
-            quiet={"botswarm_standing_age_seconds": "119x60"},
-        ),
+        trial=crossed("botswarm_standing_age_seconds", "121x60", "119x60"),
     ),
     Rule(
         name="TradingHalted",
@@ -229,17 +232,15 @@ RULES: tuple[Rule, ...] = (
             at=50,
         ),
     ),
-    Rule(
+    when_fails(
+        Check("orders", "fail"),
         name="OrdersInDoubt",
         severity=Severity.CRITICAL,
         group=ORDERS,
         says="an order has been in doubt for longer than its proof takes: money may be in the "
         "market",
-        expression=failing("orders"),
         for_s=0,
-        probe=Check("orders", "fail"),
         explained_by=("ExchangeApiLost", "DatabaseConnectionFailure"),
-        trial=_failing("orders"),
     ),
     Rule(
         name="AccountDiffers",
@@ -252,11 +253,7 @@ RULES: tuple[Rule, ...] = (
         for_s=120,
         probe=Check("reconciliation", "fail", for_s=60),
         explained_by=("ExchangeApiLost", "DatabaseConnectionFailure"),
-        trial=Trial(
-            fires={'botswarm_account_agrees{venue="binance",account="main"}': "0x60"},
-            quiet={'botswarm_account_agrees{venue="binance",account="main"}': "1x60"},
-            labels={"venue": "binance", "account": "main"},
-        ),
+        trial=crossed("botswarm_account_agrees", "0x60", "1x60", venue="binance", account="main"),
     ),
     Rule(
         name="AccountNotCompared",
@@ -268,10 +265,8 @@ RULES: tuple[Rule, ...] = (
         for_s=60,
         probe=Check("reconciliation", "warn", for_s=60),
         explained_by=("AccountDiffers", "ExchangeApiLost", "DatabaseConnectionFailure"),
-        trial=Trial(
-            fires={'botswarm_account_compared_seconds{venue="binance",account="main"}': "301x60"},
-            quiet={'botswarm_account_compared_seconds{venue="binance",account="main"}': "299x60"},
-            labels={"venue": "binance", "account": "main"},
+        trial=crossed(
+            "botswarm_account_compared_seconds", "301x60", "299x60", venue="binance", account="main"
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from botswarm.alerts.rule import Check, Figure, Rule, Trial
-from botswarm.alerts.rules_machine import failing
+from botswarm.alerts.rule_forms import crossed, growing, when_fails
 from botswarm.domain.alert import Severity
 
 WORK, SAFETY, PAGES = "work", "safety", "pages"
@@ -20,19 +20,13 @@ STORE = ("DatabaseConnectionFailure", "BrokerDown")
 
 def _tasks(failed: int) -> dict[str, str]:
     name = 'botswarm_tasks_total{task="workers.orders.place",outcome="%s"}'
-    return {name % "done": f"0+{100 - failed}x60", name % "failed": f"0+{failed}x60"}
+    return growing(name, {"done": 100 - failed, "failed": failed})
 
 
 def _pages(fast: int) -> dict[str, str]:
     """So many of a hundred take half a second at most, and the rest up to two."""
     name = 'botswarm_http_request_seconds_bucket{page="/health",le="%s"}'
-    shares = {"0.25": fast, "0.5": fast, "1": fast, "2": 100, "+Inf": 100}
-    return {name % le: f"0+{share}x60" for le, share in shares.items()}
-
-
-def _failing(check: str) -> Trial:
-    name = f'botswarm_health_check{{check="{check}",instance="a:8080"}}'
-    return Trial(fires={name: "2x60"}, quiet={name: "1x60"})
+    return growing(name, {"0.25": fast, "0.5": fast, "1": fast, "2": 100, "+Inf": 100})
 
 
 RULES: tuple[Rule, ...] = (
@@ -75,19 +69,17 @@ RULES: tuple[Rule, ...] = (
         explained_by=("SlowResponses",),
         trial=Trial(fires=_pages(90), quiet=_pages(100), labels={"page": "/health"}),
     ),
-    Rule(
+    when_fails(
+        Check("queues", "fail", for_s=30),
         name="QueueStuck",
         severity=Severity.CRITICAL,
         group=WORK,
         says="messages wait too long, or nobody works on their queue",
-        expression=failing("queues"),
         for_s=30,
-        probe=Check("queues", "fail", for_s=30),
         explained_by=(
             "DatabaseConnectionFailure",
             "BrokerDown",
         ),
-        trial=_failing("queues"),
     ),
     Rule(
         name="QueueLagging",
@@ -99,11 +91,7 @@ RULES: tuple[Rule, ...] = (
         for_s=120,
         probe=Check("queues", "warn", for_s=120),
         explained_by=("QueueStuck", "BrokerDown"),
-        trial=Trial(
-            fires={'botswarm_queue_oldest_seconds{queue="orders"}': "31x60"},
-            quiet={'botswarm_queue_oldest_seconds{queue="orders"}': "30x60"},
-            labels={"queue": "orders"},
-        ),
+        trial=crossed("botswarm_queue_oldest_seconds", "31x60", "30x60", queue="orders"),
     ),
     Rule(
         name="DeadLetters",
@@ -113,11 +101,7 @@ RULES: tuple[Rule, ...] = (
         expression="max by (queue) (botswarm_queue_dead_letters) > 0",
         for_s=60,
         probe=Figure(metric="botswarm_queue_dead_letters", above=0, by=("queue",), for_s=60),
-        trial=Trial(
-            fires={'botswarm_queue_dead_letters{queue="orders"}': "1x60"},
-            quiet={'botswarm_queue_dead_letters{queue="orders"}': "0x60"},
-            labels={"queue": "orders"},
-        ),
+        trial=crossed("botswarm_queue_dead_letters", "1x60", "0x60", queue="orders"),
     ),
     Rule(
         name="NearCapacity",
@@ -157,30 +141,26 @@ RULES: tuple[Rule, ...] = (
             labels={"job": "botswarm", "instance": "a:8080"},
         ),
     ),
-    Rule(
+    when_fails(
+        Check("leader", "fail", for_s=30),
         name="LeaderMissing",
         severity=Severity.CRITICAL,
         group=WORK,
         says="no beat leads, or no feed of a venue that is traded",
-        expression=failing("leader"),
         for_s=30,
-        probe=Check("leader", "fail", for_s=30),
         explained_by=(
             "DatabaseConnectionFailure",
             "BrokerDown",
         ),
-        trial=_failing("leader"),
     ),
-    Rule(
+    when_fails(
+        Check("doorbells", "fail"),
         name="DoorbellsWaiting",
         severity=Severity.HIGH,
         group=WORK,
         says="committed work has been waiting for over two minutes for somebody to tell the broker",
-        expression=failing("doorbells"),
         for_s=0,
-        probe=Check("doorbells", "fail"),
         explained_by=("DatabaseConnectionFailure", "BrokerDown", "QueueStuck"),
-        trial=_failing("doorbells"),
     ),
     Rule(
         name="EvaluationsLate",
@@ -274,16 +254,14 @@ RULES: tuple[Rule, ...] = (
             },
         ),
     ),
-    Rule(
+    when_fails(
+        Check("enabling", "fail"),
         name="OpeningStandsStill",
         severity=Severity.HIGH,
         group=WORK,
         says="trading that is opened step by step is not looked at: it neither goes on nor back",
-        expression=failing("enabling"),
         for_s=0,
-        probe=Check("enabling", "fail"),
         explained_by=("LeaderMissing", *STORE),
-        trial=_failing("enabling"),
     ),
     Rule(
         name="NoticesUndelivered",
@@ -293,10 +271,6 @@ RULES: tuple[Rule, ...] = (
         expression="max by (channel) (botswarm_notices_waiting) > 0",
         for_s=900,
         probe=Figure(metric="botswarm_notices_waiting", above=0, by=("channel",), for_s=900),
-        trial=Trial(
-            fires={'botswarm_notices_waiting{channel="slack"}': "2x60"},
-            quiet={'botswarm_notices_waiting{channel="slack"}': "0x60"},
-            labels={"channel": "slack"},
-        ),
+        trial=crossed("botswarm_notices_waiting", "2x60", "0x60", channel="slack"),
     ),
 )
