@@ -46,6 +46,13 @@ class Line:
         return sorted(set(NAME.findall(self.expression)))
 
 
+def quantile(share: float, bucket: str, legend: str, by: str = "", over: str = "5m") -> Line:
+    """What this share of the values does not exceed, by the buckets they were counted in."""
+    names = f"{by}, le" if by else "le"
+    counted = f"sum by ({names}) (rate({bucket}[{over}]))"
+    return Line(f"histogram_quantile({share}, {counted})", legend)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     title: str

@@ -6,21 +6,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from botswarm.alerts.board import Board, Line, Panel
+from botswarm.alerts.board import Board, Line, Panel, quantile
 from botswarm.alerts.boards_swarm import EXECUTIVE, OPERATIONS, SECURITY, TRADING
 
-OK_LOW = ((None, "green"), (1.0, "orange"), (2.0, "red"))
 
-
-def quantiles(bucket: str, by: str = "", where: str = "") -> list[Line]:
+def quantiles(bucket: str) -> list[Line]:
     """The median, and what one in twenty and one in a hundred exceeds."""
-    names = f"{by}, le" if by else "le"
-    legend = f" {{{{{by}}}}}" if by else ""
     return [
-        Line(
-            f"histogram_quantile({share}, sum by ({names}) (rate({bucket}{where}[5m])))",
-            f"{words}{legend}",
-        )
+        quantile(share, bucket, words)
         for share, words in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
     ]
 
@@ -73,13 +66,7 @@ APPLICATION = Board(
         Panel(
             title="How long tasks take (p95)",
             unit="s",
-            lines=[
-                Line(
-                    "histogram_quantile(0.95, sum by (task, le) "
-                    "(rate(botswarm_task_seconds_bucket[5m])))",
-                    "{{task}}",
-                )
-            ],
+            lines=[quantile(0.95, "botswarm_task_seconds_bucket", "{{task}}", by="task")],
         ),
         Panel(
             title="Queues",
@@ -95,13 +82,7 @@ APPLICATION = Board(
         Panel(
             title="Wait for a slot (p95)",
             unit="s",
-            lines=[
-                Line(
-                    "histogram_quantile(0.95, sum by (queue, le) "
-                    "(rate(botswarm_slot_wait_seconds_bucket[5m])))",
-                    "{{queue}}",
-                )
-            ],
+            lines=[quantile(0.95, "botswarm_slot_wait_seconds_bucket", "{{queue}}", by="queue")],
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botswarm.alerts.board import Board, Line, Panel
+from botswarm.alerts.board import Board, Line, Panel, quantile
 
 SCORE = (
     "100 * (1 - sum(max by (check) (botswarm_health_check)) / "
@@ -52,13 +52,7 @@ EXECUTIVE = Board(
         Panel(
             title="Latency of ticks (p95)",
             unit="ms",
-            lines=[
-                Line(
-                    "histogram_quantile(0.95, sum by (le) "
-                    "(rate(botswarm_event_latency_ms_bucket[5m])))",
-                    "socket to broker",
-                )
-            ],
+            lines=[quantile(0.95, "botswarm_event_latency_ms_bucket", "socket to broker")],
         ),
         Panel(
             title="Orders that venues take",
@@ -96,23 +90,13 @@ TRADING = Board(
         Panel(
             title="The way of an order, stage by stage (p95)",
             unit="s",
-            lines=[
-                Line(
-                    "histogram_quantile(0.95, sum by (stage, le) "
-                    "(rate(botswarm_order_stage_seconds_bucket[5m])))",
-                    "{{stage}}",
-                )
-            ],
+            lines=[quantile(0.95, "botswarm_order_stage_seconds_bucket", "{{stage}}", by="stage")],
         ),
         Panel(
             title="Slippage (p50, p95)",
             unit="none",
             lines=[
-                Line(
-                    f"histogram_quantile({share}, sum by (le) "
-                    "(rate(botswarm_order_slippage_bps_bucket[1h])))",
-                    words,
-                )
+                quantile(share, "botswarm_order_slippage_bps_bucket", words, over="1h")
                 for share, words in ((0.5, "p50, bps"), (0.95, "p95, bps"))
             ],
         ),
