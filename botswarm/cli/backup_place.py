@@ -23,8 +23,4 @@ def place_of(session: Session, folder: Path | None) -> Place:
     """It says what goes on to whoever waits at a terminal."""
     from botswarm.backup import place
 
-    def say(words: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(words, err=True)
-
-    return place.place_of(session.settings(), folder=folder, say=say)
+    return place.place_of(session.settings(), folder=folder, say=session.progress)

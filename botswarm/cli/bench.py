@@ -9,6 +9,15 @@ import click
 from botswarm.cli.command import Group
 from botswarm.cli.session import Answer, Session
 
+LEDGERS = ("postgresql", "sqlite")
+both_ledgers = click.option(
+    "--ledger",
+    "ledgers",
+    type=click.Choice(LEDGERS),
+    multiple=True,
+    help="May be given twice.  [default: both]",
+)
+
 
 @click.group(cls=Group)
 def bench() -> None:
@@ -27,11 +36,7 @@ def broker(session: Session, quick: bool) -> Answer:
     from botswarm.bench.broker import main
     from botswarm.bench.figures import table
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
-    figures = main(quick=quick, progress=progress)
+    figures = main(quick=quick, progress=session.progress)
     return Answer(data=figures, text=table(figures))
 
 
@@ -46,11 +51,7 @@ def tasks(session: Session, quick: bool) -> Answer:
     """
     from botswarm.bench.tasks import main, table
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
-    figures = main(quick=quick, progress=progress)
+    figures = main(quick=quick, progress=session.progress)
     return Answer(data=figures, text=table(figures))
 
 
@@ -71,11 +72,7 @@ def bots(session: Session, count: int) -> Answer:
     """
     from botswarm.bench.bots import main, table
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
-    figures = main(bots=count, progress=progress)
+    figures = main(bots=count, progress=session.progress)
     return Answer(data=figures, text=table(figures))
 
 
@@ -98,14 +95,10 @@ def feed(session: Session, quick: bool, without_cryptofeed: bool, cache: Path) -
     """
     from botswarm.bench.feed import main, table
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
     kept = None if without_cryptofeed else cache
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
-    figures = main(quick=quick, cache=kept, progress=progress)
+    figures = main(quick=quick, cache=kept, progress=session.progress)
     return Answer(data=figures, text=table(figures))
 
 
@@ -159,10 +152,6 @@ def evaluate(
     """
     from botswarm.bench import evaluate as bench
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
     if quick:
         sizes, seconds = sizes or (1_000,), min(seconds, 10)
     cache.mkdir(parents=True, exist_ok=True)
@@ -175,7 +164,7 @@ def evaluate(
         workers=workers,
         is_quick=quick,
         cache=None if quick or without_freqtrade else cache,
-        progress=progress,
+        progress=session.progress,
     )
     return Answer(data=figures, text=bench.table(figures))
 
@@ -188,13 +177,7 @@ def evaluate(
     multiple=True,
     help="May be given twice.  [default: rabbitmq]",
 )
-@click.option(
-    "--ledger",
-    "ledgers",
-    type=click.Choice(["postgresql", "sqlite"]),
-    multiple=True,
-    help="May be given twice.  [default: both]",
-)
+@both_ledgers
 @click.option("--quick", is_flag=True, help="Fewer orders, and through one worker only.")
 @click.pass_obj
 def orders(
@@ -207,27 +190,17 @@ def orders(
     """
     from botswarm.bench import orders as bench
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
     figures = bench.main(
         brokers=brokers or ("rabbitmq",),
-        ledgers=ledgers or ("postgresql", "sqlite"),
+        ledgers=ledgers or LEDGERS,
         size=bench.QUICK if quick else bench.FULL,
-        progress=progress,
+        progress=session.progress,
     )
     return Answer(data=figures, text=bench.table(figures))
 
 
 @bench.command("gate")
-@click.option(
-    "--ledger",
-    "ledgers",
-    type=click.Choice(["postgresql", "sqlite"]),
-    multiple=True,
-    help="May be given twice.  [default: both]",
-)
+@both_ledgers
 @click.option("--quick", is_flag=True, help="A tenth of it.")
 @click.pass_obj
 def gate(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
@@ -237,40 +210,26 @@ def gate(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
     """
     from botswarm.bench import gate as bench
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
     figures = bench.main(
-        ledgers=ledgers or ("postgresql", "sqlite"),
+        ledgers=ledgers or LEDGERS,
         size=bench.QUICK if quick else bench.FULL,
-        progress=progress,
+        progress=session.progress,
     )
     return Answer(data=figures, text=bench.table(figures))
 
 
 @bench.command("sweep")
-@click.option(
-    "--ledger",
-    "ledgers",
-    type=click.Choice(["postgresql", "sqlite"]),
-    multiple=True,
-    help="May be given twice.  [default: both]",
-)
+@both_ledgers
 @click.option("--quick", is_flag=True, help="500 positions, three sweeps.")
 @click.pass_obj
 def sweep(session: Session, ledgers: tuple[str, ...], quick: bool) -> Answer:
     """Measure a sweep over 10,000 positions in 100 markets that all move, limits and all."""
     from botswarm.bench import sweep as bench
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
     figures = bench.main(
-        ledgers=ledgers or ("postgresql", "sqlite"),
+        ledgers=ledgers or LEDGERS,
         size=bench.QUICK if quick else bench.FULL,
-        progress=progress,
+        progress=session.progress,
     )
     return Answer(data=figures, text=bench.table(figures))
 
@@ -289,10 +248,8 @@ def watched(session: Session, bots: int | None, quick: bool) -> Answer:
 
     from botswarm.bench.metrics import QUICK, Size, main, table
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
     size = QUICK if quick else Size()
-    figures = main(size=size if bots is None else replace(size, bots=bots), progress=progress)
+    figures = main(
+        size=size if bots is None else replace(size, bots=bots), progress=session.progress
+    )
     return Answer(data=figures, text=table(figures))

@@ -82,6 +82,11 @@ class Session:
     def settings(self, **flags: tuple[str, object]) -> Settings:
         return self.configuration(**flags).settings
 
+    def progress(self, line: str) -> None:
+        """What goes on, for whoever waits at a terminal; a program reads the answer alone."""
+        if not self.json and not self.quiet:
+            click.echo(line, err=True)
+
     # --- answers -------------------------------------------------------------------------
 
     @property
