@@ -12,9 +12,9 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.orm import Session
 
 from botswarm.backup.sealing import Damaged
+from botswarm.domain.amount import plain
 from botswarm.ledger import balances
 from botswarm.ledger.account_models import AccountFoldRow
-from botswarm.ledger.columns import plain
 from botswarm.ledger.models import AccountRow, ChainHeadRow
 
 VERSION_TABLE = "alembic_version"

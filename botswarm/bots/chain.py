@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from botswarm.bots.why import summary
+from botswarm.domain.amount import plain
 from botswarm.domain.order import OrderState
-from botswarm.ledger.columns import plain
 from botswarm.ledger.orders import Attempt, Story
 
 DONE = {

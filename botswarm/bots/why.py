@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from botswarm.bots.registry import Registry, markets_of
 from botswarm.bots.silence import Trouble, broken, silence
 from botswarm.bots.spec import BUDGET
+from botswarm.domain.amount import plain, plain_or_none
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import TradingState
@@ -160,11 +160,6 @@ def _is_move(entry: Entry) -> bool:
     return entry.action in ("bot.state", "bot.create")
 
 
-def plain(value: Decimal) -> str:
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def data(found: Explanation) -> dict[str, Any]:
     """For programs: plain values, amounts as text."""
     bot, stand = found.stand.bot, found.stand
@@ -204,7 +199,7 @@ def order_data(order: Order) -> dict[str, Any]:
         "side": order.side.value,
         "kind": order.kind.value,
         "quantity": plain(order.quantity),
-        "limit_price": None if order.limit_price is None else plain(order.limit_price),
+        "limit_price": plain_or_none(order.limit_price),
         "reference_price": plain(order.reference_price),
         "state": order.state.value,
         "filled_quantity": plain(order.filled_quantity),

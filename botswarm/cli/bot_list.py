@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from botswarm.cli.bot_choice import Chosen, filters, ledger_of, taken
-from botswarm.cli.bot_words import line_data, plain, stand_data, thought
+from botswarm.cli.bot_words import line_data, stand_data, thought
 from botswarm.cli.command import Command
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.domain.amount import plain
 from botswarm.errors import NotFound
 
 if TYPE_CHECKING:

@@ -23,11 +23,12 @@ from botswarm.cli.bot_choice import (
     registry_of,
     taken,
 )
-from botswarm.cli.bot_words import plain, stand_data
+from botswarm.cli.bot_words import stand_data
 from botswarm.cli.command import Command
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.ringing import ring_these
 from botswarm.cli.session import Answer, Session
+from botswarm.domain.amount import plain
 from botswarm.errors import Refused
 
 if TYPE_CHECKING:

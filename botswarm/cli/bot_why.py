@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from botswarm.cli.bot_choice import catalog_of, ledger_of, now
-from botswarm.cli.bot_words import plain
 from botswarm.cli.command import Command
 from botswarm.cli.moments import MOMENT
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.domain.amount import plain
 
 if TYPE_CHECKING:
     from botswarm.bots.then import Then

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from botswarm.domain.amount import plain
 
 if TYPE_CHECKING:
     from botswarm.ledger.bot import Bot
@@ -69,9 +71,3 @@ def thought(line: Line) -> str:
             said.append(f"does not act: {line.words} ({line.gate})")
         words = "; ".join(each for each in [*said, line.nearest] if each) or "-"
     return words if len(words) <= VERDICT_SHOWN else words[: VERDICT_SHOWN - 3] + "..."
-
-
-def plain(value: Any) -> str:
-    from botswarm.ledger.columns import plain
-
-    return plain(value)

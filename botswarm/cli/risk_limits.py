@@ -13,7 +13,7 @@ from botswarm.cli.command import Group
 from botswarm.cli.order_cancel import confirm
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
-from botswarm.domain.amount import plain
+from botswarm.domain.amount import plain, plain_or_none
 from botswarm.domain.limits import (
     RULES,
     Level,
@@ -130,8 +130,8 @@ def show_history(session: Session, scope: str | None, kind: str | None, most: in
             f"{each.at:%Y-%m-%d %H:%M:%S}",
             each.scope,
             each.kind,
-            _amount(each.before),
-            _amount(each.after),
+            plain_or_none(each.before),
+            plain_or_none(each.after),
             each.actor,
             each.reason,
         )
@@ -221,7 +221,7 @@ def _table(lines: Sequence[tuple[str, Limit, Said | None]]) -> str:
         (
             scope,
             limit.kind.value,
-            _amount(limit.warn),
+            plain_or_none(limit.warn),
             plain(limit.breach),
             limit.rule.unit,
             limit.setting if said is None else f"{said.actor}, {said.at:%Y-%m-%d %H:%M:%S}",
@@ -232,15 +232,11 @@ def _table(lines: Sequence[tuple[str, Limit, Said | None]]) -> str:
     return in_columns(["SCOPE", "KIND", "WARNS AT", "LIMIT", "UNIT", "SAID BY", "REASON"], rows)
 
 
-def _amount(value: Decimal | None) -> str | None:
-    return None if value is None else plain(value)
-
-
 def _data(limit: Limit, said: Said | None) -> dict[str, Any]:
     return {
         "scope": limit.scope,
         "kind": limit.kind.value,
-        "warn": _amount(limit.warn),
+        "warn": plain_or_none(limit.warn),
         "breach": plain(limit.breach),
         "unit": limit.rule.unit,
         "setting": limit.setting,
@@ -256,8 +252,8 @@ def _changed(each: Change) -> dict[str, Any]:
         "actor": each.actor,
         "scope": each.scope,
         "kind": each.kind,
-        "before": _amount(each.before),
-        "after": _amount(each.after),
-        "warn": _amount(each.warn),
+        "before": plain_or_none(each.before),
+        "after": plain_or_none(each.after),
+        "warn": plain_or_none(each.warn),
         "reason": each.reason,
     }

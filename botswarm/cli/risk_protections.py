@@ -15,7 +15,7 @@ from botswarm.cli.order_cancel import confirm
 from botswarm.cli.risk_limits import scope_option
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
-from botswarm.domain.amount import plain
+from botswarm.domain.amount import plain, plain_or_none
 from botswarm.domain.protections import KINDS, Protection, ProtectionKind
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _guard_data(each: Guard) -> dict[str, Any]:
         "kind": each.kind,
         "quantity": plain(each.quantity),
         "stop_price": plain(each.stop_price),
-        "best_price": None if each.best_price is None else plain(each.best_price),
+        "best_price": plain_or_none(each.best_price),
         "order_id": each.order_id,
         "why_not": each.words,
     }

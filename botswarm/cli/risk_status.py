@@ -15,7 +15,7 @@ from botswarm.cli.order_cancel import confirm
 from botswarm.cli.risk_limits import scope_option
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
-from botswarm.domain.amount import plain
+from botswarm.domain.amount import plain, plain_or_none
 
 if TYPE_CHECKING:
     from botswarm.domain.standing import AtRisk
@@ -227,10 +227,6 @@ def _money(value: Decimal | None) -> str:
     return "?" if value is None else plain(value.quantize(CENTS))
 
 
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else plain(value)
-
-
 def _moment(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat()
 
@@ -244,7 +240,7 @@ def _standing_data(each: AtRisk) -> dict[str, Any]:
         "at": each.at.isoformat(),
         "day": each.day,
         "positions": each.positions,
-        **{name: _text(getattr(each, name)) for name in (*amounts, *more)},
+        **{name: plain_or_none(getattr(each, name)) for name in (*amounts, *more)},
         "losing_streak": each.losing_streak,
         "lost_at": _moment(each.lost_at),
         "marked_at": _moment(each.marked_at),
@@ -262,8 +258,8 @@ def _finding_data(each: Standing) -> dict[str, Any]:
         "severity": finding.severity,
         "since": each.first_at.isoformat(),
         "last_at": each.last_at.isoformat(),
-        "limit": _text(finding.limit_value),
-        "value": _text(finding.value),
+        "limit": plain_or_none(finding.limit_value),
+        "value": plain_or_none(finding.value),
         "words": finding.words,
         "numbers": dict(finding.numbers),
     }
@@ -288,8 +284,8 @@ def _event_data(each: RiskEvent) -> dict[str, Any]:
         "scope": each.scope,
         "kind": each.kind,
         "severity": each.severity.value,
-        "limit": _text(each.limit_value),
-        "value": _text(each.value),
+        "limit": plain_or_none(each.limit_value),
+        "value": plain_or_none(each.value),
         "venue": each.venue,
         "account": each.account,
         "symbol": each.symbol,

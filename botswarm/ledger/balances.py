@@ -9,10 +9,10 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.reconciliation import Balances, Reckoned
 from botswarm.ledger import chain
 from botswarm.ledger.account_models import AccountFoldRow
-from botswarm.ledger.columns import plain
 from botswarm.ledger.fold import EXACT, ZERO
 from botswarm.ledger.models import ChainHeadRow, EntryRow, FillRow, PostingRow
 

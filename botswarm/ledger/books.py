@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import IllegalTransition, Order, OrderState, Side
 from botswarm.domain.permission import Frozen, FrozenRequest, TradingState, Verdict
 from botswarm.errors import NotFound
 from botswarm.ledger import booking, cancels, placing, replacing
-from botswarm.ledger.columns import plain
 from botswarm.ledger.halts import Halts
 from botswarm.ledger.models import AttemptRow, FillRow, InstrumentRow, OrderRow
 from botswarm.ledger.placing import Begun, Freeze, Judge, Request

@@ -10,11 +10,12 @@ from sqlalchemy import delete, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain, plain_or_none
 from botswarm.domain.limits import Finding
 from botswarm.domain.order import Order
 from botswarm.domain.permission import Approved, TradingState, Verdict
 from botswarm.ledger import halts, risk_events
-from botswarm.ledger.columns import LARGEST, plain
+from botswarm.ledger.columns import LARGEST
 from botswarm.ledger.fold import EXACT, QUANTUM, ZERO
 from botswarm.ledger.halts import Cause, Halt
 from botswarm.ledger.risk_events import RiskEvent, Severity
@@ -96,13 +97,13 @@ def _event(order: Order, found: Finding, now: datetime) -> RiskEvent:
         order_id=order.id,
         numbers={
             "limit": plain(limit.breach),
-            "warn": None if limit.warn is None else plain(limit.warn),
-            "value": None if found.value is None else plain(found.value),
+            "warn": plain_or_none(limit.warn),
+            "value": plain_or_none(found.value),
             "limit_of": limit.scope,
             "source": limit.source,
             "side": order.side.value,
             "quantity": plain(order.quantity),
             "reference_price": plain(order.reference_price),
-            "limit_price": None if order.limit_price is None else plain(order.limit_price),
+            "limit_price": plain_or_none(order.limit_price),
         },
     )

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.order import Side
-from botswarm.ledger.columns import plain
 from botswarm.ledger.fold import EXACT, Assets, value
 from botswarm.ledger.models import (
     AdjustmentRow,

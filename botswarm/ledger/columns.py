@@ -14,7 +14,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Numeric, String, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from botswarm.domain.amount import plain as plain
+from botswarm.domain.amount import plain
 from botswarm.errors import BotswarmError
 
 DECIMALS = 18

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.order import OrderState
 from botswarm.errors import Refused
 from botswarm.ledger.audit import audit_bots, one_or_all
 from botswarm.ledger.bot import Bot
-from botswarm.ledger.columns import plain
 from botswarm.ledger.many import insert_all, parts, several
 from botswarm.ledger.models import BotRow, BotVersionRow, InstrumentRow, OrderRow, PositionRow
 from botswarm.ledger.revisions import touch

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain, plain_or_none
 from botswarm.domain.enabling import ALL, Enabling, EnablingState, Figures, Plan, Watched
 from botswarm.domain.permission import TradingState
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import halts, processes, risk_events
-from botswarm.ledger.columns import plain
 from botswarm.ledger.control_models import EnablingRow
 from botswarm.ledger.enabling_figures import measure, results_now
 from botswarm.ledger.halts import SWARM, Cause, Halt
@@ -293,10 +293,7 @@ _OF_FIGURES = ("error_rate", "rejects", "slippage", "data_age")
 
 
 def _figures_written(figures: Figures) -> dict[str, Any]:
-    said: dict[str, Any] = {
-        name: None if (value := getattr(figures, name)) is None else plain(value)
-        for name in _OF_FIGURES
-    }
+    said: dict[str, Any] = {name: plain_or_none(getattr(figures, name)) for name in _OF_FIGURES}
     losses = None if figures.losses is None else _kept(figures.losses)
     counts = {name: getattr(figures, name) for name in _COUNTS}
     return {**said, **counts, "losses": losses, "silent": figures.silent}

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.limits import Chain, Level, Limit, LimitKind, in_force, level_of
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import halts
-from botswarm.ledger.columns import plain
 from botswarm.ledger.models import AuditRow, BotRow
 from botswarm.ledger.risk_models import LimitRevisionRow, LimitRow, LimitWarningRow
 from botswarm.ledger.session import Database

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.limits import level_of
 from botswarm.domain.protections import Protection, ProtectionKind
 from botswarm.errors import NotFound
-from botswarm.ledger.columns import plain
 from botswarm.ledger.models import AuditRow
 from botswarm.ledger.session import Database, save_latest
 from botswarm.ledger.sweep_models import GuardRow, ProtectionRow

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.ledger.alert_models import AlertRow
-from botswarm.ledger.columns import plain
 from botswarm.ledger.models import AuditRow, DailyResultRow, FillRow, OrderRow
 from botswarm.ledger.risk_models import RiskEventRow
 from botswarm.ledger.schedule_models import ReportRow, ScheduleMissRow

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from botswarm.domain.amount import plain
 from botswarm.domain.fill import Fill
 from botswarm.ledger import chain
-from botswarm.ledger.columns import plain
 from botswarm.ledger.models import AdjustmentRow, EntryRow, FillRow, PostingRow
 from botswarm.ledger.rows import fill_of
 from botswarm.ledger.session import Database

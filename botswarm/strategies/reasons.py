@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from botswarm.domain.amount import plain, plain_or_none
 from botswarm.domain.order import Order, Side
 from botswarm.strategies.api import Decision
 from botswarm.strategies.gates import DATA_GATES, data_age_ms
@@ -45,7 +46,7 @@ def record(
     said = {
         **(saw or seen(market, now)),
         "position": plain(subject.position),
-        "average_price": None if subject.average_price is None else plain(subject.average_price),
+        "average_price": plain_or_none(subject.average_price),
         "open_buys": plain(opened(own, Side.BUY)),
         "open_sells": plain(opened(own, Side.SELL)),
         "budget": plain(subject.budget),
@@ -67,11 +68,6 @@ def record(
             for symbol, other in others.items()
         }
     return said
-
-
-def plain(value: Decimal) -> str:
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _gates(stopped: Stop | None, *, is_asked: bool) -> list[dict[str, Any]]:
@@ -118,6 +114,6 @@ def _wanted(order: Order) -> dict[str, Any]:
         "side": order.side.value,
         "kind": order.kind.value,
         "quantity": plain(order.quantity),
-        "limit_price": None if order.limit_price is None else plain(order.limit_price),
-        "stop_price": None if order.stop_price is None else plain(order.stop_price),
+        "limit_price": plain_or_none(order.limit_price),
+        "stop_price": plain_or_none(order.stop_price),
     }

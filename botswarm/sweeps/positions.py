@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from botswarm.domain.amount import plain
 from botswarm.domain.finding import Finding, Gravity, Restriction
 from botswarm.domain.limits import Chain, Level, Limit, LimitKind, in_force, level_of
 from botswarm.domain.permission import TradingState
 from botswarm.domain.standing import AtRisk, HeldPosition, MarketExposure
 from botswarm.ledger import halts
-from botswarm.ledger.columns import plain
 from botswarm.ledger.halts import Cause
 from botswarm.ledger.limits import chain_of
 from botswarm.ledger.sweeping import Snapshot

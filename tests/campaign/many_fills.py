@@ -21,10 +21,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from botswarm.domain.amount import plain
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Side
 from botswarm.ledger import chain, migrate
-from botswarm.ledger.columns import plain, to_json
+from botswarm.ledger.columns import to_json
 from botswarm.ledger.fold import Assets, Holding, day_of
 from botswarm.ledger.models import FillRow
 from botswarm.ledger.session import Database

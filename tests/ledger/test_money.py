@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from botswarm.ledger.columns import NotExact, exact, plain, to_json
+from botswarm.domain.amount import plain
+from botswarm.ledger.columns import NotExact, exact, to_json
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import NOW, an_order
 

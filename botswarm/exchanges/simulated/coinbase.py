@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from botswarm.domain.amount import plain
 from botswarm.domain.order import Side
 from botswarm.exchanges.simulated.candles import Kline
 from botswarm.exchanges.simulated.coinbase_rest import Rest, candle_row
@@ -18,7 +19,6 @@ from botswarm.exchanges.simulated.feeds import (
     Stage,
     by_name,
     moment,
-    plain,
 )
 from botswarm.exchanges.simulated.http import Request, Response
 from botswarm.exchanges.simulated.orders import ZERO

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from botswarm.domain.amount import plain
 from botswarm.domain.order import Side
 from botswarm.exchanges.simulated.candles import Kline
 from botswarm.exchanges.simulated.coinbase_exchange_rest import Rest, product, side_of_maker
@@ -18,7 +19,6 @@ from botswarm.exchanges.simulated.feeds import (
     by_name,
     made_up_id,
     moment,
-    plain,
 )
 from botswarm.exchanges.simulated.http import Request, Response
 from botswarm.exchanges.simulated.matching import Level

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from botswarm.exchanges.simulated.feeds import Stage, Wrong, bucket, moment, plain
+from botswarm.domain.amount import plain
+from botswarm.exchanges.simulated.feeds import Stage, Wrong, bucket, moment
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.publisher import Board
 from botswarm.exchanges.simulated.tape import PublicTrade

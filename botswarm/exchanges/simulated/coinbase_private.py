@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from botswarm.domain.amount import plain
 from botswarm.exchanges.simulated.coinbase_guard import Guard
 from botswarm.exchanges.simulated.coinbase_rest import ROOT
 from botswarm.exchanges.simulated.coinbase_words import (
@@ -22,7 +23,7 @@ from botswarm.exchanges.simulated.coinbase_words import (
     read_order,
     wallet,
 )
-from botswarm.exchanges.simulated.feeds import Wrong, made_up_id, plain
+from botswarm.exchanges.simulated.feeds import Wrong, made_up_id
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.journal import JournalFailed
 from botswarm.exchanges.simulated.mishaps import Delivery, carry, garbage

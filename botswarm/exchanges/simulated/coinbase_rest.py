@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from botswarm.domain.amount import plain
 from botswarm.exchanges.simulated.candles import Kline
-from botswarm.exchanges.simulated.feeds import Stage, Wrong, bucket, moment, plain
+from botswarm.exchanges.simulated.feeds import Stage, Wrong, bucket, moment
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.publisher import Board, best
 

@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from botswarm.domain.amount import plain
 from botswarm.domain.order import Side
 from botswarm.exchanges.simulated.accounts import Account
 from botswarm.exchanges.simulated.exchange import Exchange, OwnTrade
-from botswarm.exchanges.simulated.feeds import Wrong, made_up_id, moment, plain
+from botswarm.exchanges.simulated.feeds import Wrong, made_up_id, moment
 from botswarm.exchanges.simulated.orders import (
     ZERO,
     Force,

@@ -217,12 +217,6 @@ def moment(ms: int, digits: int = 6) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}{'0' * (digits - 3)}Z"
 
 
-def plain(value: Decimal) -> str:
-    """Without zeros at the end: 4, 0.04."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def places(step: Decimal) -> int:
     exponent = step.normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
