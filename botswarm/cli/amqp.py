@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from botswarm.cli.broker_url import broker_url_of
 from botswarm.cli.failures import BrokerUnreachable
 from botswarm.cli.management import reason
 from botswarm.config import Secret
@@ -67,15 +68,9 @@ def _unreachable(url: Secret, error: BaseException, start_hint: str) -> BrokerUn
 
 def broker_of(session: Session) -> tuple[Secret, Secret | None, str]:
     """The broker's address, its management API's, and what to do when it cannot be reached."""
-    from botswarm.cli.failures import NoBroker
-
     configuration = session.configuration()
     settings = configuration.settings
-    if settings.broker_url is None:
-        raise NoBroker(
-            f"no broker is configured, and none was started in {settings.state_dir}",
-            cure="start one: botswarm broker run; or set BOTSWARM_BROKER_URL",
-        )
+    url = broker_url_of(settings)
     embedded = configuration.origins["broker_url"].startswith("embedded")
     hint = "start it: botswarm broker run" if embedded else ""
-    return settings.broker_url, settings.broker_management_url, hint
+    return url, settings.broker_management_url, hint

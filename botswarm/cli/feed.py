@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from botswarm import cards
 from botswarm.alerts.night import NightWatch
+from botswarm.cli.broker_url import broker_url_of
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
 from botswarm.domain.market import Channel
@@ -127,7 +128,7 @@ class _Swarm:
         self._began = self._clock.monotonic()
         self._card = status_card(settings.state_dir, os.getpid())
         self._watch = Watch(self._rules, self._security, self._pools, self._leave_card)
-        self._reception = Reception(lambda: _broker_url(reread()), self.state)
+        self._reception = Reception(lambda: broker_url_of(reread()).reveal(), self.state)
         self.meters = Meters()
         self._health = _health(settings, reread, lambda: list(self._feeds))
         self._health.source(self.meters)
@@ -199,7 +200,7 @@ class _Swarm:
     def _made(self, data: MarketData) -> Feed:
         settings, bots = self._settings, Bots(self.database)
         surroundings = Surroundings(
-            broker_url=lambda: _broker_url(self._reread()),
+            broker_url=lambda: broker_url_of(self._reread()).reveal(),
             wishes=Sources(
                 running=lambda: bots.running_markets(data.name),
                 save_instruments=LedgerBooks(self.database).save_instruments,
@@ -280,15 +281,6 @@ def _venue(settings: Settings, venue: str, stop: threading.Event) -> MarketData 
     return None
 
 
-def _broker_url(settings: Settings) -> str:
-    if settings.broker_url is None:
-        raise Unreachable(
-            f"no broker is configured, and none was started in {settings.state_dir}",
-            cure="start one: botswarm broker run; or set BOTSWARM_BROKER_URL",
-        )
-    return settings.broker_url.reveal()
-
-
 def _board(settings: Settings) -> Board | None:
     if settings.redis_url is None:
         return None
@@ -310,7 +302,7 @@ class _Ring:
     def __call__(self, message: EvaluateMarket) -> Any:
         if self._app is None:
             settings = self._reread()
-            _broker_url(settings)
+            broker_url_of(settings)
             from botswarm.queueing import make_app
 
             self._app = make_app(settings)

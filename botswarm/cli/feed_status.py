@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from botswarm.cli.broker_url import START_SWARM, broker_url_of
 from botswarm.cli.command import Command
-from botswarm.cli.failures import NoBroker, PartsMissing
+from botswarm.cli.failures import PartsMissing
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.errors import Unreachable
@@ -104,12 +105,8 @@ def ask(settings: Settings, wait_s: float = WAIT_S) -> list[State]:
     """What every feed of this broker says of itself, those that lead first."""
     from botswarm.cli.amqp import channel
 
-    if settings.broker_url is None:
-        raise NoBroker(
-            f"no broker is configured, and none was started in {settings.state_dir}",
-            cure="start the swarm: botswarm up; or set BOTSWARM_BROKER_URL",
-        )
-    with channel(settings.broker_url, start_hint="start it: botswarm up") as way:
+    url = broker_url_of(settings, START_SWARM)
+    with channel(url, start_hint="start it: botswarm up") as way:
         found = _answers(way, wait_s)
     return sorted(found, key=lambda each: (not _leads(each), each["instance_id"], each["pid"]))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
+from botswarm.cli.broker_url import broker_url_of
 from botswarm.config import Settings
 from botswarm.domain.instrument import Instrument
 from botswarm.errors import NotFound, Unreachable
@@ -38,7 +39,7 @@ def run(settings: Settings, reread: Callable[[], Settings], venue: str, port: in
     """Until SIGTERM or SIGINT."""
     market = _market(settings, venue)
     listener = Listener(
-        lambda: _broker_url(reread()),
+        lambda: broker_url_of(reread()).reveal(),
         [tick_key(venue, "*", channel) for channel in CHANNELS],
         lambda message: _hear(market, message),
         name=f"paper market of {venue}",
@@ -116,12 +117,3 @@ def fees_of(settings: Settings, venue: str) -> Fees:
     if (named := (settings.paper_fees or {}).get(venue)) is not None:
         return Fees(maker=named[0], taker=named[1])
     return FEES.get(FEES_LIKE.get(venue, venue), Fees())
-
-
-def _broker_url(settings: Settings) -> str:
-    if settings.broker_url is None:
-        raise Unreachable(
-            f"no broker is configured, and none was started in {settings.state_dir}",
-            cure="start one: botswarm broker run; or set BOTSWARM_BROKER_URL",
-        )
-    return settings.broker_url.reveal()

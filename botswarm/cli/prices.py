@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from botswarm.cli.broker_url import START_SWARM, broker_url_of
 from botswarm.cli.command import Command, Group
-from botswarm.cli.failures import NoBroker, PartsMissing
+from botswarm.cli.failures import PartsMissing
 from botswarm.cli.feed_files import normalise
 from botswarm.cli.feed_selftest import selftest
 from botswarm.cli.feed_status import status
@@ -101,12 +102,8 @@ def _heard(settings: Settings, venue: str, unreadable: int) -> Prices:
     from botswarm.cli.amqp import channel
     from botswarm.exchanges.registry import fed_markets
 
-    if settings.broker_url is None:
-        raise NoBroker(
-            f"no broker is configured, and none was started in {settings.state_dir}",
-            cure="start the swarm: botswarm up; or set BOTSWARM_BROKER_URL",
-        )
-    with channel(settings.broker_url, start_hint="start it: botswarm up") as first:
+    url = broker_url_of(settings, START_SWARM)
+    with channel(url, start_hint="start it: botswarm up") as first:
         heard = Ear(first.connection, venue).listen(LISTEN_S)
     missing = sorted(set(fed_markets(settings, venue)) - {price.symbol for price in heard})
     return Prices(source="ticks", prices=heard, missing=missing, unreadable=unreadable)
