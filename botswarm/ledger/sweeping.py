@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any
 
 from sqlalchemy import select
@@ -15,9 +14,11 @@ from sqlalchemy.orm import Session
 from botswarm.domain.standing import AtRisk, HeldPosition, Mark, MarketExposure
 from botswarm.ledger import halts, marks, outcomes, risk_standings
 from botswarm.ledger.account_models import AccountFoldRow
+from botswarm.ledger.balances import of_row
 from botswarm.ledger.findings import hold
-from botswarm.ledger.fold import EXACT, QUANTUM, Assets
+from botswarm.ledger.fold import EXACT, QUANTUM
 from botswarm.ledger.models import AuditRow, BotRow, ChainHeadRow, PositionRow
+from botswarm.ledger.open_orders import quote_of
 from botswarm.ledger.risk_models import LimitRow
 from botswarm.ledger.session import Database
 from botswarm.ledger.sweep_models import StandingRow
@@ -130,7 +131,7 @@ def _look(session: Session) -> Snapshot:
         sequence=head,
         positions=[_position(row) for row in connection.execute(question)],
         marks=marks.all_of(session),
-        balances={(row.venue, row.account): _amounts(row.balances) for row in folds},
+        balances={(row.venue, row.account): of_row(row) for row in folds},
         limited=frozenset(session.scalars(select(LimitRow.scope).distinct())),
     )
 
@@ -143,20 +144,11 @@ def _position(row: Any) -> HeldPosition:
         venue=venue,
         account=account,
         symbol=symbol,
-        quote=_quote_of(symbol),
+        quote=quote_of(symbol),
         quantity=quantity,
         cost=cost,
         realised=realised,
     )
-
-
-@cache
-def _quote_of(symbol: str) -> str:
-    return Assets.of(symbol).quote
-
-
-def _amounts(balances: Mapping[str, Any]) -> dict[str, Decimal]:
-    return {asset: Decimal(amount) for asset, amount in balances.items()}
 
 
 def _kept(each: AtRisk) -> AtRisk:
