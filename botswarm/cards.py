@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import asdict
@@ -28,3 +29,15 @@ def write(path: Path, card: Any) -> None:
     with os.fdopen(descriptor, "w") as file:
         json.dump(asdict(card), file, indent=1)
     temporary.replace(path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file: the system takes it from one that has died."""
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

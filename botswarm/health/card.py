@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,18 +59,7 @@ def _found(where: Path) -> Iterator[Found]:
             age_s = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue  # it has just ended in order
-        yield Found(card, _is_held(where / f"{card.name}.lock"), age_s)
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with path.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+        yield Found(card, cards.is_held(where / f"{card.name}.lock"), age_s)
 
 
 def forget(state_dir: Path, card: ProcessCard) -> None:

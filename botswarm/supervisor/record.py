@@ -41,7 +41,7 @@ def write(state_dir: Path, notes: Notes) -> None:
 
 def read(state_dir: Path) -> Notes | None:
     """The notes of a supervisor that runs now; None where none does."""
-    if not _is_held(state_dir):
+    if not cards.is_held(state_dir / LOCK):
         return None
     try:
         raw = json.loads((state_dir / FILE).read_text())
@@ -49,17 +49,6 @@ def read(state_dir: Path) -> Notes | None:
         return Notes(processes=processes, **raw)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _is_held(state_dir: Path) -> bool:
-    try:
-        with (state_dir / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _lock(lock: IO[str], state_dir: Path) -> None:
