@@ -185,15 +185,17 @@ class FollowedMarket:
 
     def take_batches(self) -> list[Batch]:
         batches = []
-        if self.recovered:
-            found = tuple(sorted(self.recovered, key=lambda trade: trade.trade_id))
-            batches.append(self._batch("trade", found, self.missing, is_recovered=True))
-            self.recovered, self.missing = [], 0
         while self.trades:
             count = min(len(self.trades), BATCH_MAX)
             ticks = tuple(self.trades.popleft() for _ in range(count))
             batches.append(self._batch("trade", ticks, self.missing))
             self.missing = 0
+        # Behind the live ones: the broker forgets what is oldest first, and whoever takes over must
+        # not find older live trades there without these.
+        if self.recovered:
+            found = tuple(sorted(self.recovered, key=lambda trade: trade.trade_id))
+            batches.append(self._batch("trade", found, self.missing, is_recovered=True))
+            self.recovered, self.missing = [], 0
         if self.quote_waits and self.quote is not None:
             batches.append(self._batch("quote", (self.quote,)))
             self.quote_waits = False

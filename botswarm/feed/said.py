@@ -116,7 +116,7 @@ class Said:
             elif market.trade_id is None:
                 market.found.add(tick.trade_id)
                 return
-            # Trades that were asked for may be said before others that are older than they.
+            # Trades that were asked for may be the latest: a connection that is back asks at once.
             _note_trade(market, tick.trade_id, tick.exchange_ms or 0)
         elif kind == "quote" and tick.sequence is not None:
             market.quote_sequence = tick.sequence

@@ -222,7 +222,7 @@ def test_recovered_trades_have_no_more_room_than_others(monkeypatch: pytest.Monk
     assert world.tracker.waiting_trades == 10
     batches = [each for each in world.tracker.take_batches() if each.kind == "trade"]
     ids = [each.trade_id for batch in batches for each in batch.ticks if isinstance(each, Trade)]
-    assert ids == [*range(93, 101), 1, 101]
+    assert ids == [1, 101, *range(93, 101)]
     assert sum(batch.missing for batch in batches) == 91
     assert world.tracker.waiting_trades == 0
 

@@ -159,6 +159,48 @@ def test_what_has_left_the_broker_s_memory_is_not_said_again(
         assert len(spoken) == len(set(spoken)), symbol
 
 
+@settings(max_examples=200)
+@given(deeds("A-X"), deeds(*MARKETS), st.integers(1, 2 * KEPT_MAX))
+def test_nothing_is_said_again_wherever_the_broker_s_memory_begins(
+    before: list[tuple[str, str]], after: list[tuple[str, str]], kept: int
+) -> None:
+    """The leader is held up now and then, and has said all in the end."""
+    stage = Stage()
+    both = stage.leader, stage.standby
+    stage.happen("A-X", both)
+    stage.speak(stage.leader)
+    for what, whom in before:
+        do(stage, what, whom)
+    stage.happen("A-X", both)
+    stage.wait()
+    stage.ask(stage.leader)
+    stage.speak(stage.leader)
+    stage.happen("B-X", both)
+    stage.speak(stage.leader)
+    stage.take_over(kept)
+    for what, whom in after:
+        do(stage, what, whom, is_over=True)
+    end(stage)
+    for symbol, spoken in stage.spoken.items():
+        assert len(spoken) == len(set(spoken)), symbol
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_what_was_asked_for_while_others_waited_is_no_hole_to_who_takes_over(kept: int) -> None:
+    stage = Stage()
+    both = stage.leader, stage.standby
+    stage.happen("A-X", both)
+    stage.speak(stage.leader)
+    for heard in (both, (), both):
+        stage.happen("A-X", heard)
+    stage.wait()
+    stage.ask(stage.leader)
+    stage.speak(stage.leader)
+    stage.take_over(kept)
+    assert stage.standby.wanted_trades() == []
+    assert sorted(stage.spoken["A-X"]) == [1, 2, 3, 4]
+
+
 def test_markets_that_were_said_out_of_their_order_of_time_are_not_said_again() -> None:
     stage = Stage()
     both = stage.leader, stage.standby
