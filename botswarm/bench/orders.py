@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,9 @@ from botswarm.ledger import migrate
 from botswarm.ledger.bot import Bot, BotState
 from botswarm.ledger.exchange_journal import verify_against
 from botswarm.ledger.models import OrderEventRow, OrderRow
-from botswarm.ledger.outbox import Doorbell
 from botswarm.ledger.store import Ledger
 from botswarm.ledger.verify import verify
-from botswarm.queueing import App, make_app
+from botswarm.queueing import App, make_app, ring
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import (
     AmqpServer,
@@ -155,7 +155,7 @@ class Stage:
         order = _order(number)
         self.ledger.orders.add(order, order.created_at)
         bells = [bell for bell in self.ledger.outbox.pending() if bell.task_id == order.id]
-        self.ledger.outbox.ring(bells, self._publish, datetime.now(UTC))
+        self.ledger.outbox.ring(bells, partial(ring, app=self.app), datetime.now(UTC))
         return order
 
     def queue(self, count: int) -> list[Order]:
@@ -164,17 +164,8 @@ class Stage:
         for order in orders:
             self.ledger.orders.add(order, order.created_at)
         while bells := self.ledger.outbox.pending():
-            self.ledger.outbox.ring(bells, self._publish, datetime.now(UTC))
+            self.ledger.outbox.ring(bells, partial(ring, app=self.app), datetime.now(UTC))
         return orders
-
-    def _publish(self, bell: Doorbell) -> None:
-        self.app.send_task(
-            bell.task,
-            kwargs=dict(bell.kwargs),
-            queue=bell.queue,
-            task_id=bell.task_id,
-            ignore_result=True,
-        )
 
     def wait_for(self, count: int) -> None:
         """Until at least so many orders of all times are filled to their last fill."""

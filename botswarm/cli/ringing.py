@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botswarm.errors import BotswarmError
@@ -41,6 +42,7 @@ def _publish(session: Session, ledger: Ledger, bells: Collection[Doorbell]) -> N
     from botswarm.cli.amqp import broker_of, channel
     from botswarm.clock import SystemClock
     from botswarm.queueing import make_app
+    from botswarm.queueing import ring as publish
 
     settings = session.settings()
     url, _, hint = broker_of(session)
@@ -49,17 +51,8 @@ def _publish(session: Session, ledger: Ledger, bells: Collection[Doorbell]) -> N
         pass
     app = make_app(settings, set_as_current=False)
 
-    def publish(bell: Doorbell) -> None:
-        app.send_task(
-            bell.task,
-            kwargs=dict(bell.kwargs),
-            queue=bell.queue,
-            task_id=bell.task_id,
-            ignore_result=True,
-        )
-
     try:
-        ledger.outbox.ring(list(bells), publish, SystemClock().now())
+        ledger.outbox.ring(list(bells), partial(publish, app=app), SystemClock().now())
     finally:
         with contextlib.suppress(Exception):
             app.close()

@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Retry
 
 from botswarm import logs, metrics
 from botswarm.errors import BotswarmError
-from botswarm.messages import Message
+from botswarm.messages import Message, Sends
 from botswarm.queueing import slots
 from botswarm.queueing.table import BY_NAME, queue_of
 
@@ -143,9 +143,9 @@ class Doorbell(Protocol):
     def task_id(self) -> str: ...
 
 
-def ring(doorbell: Doorbell) -> None:
-    """Publish it from inside a task; returns once the broker has confirmed it."""
-    celery.current_app.send_task(
+def ring(doorbell: Doorbell, app: Sends | None = None) -> None:
+    """Publish it, inside a task by the app that runs it; returns once the broker has it."""
+    (celery.current_app if app is None else app).send_task(
         doorbell.task,
         kwargs=dict(doorbell.kwargs),
         queue=doorbell.queue,
