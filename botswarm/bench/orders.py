@@ -150,9 +150,8 @@ class Stage:
 
     # --- orders -------------------------------------------------------------------------------
 
-    def decide(self, number: int) -> Order:
+    def decide(self, order: Order) -> Order:
         """Commit an order and its doorbell, as a bot's decision does, and ring it."""
-        order = _order(number)
         self.ledger.orders.add(order, order.created_at)
         bells = [bell for bell in self.ledger.outbox.pending() if bell.task_id == order.id]
         self.ledger.outbox.ring(bells, partial(ring, app=self.app), datetime.now(UTC))
@@ -302,14 +301,14 @@ def timed(stage: Stage, size: Size) -> dict[str, Any]:
     before = len(stage.accepted_ms())
     with stage.workers(1):
         for number in range(WARM_UP):
-            stage.decide(number)
+            stage.decide(_order(number))
         stage.wait_for(before + WARM_UP)
         orders, began, late = [], time.monotonic(), 0.0
         for number in range(size.rate * size.seconds):
             due = began + number / size.rate
             time.sleep(max(0.0, due - time.monotonic()))
             late = max(late, time.monotonic() - due)
-            orders.append(stage.decide(number))
+            orders.append(stage.decide(_order(number)))
         stage.wait_for(before + WARM_UP + len(orders))
     answered, accepted = stage.answered(orders), stage.accepted_ms()
     return {

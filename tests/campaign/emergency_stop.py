@@ -124,16 +124,10 @@ class Campaign:
             if self.stop.wait(max(0.0, began + number / rate - time.monotonic())):
                 return
             try:
-                self._ring(an_order(number))
+                self.stage.decide(an_order(number))
             except Exception:
                 # The broker is away: rounds find what was decided when it is back.
                 self.undelivered += 1
-
-    def _ring(self, order: Order) -> None:
-        ledger = self.stage.ledger
-        ledger.orders.add(order, order.created_at)
-        bells = [bell for bell in ledger.outbox.pending() if bell.task_id == order.id]
-        ledger.outbox.ring(bells, self.stage._publish, datetime.now(UTC))
 
     # --- one press ------------------------------------------------------------------------------
 
