@@ -325,8 +325,9 @@ def test_a_cancellation_whose_answer_was_lost_proves_nothing_and_did_it(bench: B
 
 def test_an_order_that_queries_do_not_see_yet_is_not_found_and_then_it_is(bench: Bench) -> None:
     order = bench.order()
-    bench.fault("query_lag", seconds=1.5)
+    bench.fault("query_lag", seconds=3)
     bench.accepted(order)
+    assert bench.venue.query(order) is None
     bench.found(order, OrderState.LIVE)
 
 
