@@ -1,61 +1,73 @@
-"""Counts and measurements as Prometheus reads them: the text format, written in one go."""
+"""Counts and measurements as Prometheus reads them, by the pens of its own client library."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from botswarm.families import Family, Observed, Samples
 from botswarm.tally import TALLY, Key
 
 
-class Family(Protocol):
-    """What is said of a metric once, wherever its values come from."""
+class Asked(Collector):
+    """What a function finds at each scrape."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def help(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def label_names(self) -> tuple[str, ...]: ...
-    @property
-    def buckets(self) -> tuple[float, ...]: ...
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
 
 
-class Observed(NamedTuple):
-    """One set of labels of a histogram: each bucket's own count, the last without a bound."""
-
-    counts: Sequence[float]
-    sum: float
-
-
-Rows = list[tuple[tuple[str, ...], float]]
-"""Values by their labels."""
-
-
-class Samples(NamedTuple):
-    """What one scrape finds of one family."""
-
-    family: Family
-    rows: Rows = []  # noqa: RUF012 - never changed in place
-    observed: Sequence[tuple[tuple[str, ...], Observed]] = ()
+def registry(*asked: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
+    """Of one process; the library's own is shared by all that import it."""
+    made = CollectorRegistry()
+    for each in asked:
+        made.register(Asked(each))
+    # Kept in memory already: nobody who scrapes waits for them.
+    GCCollector(registry=made)
+    PlatformCollector(registry=made)
+    return made
 
 
-class Source(Protocol):
-    def collect(self) -> Iterable[Samples]:
-        """Asked at each scrape."""
-        ...
+def of_process() -> Iterable[Metric]:
+    """What the library tells of this process alone; it reads files for that."""
+    return ProcessCollector(registry=None).collect()
 
 
-def counted(families: Iterable[Family]) -> list[Samples]:
+def page(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """The page and its content type: OpenMetrics for whoever asks for that, else plain text."""
+    try:
+        write, kind = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none
+        write, kind = choose_encoder("")
+    return write(registry), kind
+
+
+def text(samples: Iterable[Samples]) -> bytes:
+    """Only these, in plain text."""
+    made = CollectorRegistry()
+    made.register(Asked(lambda: families(samples)))
+    return page(made)[0]
+
+
+def counted(declared: Iterable[Family]) -> list[Samples]:
     """What this process and its children have counted, of every family that was."""
     by_name: dict[str, list[tuple[Key, list[float]]]] = {}
     for key, values in TALLY.totals().items():
         by_name.setdefault(key[0], []).append((key[1:], values))
     made = []
-    for family in families:
+    for family in declared:
         rows = sorted(by_name.get(family.name, ()))
         if family.kind == "histogram":
             observed = [(labels, Observed(values[1:], values[0])) for labels, values in rows]
@@ -65,80 +77,43 @@ def counted(families: Iterable[Family]) -> list[Samples]:
     return made
 
 
-def names_of(family: Family) -> tuple[str, ...]:
-    """Under which names a family is found in Prometheus."""
-    if family.kind == "histogram":
-        return tuple(f"{family.name}{end}" for end in ("_bucket", "_sum", "_count"))
-    return (_exposed(family),)
-
-
-def _exposed(family: Family) -> str:
-    if family.kind == "counter":
-        return family.name.removesuffix("_total") + "_total"
-    return family.name
-
-
-def text(samples: Iterable[Samples]) -> bytes:
-    """Families of one name, from several sources, stand together as the format wants it."""
-    merged: dict[str, Samples] = {}
+def families(samples: Iterable[Samples]) -> Iterable[Metric]:
+    """Families of one name, from several sources, stand together as the formats want it."""
+    made: dict[str, Metric] = {}
     for each in samples:
-        before = merged.get(each.family.name)
-        if before is not None:
-            each = Samples(
-                each.family, [*before.rows, *each.rows], [*before.observed, *each.observed]
-            )
-        merged[each.family.name] = each
-    lines: list[str] = []
-    for each in merged.values():
-        if each.rows or each.observed:
-            _write(each, lines)
-    return ("\n".join(lines) + "\n").encode()
+        if not each.rows and not each.observed:
+            continue
+        metric = _metric(each)
+        before = made.setdefault(metric.name, metric)
+        if before is not metric:
+            before.samples += metric.samples
+    return made.values()
 
 
-def _write(samples: Samples, lines: list[str]) -> None:
-    family, name = samples.family, _exposed(samples.family)
-    lines.append(f"# HELP {name} {_escaped(family.help)}")
-    lines.append(f"# TYPE {name} {family.kind}")
+def _metric(samples: Samples) -> Metric:
+    family = samples.family
+    if family.kind == "histogram":
+        return _histogram(samples)
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    made = kind(family.name, family.help, labels=family.label_names)
     for labels, value in samples.rows:
-        lines.append(f"{name}{_braced(family.label_names, labels)} {_number(value)}")
+        made.add_metric(_all_of(family, labels), value)
+    return made
+
+
+def _histogram(samples: Samples) -> Metric:
+    family = samples.family
+    made = HistogramMetricFamily(family.name, family.help, labels=family.label_names)
+    bounds = [*map(floatToGoString, family.buckets), "+Inf"]
     for labels, observed in samples.observed:
-        _write_histogram(family, labels, observed, lines)
+        running = accumulate(observed.counts)
+        buckets = list(zip(bounds, running, strict=True))
+        made.add_metric(_all_of(family, labels), buckets, observed.sum)
+    return made
 
 
-def _write_histogram(
-    family: Family, labels: tuple[str, ...], observed: Observed, lines: list[str]
-) -> None:
-    named = (*family.label_names, "le")
-    total = 0.0
-    bounds = [*(_number(bound) for bound in family.buckets), "+Inf"]
-    for bound, count in zip(bounds, observed.counts, strict=True):
-        total += count
-        lines.append(f"{family.name}_bucket{_braced(named, (*labels, bound))} {_number(total)}")
-    braced = _braced(family.label_names, labels)
-    lines.append(f"{family.name}_sum{braced} {_number(observed.sum)}")
-    lines.append(f"{family.name}_count{braced} {_number(total)}")
-
-
-def _braced(names: Sequence[str], values: Sequence[str]) -> str:
-    if not names:
-        return ""
-    pairs = (f'{name}="{_quoted(value)}"' for name, value in zip(names, values, strict=True))
-    return "{" + ",".join(pairs) + "}"
-
-
-def _quoted(value: str) -> str:
-    if "\\" in value or '"' in value or "\n" in value:
-        return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return value
-
-
-def _escaped(help: str) -> str:
-    return help.replace("\\", r"\\").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if value in (float("inf"), float("-inf")):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
+def _all_of(family: Family, labels: tuple[str, ...]) -> tuple[str, ...]:
+    # The library leaves out those that are missing without a word.
+    if len(labels) != len(family.label_names):
+        raise ValueError(f"{family.name} has the labels {', '.join(family.label_names)}")
+    return labels

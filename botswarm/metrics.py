@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from botswarm.exposition import Family, Observed, Rows, Samples, names_of
+from botswarm.families import Family, Observed, Rows, Samples, names_of
 from botswarm.tally import Counter, Histogram
 
 __all__ = ["Family", "Observed", "Rows", "Samples", "names_of"]

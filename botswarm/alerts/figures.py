@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from botswarm.alerts.rule import Figure, Rule
 from botswarm.alerts.rules import RULES
 from botswarm.clock import Clock
@@ -22,8 +24,6 @@ LIMIT_S = 4.0
 FIGURES = tuple((rule, rule.probe) for rule in RULES if isinstance(rule.probe, Figure))
 NAMES = frozenset(figure.metric for _, figure in FIGURES)
 
-_LINE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _PLACE = re.compile(r"\{\{ \$(labels\.(\w+)|value)(?: \| (\w+))? \}\}")
 
 
@@ -67,12 +67,16 @@ def read(said: Iterable[Said]) -> list[Sample]:
 
 
 def parsed(text: str) -> Iterator[Sample]:
-    for line in text.splitlines():
-        if not line.startswith("botswarm_") or line.split("{", 1)[0].split(" ")[0] not in NAMES:
-            continue
-        found = _LINE.fullmatch(line)
-        if found is not None and not math.isnan(value := float(found[3])):
-            yield Sample(found[1], dict(_LABEL.findall(found[2] or "")), value)
+    # What is left out is not parsed: that costs more than to look at the names.
+    lines = [line for line in text.splitlines() if _name(line) in NAMES]
+    for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+        for found in family.samples:
+            if not math.isnan(found.value):
+                yield Sample(found.name, found.labels, found.value)
+
+
+def _name(line: str) -> str:
+    return line.partition("{")[0].partition(" ")[0]
 
 
 def seen_of(samples: Sequence[Sample], environment: str) -> list[Seen]:

@@ -77,7 +77,15 @@ _METRICS = """\
 
 What each process answers at `/metrics`, under the name that Prometheus knows. How they come about,
 and who tells which, is in [health.md](health.md). A counter starts at 0 with its process; sums and
-rates are right over restarts.
+rates are right over restarts. Whoever accepts `application/openmetrics-text`, as Prometheus does,
+gets OpenMetrics; all others get the plain text format.
+
+Each process tells besides, under the names that every Python process has with Prometheus' own
+client library, and of itself without its children: `process_cpu_seconds_total`,
+`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_start_time_seconds`,
+`process_open_fds`, `process_max_fds` (where the system has `/proc`), `python_info`,
+`python_gc_collections_total`, `python_gc_objects_collected_total` and
+`python_gc_objects_uncollectable_total`.
 
 | metric | kind | labels | what it is |
 | --- | --- | --- | --- |

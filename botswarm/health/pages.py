@@ -22,7 +22,6 @@ ALIASES = {
     "/healthz": HEALTH,
 }
 WORDS: Mapping[Status, str] = {"ok": "healthy", "warn": "degraded", "fail": "unhealthy"}
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Told(Protocol):
@@ -45,33 +44,37 @@ class Told(Protocol):
 
 
 Page = Callable[[], Answer]
+Figures = Callable[[str], Answer]
+"""In the form that a header ``Accept`` asks for."""
 
 
 class Pages:
-    def __init__(
-        self, told: Told, metrics: Callable[[], bytes], targets: Callable[[], object]
-    ) -> None:
+    def __init__(self, told: Told, figures: Figures, targets: Callable[[], object]) -> None:
         self._told = told
+        self._figures = figures
+        self._other_names = dict(ALIASES)
         self._pages: dict[str, Page] = {
             LIVE: self._live,
             READY: self._ready,
             HEALTH: self._health,
             DETAILED: self._detailed,
-            METRICS: lambda: Answer(200, metrics(), TEXT),
             TARGETS: lambda: Answer(200, _json(targets())),
         }
 
     def also(self, name: str, wanted: str) -> None:
         """Serve a page under another path, too, as a setting wants it."""
-        self._pages[wanted] = self._pages[name]
+        self._other_names[wanted] = name
 
     def name_of(self, path: str) -> str:
         """The page's own name, whatever name it was asked for by."""
         path = path.rstrip("/") or HEALTH
-        return ALIASES.get(path, path)
+        return self._other_names.get(path, path)
 
-    def __call__(self, path: str) -> Answer | None:
-        page = self._pages.get(self.name_of(path))
+    def __call__(self, path: str, accept: str = "") -> Answer | None:
+        name = self.name_of(path)
+        if name == METRICS:
+            return self._figures(accept)
+        page = self._pages.get(name)
         return page() if page is not None else None
 
     def _live(self) -> Answer:

@@ -10,21 +10,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
+
 from botswarm import __version__, exposition, forks, logs, metrics
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import SecretMask, Settings
 from botswarm.errors import BotswarmError
-from botswarm.exposition import Rows, Samples, Source
+from botswarm.families import Rows, Samples, Source
 from botswarm.health import card as cards
 from botswarm.health import machine
 from botswarm.health.card import ProcessCard
 from botswarm.health.check import STATUSES, Check
 from botswarm.health.host import Host
 from botswarm.health.pages import Pages
+from botswarm.health.sampler import Process, Sampler, whole
 from botswarm.health.seat import Seat
-from botswarm.health.server import PORTS_TRIED, Answer, Server, listen
+from botswarm.health.server import PORTS_TRIED, Answer, Answering, Server, listen
 from botswarm.health.table import BY_NAME, WORK
-from botswarm.health.usage import SAMPLE_S, Usage
+from botswarm.health.usage import Usage
 from botswarm.health.watch import Finding, Look, Watch
 from botswarm.tally import TALLY
 
@@ -69,6 +72,7 @@ class Health:
         self._watch = Watch(self._clock, SecretMask(settings.secrets))
         self._sources: list[Source] = []
         self._sampler = Sampler([Host(settings.state_dir)])
+        self._registry = exposition.registry(self._families, self._sampler.of_process)
         self._facts: list[Callable[[], Mapping[str, Any]]] = []
         self._usage = Usage()
         self._work_since = self._began_at, "ok"
@@ -138,7 +142,7 @@ class Health:
         if self._settings.metrics_port:
             more = listen(host, _ports(None, self._settings.metrics_port))
             self._servers.append(Server(more, pages))
-        self._sampler.sources.append(_Process(self._usage))
+        self._sampler.sources.append(Process(self._usage))
         self._sampler.start()
         self._watch.start()
         for server in self._servers:
@@ -165,7 +169,7 @@ class Health:
             self._seat.leave()
             self._seat = None
 
-    def _pages(self) -> Callable[[str], Answer | None]:
+    def _pages(self) -> Answering:
         pages = Pages(self, self.metrics, self.targets)
         for usual, wanted in (
             ("/metrics", self._settings.metrics_path),
@@ -251,10 +255,14 @@ class Health:
             if each.is_alive
         ]
 
-    def metrics(self) -> bytes:
+    def metrics(self, accept: str = "") -> Answer:
         # A child that is forked meanwhile would find our locks taken.
         with forks.held_off():
-            return exposition.text(self._samples())
+            body, kind = exposition.page(self._registry, accept)
+        return Answer(200, body, kind)
+
+    def _families(self) -> Iterable[Metric]:
+        return exposition.families(self._samples())
 
     def _samples(self) -> Iterable[Samples]:
         yield from exposition.counted(metrics.COUNTED)
@@ -262,7 +270,7 @@ class Health:
         yield from self._of_checks()
         yield from self._sampler.collect()
         for source in self._sources:
-            yield from _of(source)
+            yield from whole(source.collect)
 
     def _of_process(self) -> Iterable[Samples]:
         card = self.card
@@ -283,66 +291,15 @@ class Health:
         yield Samples(metrics.HEALTH_VALUE, judged)
 
 
-class _Process:
-    """What this process and its children take of the machine."""
-
-    def __init__(self, usage: Usage) -> None:
-        self._usage = usage
-
-    def collect(self) -> Iterable[Samples]:
-        for described, value in (
-            (metrics.MEMORY_USAGE_BYTES, self._usage.memory_bytes()),
-            (metrics.CPU_USAGE_PERCENT, self._usage.cpu_percent()),
-            (metrics.OPEN_FILES, self._usage.open_files()),
-            (metrics.CHILDREN, len(self._usage.children())),
-        ):
-            yield Samples(described, [((), float(value))])
-
-
-class Sampler:
-    """Reads what takes many small looks at files, from a thread of its own.
-
-    Each of them lets another thread of a busy process go first, and whoever scrapes would wait
-    for all of those.
-    """
-
-    def __init__(self, sources: list[Source]) -> None:
-        self.sources = sources
-        self._found: list[Samples] = []
-        self._stop = threading.Event()
-
-    def start(self) -> None:
-        threading.Thread(target=self._keep_looking, name="health figures", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def _keep_looking(self) -> None:
-        while not self._stop.is_set():
-            self._found = [samples for source in self.sources for samples in _of(source)]
-            self._stop.wait(SAMPLE_S)
-
-    def collect(self) -> Sequence[Samples]:
-        return self._found
-
-
-def _of(source: Source) -> Iterable[Samples]:
-    try:
-        return list(source.collect())
-    except Exception:  # a defect in one source must not hide the others' figures
-        logger.exception("figures are missing from /metrics")
-        return []
-
-
 class Timed:
     """Counts the pages that are asked for, and how long each takes to make."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
 
-    def __call__(self, path: str) -> Answer | None:
+    def __call__(self, path: str, accept: str = "") -> Answer | None:
         began = time.monotonic()
-        answer = self._pages(path)
+        answer = self._pages(path, accept)
         if answer is not None:
             page = self._pages.name_of(path)
             metrics.HTTP_REQUESTS.labels(page, str(answer.status)).inc()

@@ -8,8 +8,9 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from botswarm import forks
 from botswarm.errors import Unreachable
@@ -35,8 +36,10 @@ class Answer:
     kind: str = JSON
 
 
-Answering = Callable[[str], Answer | None]
-"""The answer to a path, or None where there is nothing of that name."""
+class Answering(Protocol):
+    def __call__(self, path: str, accept: str = "", /) -> Answer | None:
+        """The answer to a path, in the form that is accepted; None where there is none."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -158,21 +161,32 @@ class Server:
     # --- one question ---------------------------------------------------------------------
 
     def _answer(self, asked: bytes) -> bytes:
-        words = asked.split(b"\r\n", 1)[0].split()
+        asked_for, _, headers = asked.partition(b"\r\n")
+        words = asked_for.split()
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
             return _written(Answer(400, b'{"error":"no HTTP request"}'), with_body=True)
         method, path = words[0], words[1].partition(b"?")[0].decode("ascii", "replace")
         if method not in (b"GET", b"HEAD"):
             return _written(Answer(405, b'{"error":"only GET"}'), with_body=True)
-        return _written(self._found(path), with_body=method == b"GET")
+        return _written(self._found(path, _accepted(headers)), with_body=method == b"GET")
 
-    def _found(self, path: str) -> Answer:
+    def _found(self, path: str, accept: str) -> Answer:
         try:
-            answer = self._answering(path)
+            answer = self._answering(path, accept)
         except Exception:  # a defect in one page must not end the others
             logger.exception("the page %s could not be made", path)
             return Answer(500, b'{"error":"a defect: the log has it"}')
         return answer or Answer(404, b'{"error":"no such page"}')
+
+
+def _accepted(headers: bytes) -> str:
+    for line in headers.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"accept":
+            said = value.strip().decode("ascii", "replace")
+            # A part of it comes back in the head of our answer.
+            return said if said.isprintable() else ""
+    return ""
 
 
 def _written(answer: Answer, *, with_body: bool) -> bytes:

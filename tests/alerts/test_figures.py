@@ -53,9 +53,9 @@ botswarm_uptime_seconds 12
 botswarm_standing_age_seconds 130
 nonsense
 """
-    assert [(each.name, each.value) for each in parsed(text)] == [
-        ("botswarm_exchange_health", 0.25),
-        ("botswarm_standing_age_seconds", 130.0),
+    assert [(each.name, each.labels, each.value) for each in parsed(text)] == [
+        ("botswarm_exchange_health", {"exchange": 'bin"ance'}, 0.25),
+        ("botswarm_standing_age_seconds", {}, 130.0),
     ]
 
 

@@ -71,16 +71,20 @@ def process() -> Process:
 
 @pytest.fixture
 def answers(process: Process) -> Iterator[server.Server]:
-    pages = Pages(process, lambda: b"botswarm_up 1\n", lambda: [{"targets": ["127.0.0.1:1"]}])
+    def figures(accept: str) -> server.Answer:
+        return server.Answer(200, f"botswarm_up 1 {accept}".rstrip().encode() + b"\n")
+
+    pages = Pages(process, figures, lambda: [{"targets": ["127.0.0.1:1"]}])
     made = server.Server(server.listen("127.0.0.1", [free_port()]), pages)
     made.start()
     yield made
     made.close()
 
 
-def get(port: int, path: str) -> tuple[int, Any]:
+def get(port: int, path: str, *headers: str) -> tuple[int, Any]:
+    asked = "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(asked.encode())
         said = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = said.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body) if body.startswith((b"{", b"[")) else body
@@ -158,6 +162,19 @@ def test_metrics_and_targets_are_served(answers: server.Server) -> None:
     assert get(answers.port, "/etc/passwd")[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("header", "heard"),
+    [
+        ("ACCEPT:  text/plain ", b"botswarm_up 1 text/plain\n"),
+        ("Accept: a/b;version=2.\nX: y", b"botswarm_up 1\n"),
+    ],
+)
+def test_the_form_that_is_asked_for_is_heard_and_no_line_of_its_own_is(
+    answers: server.Server, header: str, heard: bytes
+) -> None:
+    assert get(answers.port, "/metrics", header) == (200, heard)
+
+
 def test_a_hundred_who_say_nothing_keep_nobody_from_an_answer(answers: server.Server) -> None:
     silent = [socket.create_connection(("127.0.0.1", answers.port)) for _ in range(100)]
     try:
@@ -192,7 +209,7 @@ def test_a_head_without_end_is_hung_up_on(answers: server.Server) -> None:
 
 
 def test_a_page_with_a_defect_says_500_and_the_others_go_on() -> None:
-    def answering(path: str) -> server.Answer | None:
+    def answering(path: str, accept: str = "") -> server.Answer | None:
         if path == "/bad":
             raise RuntimeError("a defect")
         return server.Answer(200, b"{}")

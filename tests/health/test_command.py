@@ -13,7 +13,7 @@ import pytest
 
 from botswarm.health.pages import Pages
 from botswarm.health.seat import Seat
-from botswarm.health.server import Server, listen
+from botswarm.health.server import Answer, Server, listen
 from botswarm.testing.servers import free_port
 from tests.health.test_answers import Process, a_card, a_check
 
@@ -25,7 +25,7 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.process = folder, Process()
-        pages = Pages(self.process, lambda: b"", list)
+        pages = Pages(self.process, lambda accept: Answer(200, b""), list)
         self._server = Server(listen("127.0.0.1", [free_port()]), pages)
         self._server.start()
         self._seat = Seat(folder, "orders")

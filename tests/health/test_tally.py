@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from botswarm import exposition, metrics
-from botswarm.exposition import Samples
+from botswarm.families import Samples
 from botswarm.metrics import Described, Observed
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from celery.worker import state
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from botswarm.config import load
 from botswarm.health import ask, card
@@ -19,6 +20,7 @@ from botswarm.health.celery_app import OVERDUE_S, Turns
 from botswarm.health.queues import Queues
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
+from botswarm.metrics import NAMES
 from botswarm.testing.servers import (
     AmqpServer,
     EmbeddedBrokerServer,
@@ -56,10 +58,17 @@ def metrics(swarm: Swarm, name: str) -> dict[str, float]:
     """What the process of that name tells, by name and the values of its labels."""
     said = answered(swarm, name, "/metrics")
     return {
-        " ".join([sample.name, *sample.labels.values()]): sample.value
+        " ".join([sample.name, *in_order(sample)]): sample.value
         for family in text_string_to_metric_families(said.body.decode())
         for sample in family.samples
     }
+
+
+def in_order(sample: Sample) -> list[str]:
+    """The values of its labels as they are declared; on a page they follow the alphabet."""
+    family = NAMES.get(sample.name)
+    names = sample.labels if family is None else (*family.label_names, "le")
+    return [sample.labels[name] for name in names if name in sample.labels]
 
 
 def answered(swarm: Swarm, name: str, page: str) -> ask.Said:

@@ -78,7 +78,7 @@ def test_a_running_feed_s_digest_is_heard_and_fresh_and_all_of_it_is_measured() 
     assert "botswarm_cpu_usage_percent" in metrics
     for name in ("events_published_total", "events_received_total", "event_latency_ms_count"):
         assert metrics[f'botswarm_{name}{{{venue},type="trade"}}'] > 0
-    confirmed = f'botswarm_event_latency_ms_bucket{{{venue},type="trade",le="+Inf"}}'
+    confirmed = f'botswarm_event_latency_ms_bucket{{{venue},le="+Inf",type="trade"}}'
     assert metrics[confirmed] == metrics[f'botswarm_event_latency_ms_count{{{venue},type="trade"}}']
     lost = {name.split('"')[3] for name in metrics if name.startswith("botswarm_events_lost_")}
     assert "gone_trade" in lost

@@ -132,7 +132,8 @@ def test_orders_and_fills_are_counted_once_each_from_when_somebody_looks(ledger:
     assert counts("orders_total", **LABELS, state="sending") == 1
     assert counts("fills_total", **LABELS, side="buy") == 1
     assert counts("filled_value_total", **LABELS, quote="USDT") == pytest.approx(10.1)
-    assert counts("order_slippage_bps_sum", venue=VENUE) == pytest.approx(100)
+    assert counts("order_slippage_bps_bucket", venue=VENUE, le="50.0") == 0
+    assert counts("order_slippage_bps_bucket", venue=VENUE, le="100.0") == 1
     assert counts("risk_events_total", kind="position", severity="breach") == 1
     assert counts("order_stage_seconds_count", stage="decided to approved") == 1
 

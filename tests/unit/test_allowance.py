@@ -355,7 +355,7 @@ def test_how_far_the_venues_clock_is_shows_for_every_process_and_in_the_metrics(
     shown = exposition.text(VenueMeters(tmp_path).collect()).decode()
     server = 'server="binance-api.binance.com"'
     assert f"botswarm_clock_offset_seconds{{{server}}} 0.75" in shown
-    assert f'used_ratio{{{server},limit="REQUEST_WEIGHT-1M"}} 0.1' in shown
+    assert f'used_ratio{{limit="REQUEST_WEIGHT-1M",{server}}} 0.1' in shown
     assert f"botswarm_rate_limit_ban_seconds{{{server}}} 9" in shown
 
 
