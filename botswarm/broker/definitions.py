@@ -72,7 +72,6 @@ QUEUE_ARGUMENTS: Final[Mapping[str, Check]] = {
     "x-queue-version": _whole(1, 2),
 }
 NOT_FOR_QUORUM: Final = ("x-max-priority", "x-queue-mode", "x-queue-master-locator")
-NOT_FOR_CLASSIC: Final = ("x-delivery-limit", "x-dead-letter-strategy")
 
 
 def check_queue(

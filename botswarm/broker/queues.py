@@ -312,7 +312,6 @@ class Queue:
         self.consumers: list[deque[Consumer]] = []  # by falling priority, each in turn
         self.waiting: list[Consumer] = []  # behind a single active or before any: in order
         self.active: Consumer | None = None
-        self.had_consumer = False
         self.deleted = False
         # What the journal holds of this queue and is in memory, by id.
         self.live: dict[int, Message] = {}
@@ -627,7 +626,6 @@ class Queue:
             self.waiting.append(consumer)
             if self.active is None:
                 self.active = consumer
-        self.had_consumer = True
         self.touch()
         self.kick()
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from botswarm.ledger.trades import Traded, Wanted
 
 LIST_MAX = 10_000
-MONEY_HEADS = ("PRICE", "COMMISSION", "TRADE", "ORDER")
 COLUMNS = (
     *("at", "venue", "account", "symbol", "trade_id", "bot", "order_id", "client_order_id"),
     *("side", "price", "quantity", "notional", "commission", "commission_asset"),

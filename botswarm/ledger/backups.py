@@ -72,17 +72,6 @@ class Backups:
             lambda session: [_kept(row) for row in session.scalars(question)]
         )
 
-    def last_good(self) -> Kept | None:
-        """The newest that was brought back to the side, and was what it says."""
-        question = select(BackupRow).where(BackupRow.state == "good")
-        question = question.order_by(BackupRow.at.desc()).limit(1)
-
-        def work(session: Session) -> Kept | None:
-            row = session.scalars(question).one_or_none()
-            return None if row is None else _kept(row)
-
-        return self._database.read(work)
-
     # --- drills -------------------------------------------------------------------------------
 
     def note_drill(self, drill: Drill) -> None:

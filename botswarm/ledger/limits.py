@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.amount import plain
-from botswarm.domain.limits import Chain, Level, Limit, LimitKind, in_force, level_of
+from botswarm.domain.limits import Chain, Level, Limit, LimitKind, level_of
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import halts
 from botswarm.ledger.models import AuditRow, BotRow
@@ -55,13 +55,6 @@ class Limits:
         question = select(LimitRow).order_by(LimitRow.scope, LimitRow.kind)
         return self._database.read(
             lambda session: [_said(row) for row in session.scalars(question) if row.kind in KNOWN]
-        )
-
-    def effective(self, chain: Chain, defaults: Sequence[Limit]) -> Sequence[Limit]:
-        """What orders of this chain are held against."""
-        scopes = list(chain.values())
-        return self._database.read(
-            lambda session: in_force(chain, said_of(session, scopes), defaults)
         )
 
     def chain(self, scope: str) -> Chain:

@@ -200,22 +200,6 @@ class Orders:
             lambda session: sum(is_protective(each) for each in session.scalars(question))
         )
 
-    def working(self, venue: str, symbol: str) -> dict[str, Sequence[Order]]:
-        """By bot: its orders in a market that are not at their end, sent or not."""
-        question = (
-            select(OrderRow)
-            .where(
-                OrderRow.venue == venue,
-                OrderRow.symbol == symbol,
-                or_(OrderRow.is_open, OrderRow.state == OrderState.READY.value),
-            )
-            .order_by(OrderRow.created_at, OrderRow.id)
-        )
-        by_bot: dict[str, Sequence[Order]] = {}
-        for order in self._orders(question):
-            by_bot[order.bot] = [*by_bot.get(order.bot, ()), order]
-        return by_bot
-
     def under_way(
         self,
         *,

@@ -75,7 +75,6 @@ class Settled:
     in_doubt: int = 0
     sent: int = 0
     moved: int = 0
-    not_placed: int = 0
     cancels: int = 0
     """Orders whose end was asked for."""
     freed: Sequence[str] = ()
@@ -318,7 +317,6 @@ class Round:
             executor.move(self.books, order, OrderState.UNKNOWN, now, reason=reason)
         reopened = self.books.reopen(order.id, fence, now)
         if reopened is not None:
-            self.done.not_placed += 1
             self._send(reopened)
 
     # --- resting ----------------------------------------------------------------------------------

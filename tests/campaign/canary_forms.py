@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import quote, quote_plus
 
 SHORTEST = 8
@@ -49,7 +49,3 @@ def _words(text: str, form: str) -> str:
     """What stands around it, which helps to find who wrote it there."""
     at = text.index(form)
     return repr(f"{text[max(0, at - 60) : at]}***{text[at + len(form) : at + len(form) + 20]}")
-
-
-def of_lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)

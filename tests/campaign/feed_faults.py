@@ -16,7 +16,6 @@ from tests.campaign.feed_stage import Daemon, Stage
 OUTAGE_S = (1.0, 8.0)
 LOOK_AFTER_S = 6.0
 """After an outage nothing else happens to its venue for so long: its end is being judged."""
-OUTAGES = ("outage", "proxy down")
 STREAMS = "streams"
 WEIGHTS: Mapping[str, float] = {
     STREAMS: 10,

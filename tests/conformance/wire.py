@@ -111,7 +111,6 @@ PROPERTIES = (
 )
 
 CARRIES_CONTENT = ("basic.publish", "basic.return", "basic.deliver", "basic.get-ok")
-UNASKED = ("basic.deliver", "basic.return", "basic.ack", "basic.nack", "basic.cancel")
 
 
 def _read_specification() -> tuple[

@@ -135,12 +135,13 @@ def test_bots_are_found_by_market_and_state(ledger: Ledger, bot: Bot) -> None:
 def test_a_strategy_sees_orders_that_wait_as_well_as_those_that_live(
     ledger: Ledger, bot: Bot
 ) -> None:
+    ledger.bots.create(a_bot(name="beta"), NOW, actor="test")
     ledger.bots.decide(decision(), NOW)
     live, done = sent(ledger, bot="beta"), sent(ledger, bot="beta")
     ledger.books.book([a_fill(live, 1)], NOW)
     ledger.books.record(done.id, done.state.CANCELED, NOW)
-    working = ledger.orders.working(VENUE, SYMBOL)
-    assert {name: len(orders) for name, orders in working.items()} == {"alpha": 1, "beta": 1}
+    stands = ledger.stands.since(VENUE, SYMBOL).stands
+    assert {each.bot.name: len(each.orders) for each in stands} == {"alpha": 1, "beta": 1}
     (held,) = ledger.orders.positions(venue=VENUE, symbol=SYMBOL)
     assert (held.bot, held.quantity, held.cash) == ("beta", Decimal("0.0999"), Decimal(-10))
 

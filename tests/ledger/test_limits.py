@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from botswarm.domain.limits import RULES, Level, Limit, LimitKind, level_of
+from botswarm.domain.limits import RULES, Level, Limit, LimitKind, in_force, level_of
 from botswarm.domain.order import Order, OrderKind, Side
 from botswarm.domain.permission import Approved, Exposure, Refused, TradingState, Verdict
 from botswarm.domain.standing import AtRisk, Mark
@@ -453,7 +453,8 @@ def effective(world: World, kind: LimitKind) -> list[tuple[str, Decimal]]:
         daily_loss_max=D(500),
         signal_age_max_s=10,
     )
-    found = world.ledger.limits.effective(CHAIN, limits.defaults)
+    said = [each.limit for each in world.ledger.limits.all()]
+    found = in_force(CHAIN, said, limits.defaults)
     return [(each.scope, each.breach) for each in found if each.kind is kind]
 
 

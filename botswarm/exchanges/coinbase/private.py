@@ -104,9 +104,6 @@ class Private:
         uri = f"{method} {self._host}{ROOT}{path}"
         return self._signer.token(at_s=at_s, lifetime_s=TOKEN_S, uri=uri)
 
-    def stream_token(self) -> str:
-        return self._signer.token(at_s=self.now_s(), lifetime_s=TOKEN_S)
-
     def post(self, path: str, token: str, body: bytes) -> Response:
         """What its allowance was has been asked. Raises NotSent or NoAnswer."""
         headers = {**self._headers(token), "Content-Type": "application/json"}
