@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from botswarm.errors import BotswarmError, Unreachable
 
 if TYPE_CHECKING:
+    from botswarm.cli.in_force import Force
     from botswarm.config import Settings
     from botswarm.exchanges.base import TradingVenue
-    from botswarm.ledger.halting import Halting
+    from botswarm.ledger.halting import Halting, OnTheWay
     from botswarm.ledger.stops import Stop, Stops
     from botswarm.ledger.store import Ledger
     from botswarm.trading.emergency import Ended
@@ -27,10 +28,6 @@ Say = Callable[[str], None]
 LEDGER_PATIENCE_S = 2.0
 """While a ledger has not answered for so long the stop file is pulled."""
 GIVEN_UP_AFTER_S = 30.0
-ANSWER_MAX_S = 0.35
-"""So long the answers to orders on their way are waited for: their senders will not begin to send
-any more by then.
-"""
 POLL_S = 0.02
 ACCOUNTS_AT_ONCE_MAX = 8
 
@@ -84,9 +81,12 @@ class Pressed:
 
     at: datetime
     said_ms: int
-    in_force_ms: int
-    on_the_way: int
-    """Orders whose answer was not known when it came into force."""
+    in_force_ms: int | None = None
+    """None while a venue may still take an order that was signed before the halt."""
+    on_the_way: int = 0
+    """Orders whose answer was not known soon after the halt."""
+    may_arrive: int = 0
+    """Those of them whose venues refuse nothing for being late."""
     accounts: list[Account] = field(default_factory=list)
     cancelled_ms: int | None = None
     flat_ms: int | None = None
@@ -103,6 +103,7 @@ class Pressed:
             "cancelled_ms": self.cancelled_ms,
             "flat_ms": self.flat_ms,
             "on_the_way": self.on_the_way,
+            "may_arrive": self.may_arrive,
             "resting": self.resting,
             "unprotected": self.unprotected,
             "accounts": {each.name: each.data() for each in self.accounts},
@@ -145,22 +146,47 @@ class Press:
     def halt(self, pull: Callable[[], None] = lambda: None) -> Pressed:
         """Calls ``pull`` while the ledger lets us wait, and raises LedgerAway where it is lost."""
         self._within_patience(self._commit, pull)
-        said_ms = self.ms()
-        self.say(f"{said_ms:6d} ms  halted: nothing more is judged")
-        self.halting.wait_for_begun(self.places)
-        on_the_way = self._wait_for_answers()
-        done = self.done = Pressed(
-            at=self.pressed_at,
-            said_ms=said_ms,
-            in_force_ms=self.ms(),
-            on_the_way=len(on_the_way),
-        )
-        words = "in force: no venue takes another order"
-        if on_the_way:
-            words += f", but {len(on_the_way)} that are on their way may arrive"
-        self.say(f"{done.in_force_ms:6d} ms  {words}")
-        done.number = self.stops.keep(self._stop())
+        self.done = done = Pressed(at=self.pressed_at, said_ms=self.ms())
+        self.say(f"{done.said_ms:6d} ms  halted: nothing more is judged")
+        self.force.begin()
+        if left := self.force.left:
+            done.on_the_way = len(left)
+            self.say(
+                f"{self.ms():6d} ms  {len(left)} orders that were signed before are on their way: "
+                f"their venues refuse them within {self.force.left_s():.1f} s"
+            )
+        self.keep()
         return done
+
+    @functools.cached_property
+    def force(self) -> Force:
+        from botswarm.cli.in_force import Force
+
+        return Force(self.halting, self.places, self._taken_within, self._put_in_force)
+
+    def wait_until_in_force(self, wait_s: float) -> bool:
+        """Whether no venue takes an order any more; so long at most."""
+        return self.force.wait(wait_s)
+
+    def _taken_within(self, place: Place) -> float | None:
+        from botswarm.exchanges import accounts
+
+        return accounts.taken_within_s(accounts.Account(*place))
+
+    def _put_in_force(self, may_arrive: Sequence[OnTheWay]) -> None:
+        done, now = self.pressed, datetime.now(UTC)
+        self.halting.put_in_force(
+            self.scopes,
+            reason=self.reason,
+            actor=self.actor,
+            now=now,
+            may_arrive=len(may_arrive),
+        )
+        done.in_force_ms, done.may_arrive = self.ms(), len(may_arrive)
+        words = "in force: no venue takes another order"
+        if may_arrive:
+            words += f", but {len(may_arrive)} may arrive where nothing is refused for being late"
+        self.say(f"{done.in_force_ms:6d} ms  {words}")
 
     def _commit(self) -> None:
         now = datetime.now(UTC)
@@ -190,13 +216,6 @@ class Press:
                 cure="see: botswarm doctor",
             )
 
-    def _wait_for_answers(self) -> Sequence[object]:
-        """Whoever holds signed bytes sends them soon after its own commit, or asks first."""
-        deadline = time.monotonic() + ANSWER_MAX_S
-        while (left := self.halting.on_the_way(self.places)) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        return left
-
     # --- the end of what is open ----------------------------------------------------------------
 
     def cancel(self, wait_s: float) -> Pressed:
@@ -212,6 +231,7 @@ class Press:
         try:
             with ThreadPoolExecutor(ACCOUNTS_AT_ONCE_MAX) as pool:
                 done.accounts = list(pool.map(end, sorted(places)))
+            self.wait_until_in_force(until - time.monotonic())
         except KeyboardInterrupt:
             stop.set()
             raise
@@ -243,7 +263,8 @@ class Press:
         account = Account(place=place)
         try:
             venue = venue_of(self.settings, ledger, place)
-            account.ended = end_all(ledger.books, venue, SystemClock(), until, stop)
+            is_in_force = self.force.is_reached.is_set
+            account.ended = end_all(ledger.books, venue, SystemClock(), until, stop, is_in_force)
         except BotswarmError as error:
             account.failure = f"{error.cause}; {error.cure}" if error.cure else error.cause
         else:
@@ -261,7 +282,7 @@ class Press:
 
     def keep(self) -> None:
         """What is known by now."""
-        self.stops.keep(self._stop())
+        self.pressed.number = self.stops.keep(self._stop())
 
     def finish(self) -> Stop:
         """Write down how it ended."""
@@ -271,7 +292,8 @@ class Press:
 
     @property
     def is_clean(self) -> bool:
-        return all(each.is_clean for each in self.pressed.accounts)
+        done = self.pressed
+        return done.in_force_ms is not None and all(each.is_clean for each in done.accounts)
 
     def _stop(self) -> Stop:
         from botswarm.ledger.stops import Stop
@@ -289,6 +311,7 @@ class Press:
             flat_ms=done.flat_ms,
             numbers={
                 "on_the_way": done.on_the_way,
+                "may_arrive": done.may_arrive,
                 "accounts": {each.name: each.data() for each in done.accounts},
             },
         )

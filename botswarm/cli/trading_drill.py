@@ -219,6 +219,8 @@ class Rehearsal:
         assert self.stop is not None, "it was written down"
         if self.stop.said_ms >= SAID_MAX_MS:
             self.failures.append(f"the halt took {self.stop.said_ms} ms, {SAID_MAX_MS} or more")
+        if self.stop.in_force_ms is None:
+            self.failures.append("it did not come into force")
         last = self.stop.cancelled_ms
         if last is None or last >= CANCELLED_MAX_MS:
             words = "is not known" if last is None else f"took {last} ms"

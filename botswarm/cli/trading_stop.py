@@ -126,7 +126,7 @@ def _is_moving(found: Mapping[str, int]) -> bool:
     default=ENDING_S,
     show_default=True,
     metavar="SECONDS",
-    help="So long the venues are asked until nothing is open; exit 7 if something is.",
+    help="So long it is waited until it is in force and nothing is open; exit 7 if not.",
 )
 @click.option("--reason", default="emergency stop", help="Kept in the audit log.")
 @click.pass_obj
@@ -159,6 +159,8 @@ def emergency_stop(
         done = press.halt(word.pull)
         if cancel or flatten:
             press.cancel(wait_s)
+        else:
+            press.wait_until_in_force(wait_s)
     except (Unreachable, TimedOut) as error:
         return word.answer(error)
     word.take_back()
@@ -200,17 +202,20 @@ def _confirm_flatten(session: Session) -> None:
 
 
 def _answer(press: Press, done: Pressed, *, is_cancelling: bool, is_flattening: bool) -> Answer:
-    lines = [
-        f"halted after {done.said_ms} ms, in force after {done.in_force_ms} ms",
-    ]
+    lines = [f"halted after {done.said_ms} ms, {_in_force(press, done)}"]
     if is_cancelling:
         lines += [_of_account(each) for each in done.accounts] or ["no order was open anywhere"]
     if is_flattening and done.flat_ms is not None:
         lines.append(f"flat after {done.flat_ms} ms")
     following = ["botswarm trading status", "botswarm trading resume"]
     warnings = []
+    if done.may_arrive:
+        warnings.append(
+            f"{done.may_arrive} orders were signed before for venues that refuse nothing for being"
+            " late: where they turn up, order workers look after them"
+        )
     if done.unprotected and not is_flattening:
-        warnings = [
+        warnings += [
             f"{done.unprotected} of them were stops that protected positions, which stand without"
             " now: emergency-stop --flatten closes them"
         ]
@@ -223,6 +228,15 @@ def _answer(press: Press, done: Pressed, *, is_cancelling: bool, is_flattening: 
         warnings=warnings,
         next=following,
         failure=_failure(press, done),
+    )
+
+
+def _in_force(press: Press, done: Pressed) -> str:
+    if done.in_force_ms is not None:
+        return f"in force after {done.in_force_ms} ms"
+    return (
+        f"NOT in force yet: {len(press.force.left)} orders that were signed before may still be "
+        f"taken, for {press.force.left_s():.1f} s more at most"
     )
 
 
@@ -245,6 +259,8 @@ def _failure(press: Press, done: Pressed) -> BotswarmError | None:
     if press.is_clean:
         return None
     bad = [_of_account(each) for each in done.accounts if not each.is_clean]
+    if done.in_force_ms is None:
+        bad.insert(0, _in_force(press, done))
     return TimedOut(
         f"trading is halted, and not everything came to its end: {'; '.join(bad)}",
         cure="order workers go on with it; look again: botswarm trading emergency-stop --cancel",

@@ -12,7 +12,7 @@ from botswarm.config import Secret, Settings
 from botswarm.domain.order import OrderKind
 from botswarm.errors import NotFound
 from botswarm.exchanges import allowances
-from botswarm.exchanges.base import AccountStream, TradingVenue
+from botswarm.exchanges.base import AccountStream, TradingRules, TradingVenue
 from botswarm.exchanges.registry import (
     BINANCE,
     CCXT,
@@ -255,11 +255,28 @@ def check_takes_orders(venue: str) -> None:
 def kinds(account: Account) -> frozenset[OrderKind] | None:
     """Which orders its venue takes; None where only the venue itself can tell."""
     try:
-        part = _traded(account).venue
+        rules = _rules(account)
     except NotFound:
         return frozenset()
-    rules = getattr(getattr(import_module(part.module), part.kind), "rules", None)
-    return None if rules is None else frozenset(rules.kinds)
+    return None if rules is None else rules.kinds
+
+
+def taken_within_s(account: Account) -> float | None:
+    """So long after it was signed its venue may take an order; None where nothing bounds that."""
+    try:
+        rules = _rules(account)
+    except NotFound:
+        return None
+    return None if rules is None else rules.taken_within_s
+
+
+def _rules(account: Account) -> TradingRules | None:
+    """Those that hold for all accounts of its venue; None where only the venue itself can tell."""
+    part = _traded(account).venue
+    found: TradingRules | None = getattr(
+        getattr(import_module(part.module), part.kind), "rules", None
+    )
+    return found
 
 
 def is_at_prices_of_another(account: Account) -> bool:

@@ -29,6 +29,10 @@ class TradingRules:
     """The venue itself cancels everything when it has not heard of us for so long; None where it
     has no such switch, and our own watchdog must do it.
     """
+    taken_within_s: float | None = None
+    """So long after a request was signed the venue may take it, whoever held it meanwhile; None
+    where it refuses nothing for being late. The fence is later: by then its answers show it, too.
+    """
     guarantees: str = "proof"
     """In words for a person: what an unknown outcome is resolved by, and what that is worth."""
 

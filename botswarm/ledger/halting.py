@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -44,8 +45,23 @@ SAY = """
 """
 AUDIT = """
     INSERT INTO audit (at, actor, action, subject, before, after, reason)
-    VALUES (?, ?, 'trading.set', ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+ON_THE_WAY = """
+    SELECT id, venue, account, signed_at FROM orders
+    JOIN attempts ON order_id = id AND number = attempts
+    WHERE is_open AND state IN ('sending', 'unknown')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OnTheWay:
+    """An order whose signed bytes are committed, and of which nobody knows what became of it."""
+
+    order_id: str
+    place: Place
+    signed_at: datetime
+    """By the clock of its venue."""
 
 
 class Halting:
@@ -63,27 +79,42 @@ class Halting:
                 ask(SAY, [scope, reason, actor, now])
                 share = before.get("share")
                 after = {"state": "halted", "cause": "person", "until": None, "share": share}
-                ask(AUDIT, [now, actor, scope, before, after | {"is_human": True}, reason])
+                said = after | {"is_human": True}
+                ask(AUDIT, [now, actor, "trading.set", scope, before, said, reason])
 
         self._hurriedly(work)
 
-    def wait_for_begun(self, places: Collection[Place] | None) -> None:
-        """Until every order that began to be judged before is committed, or never will be.
+    def put_in_force(
+        self, scopes: Collection[str], *, reason: str, actor: str, now: datetime, may_arrive: int
+    ) -> None:
+        """Commit that no venue takes an order of these scopes from here on, but for so many."""
+
+        def work(ask: Ask) -> None:
+            for scope in sorted(scopes):
+                said = {"may_arrive": may_arrive}
+                ask(AUDIT, [now, actor, "trading.in_force", scope, None, said, reason])
+
+        self._hurriedly(work)
+
+    def wait_for_begun(self, places: Collection[Place] | None) -> Sequence[OnTheWay]:
+        """Until every order that began to be judged before is committed, or never will be; answers
+        those that are on their way then.
 
         Judging holds the row of the order's account, so whoever has had all of them has seen the
         last of it. In SQLite the halt itself had to wait for every other writer.
         """
-        if is_sqlite(self._url):
-            return
         where, values = _at(places)
         question = f"SELECT 1 FROM accounts{where} ORDER BY venue, account FOR SHARE"  # noqa: S608 - only marks are put in
-        self._hurriedly(lambda ask: ask(question, values))
 
-    def on_the_way(self, places: Collection[Place] | None) -> Sequence[str]:
-        """Orders whose signed bytes are committed, and whose answer is not."""
-        where, values = _at(places, "AND")
-        question = f"SELECT id FROM orders WHERE is_open AND state = 'sending'{where}"  # noqa: S608 - only marks are put in
-        return [order_id for (order_id,) in self._hurriedly(lambda ask: ask(question, values))]
+        def work(ask: Ask) -> Sequence[OnTheWay]:
+            if not is_sqlite(self._url):
+                ask(question, values)
+            return _on_the_way(ask, places)
+
+        return self._hurriedly(work)
+
+    def on_the_way(self, places: Collection[Place] | None) -> Sequence[OnTheWay]:
+        return self._hurriedly(lambda ask: _on_the_way(ask, places))
 
     def throw_out_sleepers(self) -> int:
         """Undo the transactions of processes that are frozen; how many there were."""
@@ -111,6 +142,12 @@ def _is_in_the_way(error: Unreachable) -> bool:
     """Somebody else writes, or holds what is to be written."""
     is_held = getattr(error.__cause__, "pgcode", None) in IN_THE_WAY
     return is_held or getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
+
+def _on_the_way(ask: Ask, places: Collection[Place] | None) -> Sequence[OnTheWay]:
+    where, values = _at(places, "AND")
+    found = ask(ON_THE_WAY + where, values)
+    return [OnTheWay(name, (venue, account), moment(at)) for name, venue, account, at in found]
 
 
 def _at(places: Collection[Place] | None, word: str = "WHERE") -> tuple[str, Sequence[str]]:

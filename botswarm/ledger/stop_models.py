@@ -24,7 +24,7 @@ class StopRow(Table):
     reason: Mapped[str] = mapped_column(Text)
     said_ms: Mapped[int]
     """The halt was committed: nothing more is judged."""
-    in_force_ms: Mapped[int]
+    in_force_ms: Mapped[int | None]
     """From here on no venue takes an order that was judged before."""
     cancelled_ms: Mapped[int | None]
     """No venue has an open order of ours any more."""

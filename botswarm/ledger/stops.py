@@ -31,7 +31,7 @@ class Stop:
     actor: str
     reason: str
     said_ms: int
-    in_force_ms: int
+    in_force_ms: int | None = None
     cancelled_ms: int | None = None
     flat_ms: int | None = None
     finished_at: datetime | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,8 +21,8 @@ AT_ONCE_MAX = 4
 """Markets of an account that are asked at once: questions cost the account's budget."""
 AGAIN_S = 0.2
 DOUBT_S = 3.0
-"""So long those of which nobody knows are looked for, once nothing else is open: by then venues
-refuse what was signed before the halt, or their order workers go on looking.
+"""So long those of which nobody knows are looked for, once nothing else is open and nothing
+can come: what the venue took last may not show yet. Then order workers go on looking.
 """
 
 
@@ -33,7 +33,7 @@ class Ended:
     asked: int = 0
     """Orders that the venue had open, and that are not any more."""
     at: float | None = None
-    """When the venue first said that it has none of ours open; None while it does."""
+    """When the venue said that it has none of ours open, and no other could come; None before."""
     in_doubt: int = 0
     """Nobody knows whether they are at the venue; where they turn up they are cancelled."""
     left: int = 0
@@ -42,37 +42,51 @@ class Ended:
 
 
 def end_all(
-    books: Books, venue: TradingVenue, clock: Clock, until: float, stop: threading.Event
+    books: Books,
+    venue: TradingVenue,
+    clock: Clock,
+    until: float,
+    stop: threading.Event,
+    is_in_force: Callable[[], bool],
 ) -> Ended:
     """End what somebody wants ended of this account, and look until the venue has none of it.
 
-    Everybody else's rounds may run meanwhile. Orders that rest there and are not ours stay.
+    Everybody else's rounds may run meanwhile. Orders that rest there and are not ours stay. Until
+    the halt is in force an order may come that was signed before, so it is looked again.
     """
-    return _Ending(books, venue, clock).run(until, stop)
+    return _Ending(books, venue, clock, is_in_force).run(until, stop)
 
 
 class _Ending:
-    def __init__(self, books: Books, venue: TradingVenue, clock: Clock) -> None:
+    def __init__(
+        self, books: Books, venue: TradingVenue, clock: Clock, is_in_force: Callable[[], bool]
+    ) -> None:
         self._books = books
         self._venue = venue
         self._clock = clock
         self._done = Ended()
-        self._watch = Watch()
+        self._is_in_force = is_in_force
+        # A sender that is frozen tells nobody what became of its order.
+        self._watch = Watch(late_after_s=0.0)
         self._seen: set[str] = set()
         self._lock = threading.Lock()
 
     def run(self, until: float, stop: threading.Event) -> Ended:
         with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
             while True:
+                is_last = self._is_in_force()
                 unwanted = self._books.to_cancel(self._venue.name, self._venue.account)
                 is_empty = all(pool.map(self._try, _by_market(unwanted).items()))
-                if is_empty and self._done.at is None:
+                is_over = is_empty and is_last
+                if not is_over:
+                    self._done.at = None
+                elif self._done.at is None:
                     self._done.at = self._clock.monotonic()
                 self._settle()
                 left = self._books.to_cancel(self._venue.name, self._venue.account)
                 self._done.in_doubt = sum(order.state in IN_DOUBT for order in left)
                 self._done.left = len(left) - self._done.in_doubt
-                is_done = is_empty and not self._done.left and not self._waits_for_doubt()
+                is_done = is_over and not self._done.left and not self._waits_for_doubt()
                 if is_done or self._clock.monotonic() >= until or stop.wait(AGAIN_S):
                     break
         self._done.asked = len(self._seen)

@@ -48,6 +48,7 @@ Key = tuple[str, datetime]
 class Watch:
     """What one process remembers between rounds. To lose it costs time, never an order."""
 
+    late_after_s: float = LATE_AFTER_S
     seen: dict[Key, float] = field(default_factory=dict)
     asked: dict[Key, float] = field(default_factory=dict)
     empty: dict[Key, float] = field(default_factory=dict)
@@ -241,7 +242,7 @@ class Round:
     def _is_due(self, key: Key, order: Order) -> bool:
         now = self.clock.monotonic()
         seen = self.watch.seen.setdefault(key, now)
-        if order.state is OrderState.SENDING and now - seen < LATE_AFTER_S:
+        if order.state is OrderState.SENDING and now - seen < self.watch.late_after_s:
             return False
         if (empty := self.watch.empty.get(key)) is not None:
             # A look before the second one counts for nothing, and costs as much.

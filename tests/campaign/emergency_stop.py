@@ -4,13 +4,15 @@
 
 Each press is the real command in a process of its own, and ``--without`` takes something away just
 before it: the broker and Redis are killed, workers are frozen in the middle of what they do. The
-exchange's own journal says whether it took an order after the stop was in force.
+commit that counts is the one that puts the stop in force: the exchange's own journal says whether
+it took an order after it. Between the halt and that commit orders come that were judged before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -38,6 +40,7 @@ PATIENCE_S = 120.0
 AFTER_S = 1.0
 """How long orders go on being decided after the stop, before the journal is read."""
 ROUNDED_MS = 2
+POLL_S = 0.02
 RESTS_EVERY = 4
 FAR = Decimal("0.5")
 BOTS = 30
@@ -48,7 +51,9 @@ class Report:
     without: str
     rate: int
     flow_per_s: list[int] = field(default_factory=list)
-    """Orders the exchange took each second before each press."""
+    """Orders the exchange took each second before each press, from its first one on."""
+    loads: list[float] = field(default_factory=list)
+    """Of the machine, at each press."""
     said_ms: list[int] = field(default_factory=list)
     in_force_ms: list[int] = field(default_factory=list)
     cancelled_ms: list[int] = field(default_factory=list)
@@ -62,9 +67,10 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.said_ms)} presses without {self.without}, {self.rate} orders/s decided",
+            f"{len(self.said_ms)} presses without {self.without}, {self.rate} orders/s decided; "
+            f"load {min(self.loads, default=0):.1f} to {max(self.loads, default=0):.1f}",
             f"the exchange took {self.taken} orders, {self.between} of them between the halt and "
-            "its coming into force",
+            "the commit that put it in force",
             f"{self.cancelled} orders cancelled by the command; of {self.in_doubt} nobody knew "
             "whether they were there when it ended",
         ]
@@ -83,6 +89,25 @@ def _spread(values: Sequence[int]) -> str:
     return f"p50 {p50}, p90 {p90}, p99 {p99}, max {found[-1]}"
 
 
+class Taken:
+    """When the exchange took each order; what it has written is read once, however long it gets."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._at_ms: list[int] = []
+
+    def at_ms(self) -> Sequence[int]:
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        self._read += len(whole)
+        entries = (json.loads(line) for line in whole.splitlines())
+        self._at_ms += [each["at"] for each in entries if each["type"] == "order"]
+        return self._at_ms
+
+
 class Campaign:
     def __init__(
         self, broker: AmqpServer, folder: Path, without: str, flowing: int, stack: ExitStack
@@ -99,6 +124,8 @@ class Campaign:
         self.stop = threading.Event()
         self.flow = threading.Event()
         self.undelivered = 0
+        self.in_force_ms = math.inf
+        self.journal = Taken(self.stage.exchange.journal_path)
         self.flowing = flowing
 
     # --- load -----------------------------------------------------------------------------------
@@ -132,11 +159,15 @@ class Campaign:
     # --- one press ------------------------------------------------------------------------------
 
     def press(self, workers: Sequence[int], report: Report) -> None:
+        self.look_for_late(report)
         self._resume()
         self.flow.set()
-        before, began = self._taken(), time.monotonic()
-        self._until(lambda: self._taken() >= before + self.flowing, "orders to flow")
-        report.flow_per_s.append(round((self._taken() - before) / (time.monotonic() - began)))
+        before = len(self.journal.at_ms())
+        enough = before + self.flowing
+        self._until(lambda: len(self.journal.at_ms()) >= enough, "orders to flow")
+        taken = self.journal.at_ms()[before:]
+        report.flow_per_s.append(round((len(taken) - 1) / (taken[-1] - taken[0]) * 1000))
+        report.loads.append(os.getloadavg()[0])
         with self._away(workers):
             code, said = self._stop()
             if "data" not in said:
@@ -190,15 +221,23 @@ class Campaign:
         except ValueError:
             return done.returncode, done.stdout + done.stderr
 
-    def _judge(self, done: Any, report: Report, code: int) -> None:
-        pressed_ms = datetime.fromisoformat(done["at"]).timestamp() * 1000
-        said, in_force = pressed_ms + done["said_ms"], pressed_ms + done["in_force_ms"]
-        taken = [each["at"] for each in self.stage.exchange.journal("order")]
-        late = [at - in_force for at in taken if at > in_force + ROUNDED_MS]
+    def look_for_late(self, report: Report) -> None:
+        """What came since the last stop was in force, also from who woke up since."""
+        since, self.in_force_ms = self.in_force_ms, math.inf
+        late = [at - since for at in self.journal.at_ms() if at > since + ROUNDED_MS]
         if late:
             report.failures.append(
                 f"{len(late)} orders were taken after it was in force, up to {max(late):.0f} ms"
             )
+
+    def _judge(self, done: Any, report: Report, code: int) -> None:
+        pressed_ms = datetime.fromisoformat(done["at"]).timestamp() * 1000
+        if done["in_force_ms"] is None:
+            report.failures.append(f"it did not come into force: {done}")
+            return
+        said, in_force = pressed_ms + done["said_ms"], pressed_ms + done["in_force_ms"]
+        taken = self.journal.at_ms()
+        self.in_force_ms = in_force
         report.between += sum(said + ROUNDED_MS < at <= in_force + ROUNDED_MS for at in taken)
         report.taken = len(taken)
         report.said_ms.append(done["said_ms"])
@@ -236,15 +275,12 @@ class Campaign:
             is_human=True,
         )
 
-    def _taken(self) -> int:
-        return len(self.stage.exchange.journal("order"))
-
     def _until(self, condition: Any, what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}")
-            time.sleep(0.02)
+            time.sleep(POLL_S)
 
 
 def an_order(number: int) -> Order:
@@ -298,6 +334,7 @@ def run(
                 except TimeoutError as error:
                     report.failures.append(f"press {number + 1} was not made: {error}")
                     break
+            made.look_for_late(report)
         return report
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import select
@@ -24,7 +24,8 @@ from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
 from botswarm.errors import BotswarmError
-from botswarm.exchanges.binance.trading import BinanceTrading
+from botswarm.exchanges.base import Answer, SignedRequest
+from botswarm.exchanges.binance.trading import RULES, BinanceTrading
 from botswarm.ledger import migrate
 from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import SWARM, Cause
@@ -221,6 +222,61 @@ def test_a_frozen_process_neither_delays_it_nor_commits_what_it_had_begun(ledger
     done.set()
     sleeper.join(30)
     assert outcome == ["thrown out"]
+
+
+class FrozenBeforeItsFirstByte:
+    """A venue whose sender is frozen between its last look at the ledger and the socket."""
+
+    def __init__(self, venue: BinanceTrading) -> None:
+        self._venue = venue
+        self.is_frozen, self.go_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._venue, name)
+
+    def send(self, request: SignedRequest) -> Answer:
+        self.is_frozen.set()
+        assert self.go_on.wait(60)
+        return self._venue.send(request)
+
+
+def test_once_it_says_that_it_is_in_force_not_even_a_frozen_sender_gets_an_order_in(
+    run: Run, ledger: Ledger, venue: BinanceTrading, exchange: SimulatedExchangeServer
+) -> None:
+    order, frozen = an_order(), FrozenBeforeItsFirstByte(venue)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(sent, ledger, cast("BinanceTrading", frozen), order)
+        try:
+            assert frozen.is_frozen.wait(30)
+            _, answer = run("trading", "emergency-stop", "--cancel")
+        finally:
+            frozen.go_on.set()
+        assert sending.result(30).state is S.REJECTED, "the venue refuses what is too old"
+    done = answer["data"]
+    assert (done["on_the_way"], done["may_arrive"]) == (1, 0)
+    assert RULES.taken_within_s is not None
+    assert done["in_force_ms"] - done["said_ms"] > RULES.taken_within_s * 1000
+    assert done["cancelled_ms"] > done["in_force_ms"], "looked at again, once nothing could come"
+    placed = [each["client_order_id"] for each in exchange.journal("order")]
+    assert order.client_order_id not in placed
+
+
+def test_it_says_that_it_is_not_in_force_where_it_may_not_wait_for_that(
+    run: Run, ledger: Ledger, venue: BinanceTrading
+) -> None:
+    frozen = FrozenBeforeItsFirstByte(venue)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(sent, ledger, cast("BinanceTrading", frozen), an_order())
+        try:
+            assert frozen.is_frozen.wait(30)
+            code, answer = run("trading", "emergency-stop", "--wait", "0")
+        finally:
+            frozen.go_on.set()
+        sending.result(30)
+    assert (code, answer["data"]["in_force_ms"]) == (7, None)
+    assert "NOT in force yet: 1 orders" in answer["error"]["cause"]
+    (kept,) = Stops(ledger.database).history()
+    assert (kept.in_force_ms, kept.is_clean) == (None, False)
 
 
 def test_what_is_kept_of_a_stop_can_be_added_to(ledger: Ledger) -> None:

@@ -60,6 +60,7 @@ WHOLE_NUMBERS = ("recvWindow", "timestamp")  # in JSON; amounts and prices are t
 RULES = TradingRules(
     kinds=frozenset(TYPES),
     times_in_force=frozenset(TimeInForce),
+    taken_within_s=RECEIVE_WINDOW.total_seconds(),
     guarantees="proof: the venue refuses a request whose window has passed, so what it does not "
     "know by then was never placed",
 )

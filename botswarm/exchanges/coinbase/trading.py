@@ -65,6 +65,7 @@ RULES = TradingRules(
     kinds=frozenset(OrderKind) - {OrderKind.STOP},
     times_in_force=frozenset(TimeInForce),
     is_resend_safe=True,
+    taken_within_s=TOKEN_S + FENCE_AFTER_TOKEN.total_seconds(),
     guarantees="proof: the venue answers a client order id that it ever took with the order it "
     "made then, so that the same request again cannot make a second one",
 )

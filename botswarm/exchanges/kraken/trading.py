@@ -56,6 +56,7 @@ RULES = TradingRules(
     kinds=frozenset(placing.TYPES),
     times_in_force=frozenset(TimeInForce),
     dead_man_max_s=DEAD_MAN_MAX_S,
+    taken_within_s=placing.DEADLINE.total_seconds(),
     guarantees="proof: the venue's engine refuses an order whose deadline has passed, so what the "
     "venue does not know by then was never placed",
 )
