@@ -259,8 +259,16 @@ def _order(number: int) -> Order:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def drained(stage: Stage, workers: int, size: Size) -> dict[str, Any]:
-    """Orders a second from when 5 % are done (the workers are warm) to the last answer."""
+def drained(
+    stage: Stage,
+    workers: int,
+    size: Size,
+    then: Callable[[Mapping[str, int]], None] = lambda pids: None,
+) -> dict[str, Any]:
+    """Orders a second from when 5 % are done (the workers are warm) to the last answer.
+
+    ``then`` is called with the processes, which have nothing to do any more.
+    """
     before = len(stage.accepted_ms())
     orders = stage.queue(size.orders)
     with stage.workers(workers) as pids:
@@ -269,6 +277,7 @@ def drained(stage: Stage, workers: int, size: Size) -> dict[str, Any]:
         used, left = used_s(pids), before + len(orders) - _filled(stage)
         stage.wait_for(before + len(orders))
         spent = {name: value - used[name] for name, value in used_s(pids).items()}
+        then(pids)
     ends = sorted(stage.answered(orders).values())
     first = len(ends) // 20
     lasted = (ends[-1] - ends[first]).total_seconds()

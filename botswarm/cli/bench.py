@@ -243,6 +243,7 @@ def watched(session: Session, bots: int | None, quick: bool) -> Answer:
 
     A swarm with many bots is started and each of its processes scraped. Then orders go through a
     worker in turns: with health, metrics and exporter, scraped every 5 s, and without all of it.
+    It takes about seven minutes on a quiet machine; docs/bench.md defines every figure.
     """
     from dataclasses import replace
 

@@ -82,7 +82,9 @@ def processes(state_dir: Path, path: str, limit_s: float = LIMIT_S) -> tuple[Sai
     return ask(cards.found(state_dir), path, limit_s)
 
 
-def ask(found: Sequence[Found], path: str, limit_s: float = LIMIT_S) -> tuple[Said, ...]:
+def ask(
+    found: Sequence[Found], path: str, limit_s: float = LIMIT_S, accept: str = "*/*"
+) -> tuple[Said, ...]:
     said: dict[str, Said] = {}
     deadline = time.monotonic() + limit_s
     with selectors.DefaultSelector() as selector:
@@ -90,7 +92,7 @@ def ask(found: Sequence[Found], path: str, limit_s: float = LIMIT_S) -> tuple[Sa
             if not each.is_alive:
                 said[each.card.name] = _silent(each, "it ended, and nobody ended it")
                 continue
-            question = _begun(each, path)
+            question = _begun(each, path, accept)
             selector.register(question.socket, selectors.EVENT_WRITE, question)
         try:
             _collect(selector, deadline, said)
@@ -103,13 +105,18 @@ def ask(found: Sequence[Found], path: str, limit_s: float = LIMIT_S) -> tuple[Sa
     return tuple(said[each.card.name] for each in found)
 
 
-def _begun(each: Found, path: str) -> _Question:
+def _begun(each: Found, path: str, accept: str) -> _Question:
     family = socket.AF_INET6 if ":" in each.card.host else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
     connection.setblocking(False)
     connection.connect_ex((each.card.host, each.card.port))
-    request = f"GET {path} HTTP/1.1\r\nHost: {each.card.address}\r\nConnection: close\r\n\r\n"
-    return _Question(each, connection, request.encode())
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {each.card.address}",
+        f"Accept: {accept}",
+        "Connection: close",
+    ]
+    return _Question(each, connection, "\r\n".join([*lines, "", ""]).encode())
 
 
 def _collect(selector: selectors.BaseSelector, deadline: float, said: dict[str, Said]) -> None:

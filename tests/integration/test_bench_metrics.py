@@ -13,7 +13,9 @@ def test_every_process_is_scraped_and_orders_flow_with_and_without() -> None:
     size = Size(bots=30, scrapes=2, settle_s=0, orders=20, rounds=1, idle_s=1)
     figures = json.loads(json.dumps(main(size=size)))
     assert set(figures["scrapes"]) >= PARTS
-    assert all(each["bytes"] > 1000 for each in figures["scrapes"].values())
+    assert all(each["scrapes"] == 2 for each in figures["scrapes"].values())
+    assert all(each["series"] > 20 for each in figures["scrapes"].values())
+    assert figures["scrapes"]["risk-ops-backtest"]["unanswered"] == 0
     assert len(figures["cost"]["orders_per_s"]) == 1
     assert len(figures["cost"]["watched_orders_per_s"]) == 1
     assert figures["cost"]["watched_idle_percent_of_core"] > 0
