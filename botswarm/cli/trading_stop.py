@@ -15,7 +15,7 @@ from botswarm.cli.emergency import Press, Pressed
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.ledgerless import LeftWord
 from botswarm.cli.session import Answer, Session
-from botswarm.cli.urgency import hurry, started_at
+from botswarm.cli.urgency import started_at
 from botswarm.errors import BotswarmError, TimedOut, Unreachable
 
 if TYPE_CHECKING:
@@ -143,7 +143,6 @@ def emergency_stop(
     from botswarm.ledger.halting import SWARM
 
     began = _began()
-    hurry()
     press = Press(
         session.settings(),
         kind="emergency",

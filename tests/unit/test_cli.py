@@ -76,6 +76,18 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not [name for name in loaded if name in HEAVY or name.startswith("botswarm.cli.doctor")]
 
 
+def test_an_emergency_stop_goes_before_everybody_else_before_it_imports_its_modules() -> None:
+    program = (
+        "import sys; from botswarm import cli\n"
+        "cli.hurry = lambda: print('HURRIED', 'botswarm.cli.trading' in sys.modules)\n"
+        "cli.main(['trading', 'emergency-stop', '--help'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.startswith("HURRIED False")
+
+
 def test_the_list_of_commands_says_what_each_command_says_of_itself() -> None:
     context = click.Context(botswarm)
     for name, (_, short) in COMMANDS.items():
