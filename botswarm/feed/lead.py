@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import amqp
@@ -140,9 +140,9 @@ def knock(connection: Any, venue: str, should_stop: Callable[[], bool]) -> bool:
     return True
 
 
-def read_last(connection: Any, venue: str) -> Said:
-    """What was said last; it stays in the queue, for whoever leads next."""
-    said = Said()
+def read_last(connection: Any, venue: str, sent: Iterable[bytes] = ()) -> Said:
+    """What was said last, and which of ``sent``; it stays in the queue, for whoever leads next."""
+    said = Said(sent)
     channel = connection.channel()
     count = channel.queue_declare(last_queue(venue), passive=True).message_count
 

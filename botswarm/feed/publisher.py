@@ -185,9 +185,9 @@ class Publisher:
             self._outlet = None
 
     def _take_the_lead(self, connection: Any) -> Outlet:
-        # What was said last is megabytes of a busy feed, and of no use after this.
-        said = lead.read_last(connection, self.tracker.venue)
-        said.is_forgotten = self._was_led and not said.bodies
+        sent = [each.body for each in self._left_over]
+        said = lead.read_last(connection, self.tracker.venue, sent)
+        said.is_forgotten = self._was_led and said.is_empty
         self._outlet = outlet = Outlet(connection, self.tally, should_stop=self._stop.is_set)
         if self._has_led and said.sequence <= self.tracker.sequence:
             self._send_again(outlet, said)
@@ -204,9 +204,9 @@ class Publisher:
         left_over, self._left_over = self._left_over, []
         # It takes them in their order: before the last that it has there is none it has not.
         arrived = max(
-            (n for n, sent in enumerate(left_over, start=1) if sent.body in said.bodies), default=0
+            (n for n, sent in enumerate(left_over, start=1) if sent.body in said.arrived), default=0
         )
-        is_known = bool(said.bodies)
+        is_known = not said.is_empty
         for number, sent in enumerate(left_over[arrived:]):
             # A digest is known by the note that follows it: without one it may have arrived.
             is_sure = is_known and (number > 0 or sent.kind != "digest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -58,7 +59,8 @@ class SaidOfMarket:
 
 
 class Said:
-    def __init__(self) -> None:
+    def __init__(self, sent: Iterable[bytes] = ()) -> None:
+        """``sent`` are bodies of which the reader would know whether they have arrived."""
         self.markets: dict[str, SaidOfMarket] = {}
         self.sequence = 0
         """Of the last digest."""
@@ -70,7 +72,11 @@ class Said:
         """No older message had to go."""
         self.is_forgotten = False
         """Some feed has led, and the broker has nothing of what it said: it was restarted."""
-        self.bodies: set[bytes] = set()
+        self.arrived: set[bytes] = set()
+        """Of the bodies that were asked about. All of them would be megabytes."""
+        self.is_empty = True
+        """Nobody has said anything."""
+        self._sent = frozenset(sent)
         self.read = 0
         self.unreadable = 0
 
@@ -99,7 +105,9 @@ class Said:
             return
         if not message.symbol and not message.sequence:
             return  # somebody knocked
-        self.bodies.add(body)
+        self.is_empty = False
+        if body in self._sent:
+            self.arrived.add(body)
         self.sequence = max(self.sequence, message.sequence)
         if message.symbol:
             market = self.markets.setdefault(message.symbol, SaidOfMarket())

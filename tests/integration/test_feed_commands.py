@@ -25,6 +25,14 @@ from tests.integration.feed_process import FeedProcess, Reader
 
 VENUES = ("coinbase", "coinbase-exchange", "kraken", "simulated")
 
+HEARING_CTRL_C = """
+import runpy, signal
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("botswarm", run_name="__main__")
+"""
+"""Whoever runs the tests in the background has them ignore Ctrl-C."""
+
 
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[SimulatedExchangeServer]:
@@ -224,11 +232,8 @@ def test_every_feed_of_the_broker_answers_once_also_on_rabbitmq(
 
 def test_ctrl_c_ends_a_long_validation_at_once(settings: Mapping[str, str]) -> None:
     plain = {name: value for name, value in os.environ.items() if "BOTSWARM" not in name}
-    # Whoever runs the tests in the background has them ignore Ctrl-C.
-    words = ["env", "--default-signal=INT", sys.executable, "-m", "botswarm"]
-    words += ["feed", "validate", "--for", "60"]
     running = subprocess.Popen(
-        words,
+        [sys.executable, "-c", HEARING_CTRL_C, "feed", "validate", "--for", "60"],
         env=plain | dict(settings) | {"PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -272,7 +273,7 @@ def test_a_digest_that_may_have_arrived_before_its_note_is_marked(
         lambda: "", Tracker("mini", lambda: 0), on_digest=lambda _: None, wall_ms=lambda: 0
     )
     publisher._left_over = [*left_over(1), *left_over(2)]
-    said, desk = Said(), Desk()
+    said, desk = Said(each.body for each in publisher._left_over), Desk()
     said.add(encode_any(Note(99)))
     for sent in publisher._left_over[:arrived]:
         if sent.kind != "digest":
@@ -283,3 +284,22 @@ def test_a_digest_that_may_have_arrived_before_its_note_is_marked(
     repeats = [at for at, body in enumerate(desk.bodies) if b'"is_repeat":true' in body]
     assert repeats == marked
     assert publisher.tally.repeats == len(marked)
+
+
+def test_what_was_said_last_is_read_without_being_kept() -> None:
+    """Four venues' take-overs at once would be ten megabytes, which a process never gives back."""
+    batch = Batch(
+        venue="mini", symbol="A-X", kind="trade", ticks=(trade_of("A-X", 1, START, START),) * 10
+    )
+    body = encode(batch)
+    tracemalloc.start()
+    try:
+        said = Said([body])
+        for number in range(LAST_MAX):
+            said.add(body + b" " * number)
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert said.read == LAST_MAX
+    assert said.arrived == {body}
+    assert kept < 100 * len(body)
