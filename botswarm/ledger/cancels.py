@@ -166,6 +166,7 @@ def to_cancel(session: Session, venue: str, account: str) -> list[Order]:
             CancelRow.done_at.is_(None),
             OrderRow.venue == venue,
             OrderRow.account == account,
+            OrderRow.is_open,
             OrderRow.state.in_([state.value for state in AT_THE_VENUE]),
         )
         .order_by(CancelRow.at, OrderRow.id)

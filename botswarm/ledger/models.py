@@ -232,7 +232,8 @@ class OrderRow(Table):
     __tablename__ = "orders"
     __table_args__ = (
         UniqueConstraint("client_order_id"),
-        Index("ix_orders_open", "venue", "account", "symbol", sqlite_where=text("is_open"),
+        # To the letter what a question says there: SQLite looks no further than that.
+        Index("ix_orders_open", "venue", "account", "symbol", sqlite_where=text("is_open = 1"),
               postgresql_where=text("is_open")),
         Index(
             "ix_orders_waiting",
