@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pytest
 
 from botswarm.alerts.judging import Policy, judge
 from botswarm.alerts.spool import Kept, Spool
-from botswarm.cli import main
 from botswarm.domain.alert import Episode, Seen, Severity
 from botswarm.ledger import migrate
 from botswarm.ledger.alerts import Alerts
 from botswarm.ledger.session import Database
 from tests.alerts.receivers import Receiver, http_receiver
+from tests.command_line import alone, called
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
 DOWN = Seen(name="BrokerDown", subject="", severity=Severity.CRITICAL, words="it is down")
@@ -25,16 +26,9 @@ DOWN = Seen(name="BrokerDown", subject="", severity=Severity.CRITICAL, words="it
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BOTSWARM_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'ledger.db'}")
-
-    def run(*words: str) -> tuple[int, dict[str, Any]]:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "--json"])
-        return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
-
-    return run
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    alone(monkeypatch, tmp_path, BOTSWARM_STATE_DIR=str(tmp_path), DATABASE_URL=url)
+    return partial(called, capsys)
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from botswarm.backup import create as making
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import make_app
 from tests.backup.conftest import FILLS, PlaceOf
 from tests.campaign import backup_corruption
+from tests.command_line import run_botswarm
 from workers import backups
 
 Run = Callable[..., tuple[int, dict[str, Any], str]]
@@ -26,20 +23,8 @@ Run = Callable[..., tuple[int, dict[str, Any], str]]
 @pytest.fixture
 def run(sqlite_url: str, tmp_path: Path) -> Run:
     def run(*words: str) -> tuple[int, dict[str, Any], str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", "backup", *words, "--json"],
-            cwd=tmp_path,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(Path(making.__file__).parents[2]),
-                "BOTSWARM_STATE_DIR": str(tmp_path / "state"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert "Traceback" not in done.stdout + done.stderr
+        environ = {"BOTSWARM_STATE_DIR": str(tmp_path / "state")}
+        done = run_botswarm("backup", *words, "--json", folder=tmp_path, environ=environ)
         answer = json.loads(done.stdout)
         return done.returncode, answer, str(answer.get("error", {}).get("code", ""))
 

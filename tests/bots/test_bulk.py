@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from botswarm.cli import main
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import OrderState, Side
 from botswarm.domain.permission import Approved
 from botswarm.ledger.bots import BotState
 from botswarm.ledger.store import Ledger
+from tests.command_line import alone, answer
 from tests.strategies.values import BTC, NOW, an_open_order
 
 Ask = Callable[..., Any]
@@ -29,23 +29,9 @@ def ask(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Ask:
-    import os
-
-    for name in os.environ:
-        if name.startswith("BOTSWARM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     url = ledger.database.url.render_as_string(hide_password=False)
-    monkeypatch.setenv("BOTSWARM_DATABASE_URL", url.replace("+psycopg2", ""))
-
-    def run(*words: str, exits: int = 0) -> Any:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "--json"])
-        out = capsys.readouterr().out
-        assert ended.value.code == exits, out
-        return json.loads(out)
-
-    return run
+    alone(monkeypatch, tmp_path, BOTSWARM_DATABASE_URL=url.replace("+psycopg2", ""))
+    return partial(answer, capsys)
 
 
 BOTS = """

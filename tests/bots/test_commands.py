@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from botswarm.cli import main
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
+from tests.command_line import alone, answer
 
 Ask = Callable[..., Any]
 
@@ -20,24 +19,12 @@ Ask = Callable[..., Any]
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
     """The answer to ``botswarm … --json``; ``exits`` is the exit code that is expected."""
-    for name in list(os.environ):
-        if name.startswith("BOTSWARM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    monkeypatch.setenv("BOTSWARM_DATABASE_URL", url)
+    alone(monkeypatch, tmp_path, BOTSWARM_DATABASE_URL=url)
     ledger = Ledger(url)
     migrate.migrate(ledger.database)
     ledger.close()
-
-    def run(*words: str, exits: int = 0) -> Any:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "--json"])
-        out = capsys.readouterr().out
-        assert ended.value.code == exits, out
-        return json.loads(out)
-
-    return run
+    return partial(answer, capsys)
 
 
 def create(ask: Ask, name: str, *more: str, exits: int = 0) -> Any:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +21,7 @@ from botswarm.testing.servers import (
     Server,
     free_port,
 )
+from tests.command_line import run_botswarm
 
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -33,15 +31,7 @@ def doctor(tmp_path: Path) -> Doctor:
     """Run it in an empty folder; its exit code and its rows by name."""
 
     def run(*words: str, **environ: str) -> tuple[int, dict[str, dict[str, Any]]]:
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", "doctor", "--json", *words],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], **environ},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_botswarm("doctor", "--json", *words, folder=tmp_path, environ=environ)
         assert done.stderr == ""
         answer = json.loads(done.stdout)
         assert answer["ok"] is (done.returncode == 0)

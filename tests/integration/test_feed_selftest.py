@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +13,8 @@ import botswarm.metrics
 from botswarm.metrics import Described
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import AmqpServer, EmbeddedBrokerServer, RabbitMQServer, free_port
+from tests.command_line import ROOT, run_botswarm
 from tests.integration.feed_process import FeedProcess
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=[RabbitMQServer, EmbeddedBrokerServer])
@@ -29,16 +24,8 @@ def broker(request: pytest.FixtureRequest) -> Iterator[AmqpServer]:
 
 
 def selftest(url: str, *words: str) -> tuple[int, Any]:
-    plain = {name: value for name, value in os.environ.items() if "BOTSWARM" not in name}
-    done = subprocess.run(
-        [sys.executable, "-m", "botswarm", "feed", "selftest", "--json", *words],
-        env=plain | {"BOTSWARM_BROKER_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert "Traceback" not in done.stderr
+    words = ("feed", "selftest", "--json", *words)
+    done = run_botswarm(*words, folder=ROOT, environ={"BOTSWARM_BROKER_URL": url})
     return done.returncode, json.loads(done.stdout)
 
 

@@ -23,6 +23,7 @@ from botswarm.testing.servers import (
     RabbitMQServer,
     free_port,
 )
+from tests.command_line import run_botswarm
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -38,21 +39,10 @@ def broker(request: pytest.FixtureRequest) -> Iterator[AmqpServer]:
 @pytest.fixture
 def run(tmp_path: Path, broker: AmqpServer) -> Run:
     def run(*words: str, management: bool = True) -> subprocess.CompletedProcess[str]:
-        environ = {"PATH": os.environ["PATH"], "AMQP_URL": broker.url()}
+        environ = {"AMQP_URL": broker.url()}
         if management:
             environ["BOTSWARM_BROKER_MANAGEMENT_URL"] = broker.management_url
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", "queue", *words],
-            cwd=tmp_path,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return done
+        return run_botswarm("queue", *words, folder=tmp_path, environ=environ)
 
     return run
 
@@ -252,19 +242,9 @@ def test_another_vhost_has_its_own_queues(
 ) -> None:
     broker.add_vhost("a/b")
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", "queue", "list"],
-            cwd=tmp_path,
-            env={
-                "PATH": os.environ["PATH"],
-                "AMQP_URL": broker.url("a/b"),
-                "BOTSWARM_BROKER_MANAGEMENT_URL": broker.management_url,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        url, management = broker.url("a/b"), broker.management_url
+        environ = {"AMQP_URL": url, "BOTSWARM_BROKER_MANAGEMENT_URL": management}
+        done = run_botswarm("queue", "list", folder=tmp_path, environ=environ)
     finally:
         broker.delete_vhost("a/b")
     assert done.stdout == "There are no queues in the vhost a/b.\n"
@@ -274,19 +254,8 @@ def test_a_management_password_that_is_wrong_is_said(
     run: Run, broker: AmqpServer, tmp_path: Path
 ) -> None:
     url = f"http://nobody:s3cr3t-word@{broker.host}:{broker.management_port}"
-    done = subprocess.run(
-        [sys.executable, "-m", "botswarm", "queue", "list"],
-        cwd=tmp_path,
-        env={
-            "PATH": os.environ["PATH"],
-            "AMQP_URL": broker.url(),
-            "BOTSWARM_BROKER_MANAGEMENT_URL": url,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environ = {"AMQP_URL": broker.url(), "BOTSWARM_BROKER_MANAGEMENT_URL": url}
+    done = run_botswarm("queue", "list", folder=tmp_path, environ=environ)
     assert done.returncode == 5
     assert "refuses this user (status 401)" in done.stderr
     assert "s3cr3t" not in done.stderr

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from botswarm.ledger.store import Ledger
+from tests.command_line import run_botswarm
 from tests.ledger.conftest import NOW, a_fill, sent
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
@@ -22,16 +20,8 @@ Run = Callable[..., tuple[int, dict[str, Any]]]
 @pytest.fixture
 def run(url: str, tmp_path: Path) -> Run:
     def run(*words: str) -> tuple[int, dict[str, Any]]:
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", *words, "--json"],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": url.replace("+psycopg2", "")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stdout + done.stderr
+        environ = {"DATABASE_URL": url.replace("+psycopg2", "")}
+        done = run_botswarm(*words, "--json", folder=tmp_path, environ=environ)
         return done.returncode, json.loads(done.stdout)
 
     return run

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from botswarm.cli import main
 from botswarm.domain.limits import LimitKind
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
+from tests.command_line import alone, called
 from tests.ledger.conftest import NOW, a_bot
 
 Run = Callable[..., tuple[int, Any]]
@@ -33,19 +33,8 @@ def run(
     migrate.migrate(ledger.database)
     ledger.bots.create(a_bot(), NOW, actor="anna")
     ledger.close()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", url)
-
-    def call(*words: str, is_json: bool = True) -> tuple[int, Any]:
-        with pytest.raises(SystemExit) as left:
-            main(["risk", "limits", *words, *(["--json"] if is_json else [])])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        code = left.value.code
-        assert isinstance(code, int)
-        return code, json.loads(said.out) if is_json else said.out + said.err
-
-    return call
+    alone(monkeypatch, tmp_path, DATABASE_URL=url)
+    return partial(called, capsys, "risk", "limits")
 
 
 def holding(run: Run, scope: str, kind: str) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from botswarm.cli import main
 from botswarm.domain.limits import LimitKind
 from botswarm.ledger.store import Ledger
+from tests.command_line import alone, answer
 from tests.ledger.sweeping import OF_ACCOUNT, Floor
 
 Ask = Callable[..., Any]
@@ -36,21 +35,9 @@ def ask(
     capsys: pytest.CaptureFixture[str],
 ) -> Ask:
     """The answer to ``botswarm risk … --json``; ``exits`` is the exit code that is expected."""
-    for name in list(os.environ):
-        if name.startswith("BOTSWARM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     url = floor.ledger.database.url.render_as_string(hide_password=False)
-    monkeypatch.setenv("BOTSWARM_DATABASE_URL", url)
-
-    def run(*words: str, exits: int = 0) -> Any:
-        with pytest.raises(SystemExit) as ended:
-            main(["risk", *words, "--json"])
-        out = capsys.readouterr().out
-        assert ended.value.code == exits, out
-        return json.loads(out)
-
-    return run
+    alone(monkeypatch, tmp_path, BOTSWARM_DATABASE_URL=url)
+    return partial(answer, capsys, "risk")
 
 
 def test_a_sweep_by_hand_holds_and_shows_what_a_loss_broke(floor: Floor, ask: Ask) -> None:

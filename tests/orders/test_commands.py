@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +18,7 @@ from botswarm.domain.permission import TradingState
 from botswarm.ledger.store import Ledger
 from botswarm.testing.venue import FakeVenue, Fate, Fault
 from botswarm.trading import executor
+from tests.command_line import run_botswarm
 from tests.orders.conftest import NO_LIMITS, an_order
 from tests.orders.test_venue_contract import BTC
 
@@ -31,16 +30,9 @@ def run(sqlite_ledger: Ledger, tmp_path: Path) -> Run:
     """The command line in a folder of its own: exit code, and the answer as JSON or text."""
 
     def call(*words: str, is_json: bool = True) -> tuple[int, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", *words, *(["--json"] if is_json else [])],
-            cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin", "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert "Traceback" not in done.stderr
+        form = ["--json"] if is_json else []
+        environ = {"DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}"}
+        done = run_botswarm(*words, *form, folder=tmp_path, environ=environ)
         return done.returncode, json.loads(done.stdout) if is_json else done.stdout + done.stderr
 
     return call
@@ -160,15 +152,6 @@ def test_a_stop_waits_for_what_is_on_its_way_and_says_what_rests(
 
 def test_a_ledger_that_was_never_made_is_said_so(tmp_path: Path) -> None:
     for words in (["order", "list"], ["trading", "status"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", *words],
-            cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = run_botswarm(*words, folder=tmp_path)
         assert done.returncode == 5
         assert "botswarm db migrate" in done.stderr
-        assert "Traceback" not in done.stderr

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from botswarm.cli import main
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
+from tests.command_line import alone, answer
 
 REAL = "https://api.binance.com"
 Ask = Callable[..., Any]
@@ -22,21 +21,17 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     migrate.migrate(ledger.database)
     ledger.close()
-    monkeypatch.chdir(tmp_path)
-    given = {
-        "BOTSWARM_STATE_DIR": str(tmp_path),
-        "BOTSWARM_BINANCE_API_KEY": "some-key",
-        "BOTSWARM_BINANCE_API_SECRET": "some-secret",
-        "BOTSWARM_BINANCE_REST_URL": REAL,
-    }
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+    alone(
+        monkeypatch,
+        tmp_path,
+        BOTSWARM_STATE_DIR=str(tmp_path),
+        BOTSWARM_BINANCE_API_KEY="some-key",
+        BOTSWARM_BINANCE_API_SECRET="some-secret",
+        BOTSWARM_BINANCE_REST_URL=REAL,
+    )
 
     def asked(*words: str, exits: int = 0) -> Any:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "--json"])
-        said = json.loads(capsys.readouterr().out)
-        assert ended.value.code == exits, said
+        said = answer(capsys, *words, exits=exits)
         return said["data"] if exits == 0 else said["error"]
 
     return asked

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -26,6 +24,7 @@ from botswarm.messages import SettleOrders, send
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import EmbeddedBrokerServer
 from botswarm.trading import executor
+from tests.command_line import run_botswarm
 from tests.integration.swarm import Swarm, until
 from tests.orders.conftest import NO_LIMITS, a_venue, an_order
 from tests.standing import reconciled
@@ -41,16 +40,9 @@ class Room:
         self.ledger = ledger
 
     def call(self, *words: str, is_json: bool = True) -> tuple[int, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "botswarm", *words, *(["--json"] if is_json else [])],
-            cwd=self.swarm.folder,
-            env={"PATH": "/usr/bin:/bin", **self.swarm.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert "Traceback" not in done.stderr
+        form = ["--json"] if is_json else []
+        environ = self.swarm.environment
+        done = run_botswarm(*words, *form, folder=self.swarm.folder, environ=environ)
         return done.returncode, json.loads(done.stdout) if is_json else done.stdout
 
     def settled(self, order_id: str, state: OrderState) -> None:
