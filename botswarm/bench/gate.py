@@ -35,6 +35,8 @@ from botswarm.risk.limits import Limits
 P99_MAX_MS = 1.0
 SWEPT_EVERY = 50
 """Orders; it is not measured."""
+IN_TURN = 50
+"""Bots whose orders are judged: one alone would have passed thousands in the last minute."""
 VENUE, ACCOUNT, SYMBOL, STRATEGY = "simulated", "paper", "BTC-USDT", "sma_cross"
 MUCH = Decimal(10**9)
 LIMITS = Limits(
@@ -64,6 +66,11 @@ class Size:
     past: int
     """Orders of the last day that are at their end."""
 
+    @property
+    def in_turn(self) -> Sequence[str]:
+        """The bots that order."""
+        return [f"bot{number}" for number in range(min(IN_TURN, self.bots))]
+
 
 FULL = Size(orders=2000, bots=10_000, resting=50, past=20_000)
 QUICK = Size(orders=200, bots=500, resting=20, past=1000)
@@ -82,7 +89,7 @@ def main(
             progress(f"{kind}: {size.bots:,} bots, {size.past:,} orders")
             _fill(ledger, size)
             for name in (SETTINGS, USUAL, ALL):
-                _set(ledger, name)
+                _set(ledger, name, size)
                 runs.append({"ledger": kind, "limits": name, **_measured(ledger, size)})
                 progress(_line(runs[-1]))
     usual = [run for run in runs if run["limits"] != ALL]
@@ -99,8 +106,8 @@ def _measured(ledger: Ledger, size: Size) -> dict[str, Any]:
     warm_up, took = size.orders // 10, []
     for number in range(warm_up + size.orders):
         if number % SWEPT_EVERY == 0:
-            _sweep(ledger)
-        took.append(_once(ledger))
+            _sweep(ledger, size)
+        took.append(_once(ledger, size.in_turn[number % len(size.in_turn)]))
     took = took[warm_up:]
     return {
         "orders": len(took),
@@ -119,9 +126,9 @@ def _spread(name: str, seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _once(ledger: Ledger) -> tuple[float, float]:
+def _once(ledger: Ledger, bot: str) -> tuple[float, float]:
     """How long it took, and how long this process worked on it: the rest it waited."""
-    order, now = _order("bot0"), datetime.now(UTC)
+    order, now = _order(bot), datetime.now(UTC)
     ledger.orders.add(order, now)
     took: list[tuple[float, float]] = []
 
@@ -196,31 +203,35 @@ def _order(bot: str) -> Order:
     )
 
 
-def _set(ledger: Ledger, name: str) -> None:
-    chain = chain_of(VENUE, ACCOUNT, STRATEGY, SYMBOL, "bot0")
+def _set(ledger: Ledger, name: str, size: Size) -> None:
     if name == USUAL:
-        for kind in OF_THE_ORDER:
-            _say(ledger, kind, chain[Level.BOT])
-        _say(ledger, LimitKind.OPEN_VALUE, chain[Level.ACCOUNT])
-        _say(ledger, LimitKind.ORDER_VALUE, chain[Level.STRATEGY])
+        _say(ledger, OF_THE_ORDER, _scopes(size, Level.BOT))
+        _say(ledger, [LimitKind.OPEN_VALUE], _scopes(size, Level.ACCOUNT))
+        _say(ledger, [LimitKind.ORDER_VALUE], _scopes(size, Level.STRATEGY))
     if name == ALL:
         kinds = [kind for kind in LimitKind if kind is not LimitKind.DATA_AGE]
-        for scope in chain.values():
-            for kind in kinds:
-                _say(ledger, kind, scope)
+        _say(ledger, kinds, _scopes(size, *Level))
 
 
-def _sweep(ledger: Ledger) -> None:
+def _scopes(size: Size, *levels: Level) -> list[str]:
+    """Of all bots that order."""
+    chains = [chain_of(VENUE, ACCOUNT, STRATEGY, SYMBOL, bot) for bot in size.in_turn]
+    return sorted({chain[level] for chain in chains for level in levels})
+
+
+def _sweep(ledger: Ledger, size: Size) -> None:
     """What sweeps and strategy workers do meanwhile: what limits rest on must not grow old."""
-    now, chain = datetime.now(UTC), chain_of(VENUE, ACCOUNT, STRATEGY, SYMBOL, "bot0")
+    now = datetime.now(UTC)
     mark = Mark(venue=VENUE, symbol=SYMBOL, price=Decimal(100_000), at=now)
     ledger.marks.save([mark], now)
-    ledger.database.write(lambda session: _reckon(session, chain.values(), now))
+    ledger.database.write(lambda session: _reckon(session, _scopes(size, *Level), now))
 
 
-def _say(ledger: Ledger, kind: LimitKind, scope: str) -> None:
-    limit = Limit(scope=scope, kind=kind, breach=MUCH, warn=None)
-    ledger.limits.set(limit, actor="bench", reason="measured", now=datetime.now(UTC))
+def _say(ledger: Ledger, kinds: Sequence[LimitKind], scopes: Sequence[str]) -> None:
+    for scope in scopes:
+        for kind in kinds:
+            limit = Limit(scope=scope, kind=kind, breach=MUCH, warn=None)
+            ledger.limits.set(limit, actor="bench", reason="measured", now=datetime.now(UTC))
 
 
 def _reckon(session: Session, scopes: Iterable[str], now: datetime) -> None:
