@@ -19,14 +19,14 @@ from botswarm.backup.sealing import Damaged
 from botswarm.domain.order import OrderState
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
-from botswarm.ledger.halts import SWARM, Halt
+from botswarm.ledger.halts import SWARM
 from botswarm.ledger.models import OrderRow
 from botswarm.ledger.restores import Restores
 from botswarm.ledger.store import Ledger
 from botswarm.ledger.verify import verify
 from tests.backup.conftest import FILLS, KEY, PlaceOf
 from tests.ledger.conftest import ACCOUNT, VENUE, an_order, let_pass
-from tests.standing import reconciled
+from tests.standing import reconciled, swarm_of
 
 LATER = timedelta(minutes=1)
 
@@ -35,10 +35,6 @@ def saved(place: Place) -> Backup:
     with closing(Ledger(place.database_url)) as ledger:
         reconciled(ledger, datetime.now(UTC))
     return try_out(place, create(place).backup)
-
-
-def swarm_of(ledger: Ledger) -> Halt:
-    return next(each for each in ledger.halts.all() if each.scope == SWARM)
 
 
 def test_a_restore_brings_back_what_was_saved_and_keeps_what_was_there(place: Place) -> None:

@@ -29,11 +29,11 @@ from botswarm.backup.place import place_of
 from botswarm.config import load
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.exchange_journal import verify_against
-from botswarm.ledger.halts import SWARM
 from botswarm.ledger.models import FillRow, OrderRow
 from botswarm.ledger.restores import IN_DOUBT
 from botswarm.ledger.store import Ledger
 from tests.e2e.swarm import Swarm, until
+from tests.standing import swarm_of
 
 PATIENCE_S = 300.0
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -132,7 +132,7 @@ def ledger_of(swarm: Swarm) -> Ledger:
 
 
 def state_of(ledger: Ledger) -> TradingState:
-    return next(each.state for each in ledger.halts.all() if each.scope == SWARM)
+    return swarm_of(ledger).state
 
 
 def in_doubt(ledger: Ledger, among: list[str] | None = None) -> int:

@@ -18,13 +18,14 @@ from botswarm.domain.standing import Mark
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import risk_events
 from botswarm.ledger.enabling_figures import measure
-from botswarm.ledger.halts import SWARM, Cause, Halt, place_of
+from botswarm.ledger.halts import SWARM, Cause, place_of
 from botswarm.ledger.models import AuditRow, OrderRow
 from botswarm.ledger.risk_standings import keep
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import NOW, a_bot, a_fill, an_order, sent
 from tests.ledger.test_limits import at_risk
 from tests.ledger.test_processes import ONE, OTHER, signed
+from tests.standing import swarm_of
 from workers.enabling import look
 
 S = EnablingState
@@ -36,10 +37,6 @@ D = Decimal
 
 def begun(ledger: Ledger, plan: Plan = PLAN, now: datetime = NOW) -> Enabling:
     return ledger.enablings.begin(plan, actor="alice", reason="monday", now=now)
-
-
-def swarm(ledger: Ledger) -> Halt:
-    return next(each for each in ledger.halts.all() if each.scope == SWARM)
 
 
 def looked(ledger: Ledger, until: timedelta, since: datetime = NOW) -> Enabling | None:
@@ -75,7 +72,7 @@ def measured(ledger: Ledger, now: datetime) -> Figures:
 def test_it_opens_stage_by_stage_to_all_bots_on_schedule(ledger: Ledger) -> None:
     ledger.halts.set(SWARM, HALTED, reason="night", actor="alice", now=NOW, is_human=True)
     assert begun(ledger).share == 10
-    assert (swarm(ledger).state, swarm(ledger).share) == (ACTIVE, 10)
+    assert (swarm_of(ledger).state, swarm_of(ledger).share) == (ACTIVE, 10)
     seen = []
     for second in range(2, 62, 2):
         done = look(ledger.database, NOW + second * SECOND)
@@ -88,7 +85,7 @@ def test_it_opens_stage_by_stage_to_all_bots_on_schedule(ledger: Ledger) -> None
         (40, 100),
     ]
     assert seen[-1][1:] == (100, S.DONE)
-    assert swarm(ledger).share is None
+    assert swarm_of(ledger).share is None
     assert look(ledger.database, NOW + 90 * SECOND) is None
 
 
@@ -113,12 +110,12 @@ def test_a_burst_of_errors_makes_it_step_back_at_the_next_look_and_stay_there(
 ) -> None:
     begun(ledger)
     looked(ledger, timedelta(seconds=20))
-    assert swarm(ledger).share == 25
+    assert swarm_of(ledger).share == 25
     at = NOW + 21 * SECOND
     orders(ledger, *[OrderState.CANCELED] * 9, *[OrderState.UNKNOWN] * 3, at=at)
     back = look(ledger.database, NOW + 22 * SECOND)
     assert back is not None
-    assert (back.state, back.share, swarm(ledger).share) == (S.STEPPED_BACK, 10, 10)
+    assert (back.state, back.share, swarm_of(ledger).share) == (S.STEPPED_BACK, 10, 10)
     assert back.words == (
         "stepped back from 25 % to 10 %: error_rate is 25 % of the last 12 orders, over 5 %"
     )
@@ -139,7 +136,7 @@ def test_errors_at_the_first_stage_leave_no_bot_that_may_grow(ledger: Ledger) ->
     orders(ledger, *[OrderState.REJECTED] * 6)
     failed = look(ledger.database, NOW + 2 * SECOND)
     assert failed is not None
-    assert (failed.state, swarm(ledger).share) == (S.FAILED, 0)
+    assert (failed.state, swarm_of(ledger).share) == (S.FAILED, 0)
     assert not any(may_grow(ledger, f"bot {number}") for number in range(200))
 
 
@@ -256,7 +253,7 @@ def test_a_person_who_halts_ends_it_and_it_opens_nothing_again(ledger: Ledger) -
     assert ended is not None
     assert (ended.state, ended.words) == (S.OVERRULED, "trading is halted: no")
     looked(ledger, timedelta(seconds=90))
-    assert swarm(ledger).state is HALTED
+    assert swarm_of(ledger).state is HALTED
 
 
 def test_what_the_system_holds_is_waited_for_and_then_the_stage_is_held_anew(
@@ -317,9 +314,9 @@ def test_another_one_takes_the_place_of_the_first_and_all_at_once_of_both(ledger
     begun(ledger)
     second = begun(ledger, Plan(stages=(50, 100), hold=SECOND))
     assert [each.state for each in ledger.enablings.latest()] == [S.RUNNING, S.OVERRULED]
-    assert swarm(ledger).share == 50
+    assert swarm_of(ledger).share == 50
     ledger.enablings.open_all(actor="bob", reason="enough", now=NOW)
-    assert swarm(ledger).share is None
+    assert swarm_of(ledger).share is None
     assert (latest(ledger).id, latest(ledger).state) == (second.id, S.OVERRULED)
 
 
@@ -329,7 +326,7 @@ def test_a_cancelled_one_leaves_trading_as_far_open_as_it_is(ledger: Ledger) -> 
     begun(ledger)
     ledger.enablings.cancel(actor="bob", reason="lunch", now=NOW)
     assert looked(ledger, timedelta(seconds=60)) is None
-    assert (swarm(ledger).state, swarm(ledger).share) == (ACTIVE, 10)
+    assert (swarm_of(ledger).state, swarm_of(ledger).share) == (ACTIVE, 10)
     actions = ledger.database.read(lambda session: list(session.scalars(select(AuditRow.action))))
     assert "enabling.cancel" in actions
 
@@ -385,7 +382,7 @@ def test_what_was_measured_of_one_is_not_held_against_the_next(
 
     monkeypatch.setattr(ledger.database, "read", read_and_begin_anew)
     assert look(ledger.database, NOW + 2 * SECOND) is None
-    assert (latest(ledger).state, swarm(ledger).share) == (S.RUNNING, 10)
+    assert (latest(ledger).state, swarm_of(ledger).share) == (S.RUNNING, 10)
 
 
 def test_looking_reads_no_more_than_the_latest_orders(ledger: Ledger) -> None:

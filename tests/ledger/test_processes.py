@@ -24,6 +24,7 @@ from botswarm.ledger.processes import forget, seen, sign
 from botswarm.ledger.store import Ledger
 from botswarm.queueing.slots import FileSlots
 from tests.ledger.conftest import NOW
+from tests.standing import swarm_of
 from tests.unit.test_processes import a_process
 
 ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED
@@ -50,10 +51,6 @@ def found(ledger: Ledger, now: datetime = NOW) -> list[Process]:
         return seen(ask, now)
 
 
-def swarm(ledger: Ledger) -> Halt:
-    return next(each for each in ledger.halts.all() if each.scope == SWARM)
-
-
 def resumed(ledger: Ledger, now: datetime = NOW) -> Halt:
     return ledger.halts.set(SWARM, ACTIVE, reason="go", actor="alice", now=now, is_human=True)
 
@@ -77,7 +74,7 @@ def test_a_person_cannot_resume_while_processes_differ_and_is_told_which(ledger:
     with pytest.raises(Refused, match=r"other .* runs build bbb, the others aaa") as caught:
         resumed(ledger)
     assert "ps --all" in caught.value.cure
-    assert swarm(ledger).state is HALTED
+    assert swarm_of(ledger).state is HALTED
     gone(ledger, OTHER)
     assert resumed(ledger).state is ACTIVE
 
@@ -103,13 +100,13 @@ def test_a_process_that_starts_to_differ_makes_the_swarm_reduce_until_it_is_gone
     signed(ledger, OTHER)
     for _ in range(3):
         (difference,) = guard(ledger.database, NOW)
-    held = swarm(ledger)
+    held = swarm_of(ledger)
     assert (held.state, held.cause) == (REDUCING, Cause.SYSTEM)
     assert difference.words in held.reason
     gone(ledger, OTHER)
     for _ in range(3):
         assert guard(ledger.database, NOW) == []
-    assert swarm(ledger).state is ACTIVE
+    assert swarm_of(ledger).state is ACTIVE
     events = ledger.database.read(lambda session: risk_events.since(session, 0, kind="processes"))
     assert [event.severity.value for event in events] == ["breach", "info"]
 
@@ -120,13 +117,13 @@ def test_what_a_person_or_another_rule_holds_is_never_let_go_by_the_guard(ledger
     ledger.halts.set(SWARM, HALTED, reason="restored", actor="backup", now=NOW, cause=Cause.SYSTEM)
     gone(ledger, OTHER)
     guard(ledger.database, NOW)
-    assert swarm(ledger).state is HALTED
+    assert swarm_of(ledger).state is HALTED
     ledger.halts.set(SWARM, REDUCING, reason="careful", actor="alice", now=NOW, is_human=True)
     signed(ledger, OTHER)
     guard(ledger.database, NOW)
     gone(ledger, OTHER)
     guard(ledger.database, NOW)
-    assert (swarm(ledger).state, swarm(ledger).actor) == (REDUCING, "alice")
+    assert (swarm_of(ledger).state, swarm_of(ledger).actor) == (REDUCING, "alice")
 
 
 class Later(Clock):

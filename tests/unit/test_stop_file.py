@@ -14,11 +14,12 @@ from botswarm.domain.order import OrderState, Side
 from botswarm.domain.permission import TradingState
 from botswarm.errors import Refused
 from botswarm.ledger import migrate
-from botswarm.ledger.halts import SWARM, Cause, Halt
+from botswarm.ledger.halts import SWARM, Cause
 from botswarm.ledger.store import Ledger
 from botswarm.testing.venue import Accepting, FakeVenue
 from botswarm.trading.stop_file import Brake, Pulled, StopFile
 from botswarm.trading.watchdog import Charge
+from tests.standing import swarm_of
 from tests.unit.test_watchdog import MARKET
 from workers.watching import obey
 
@@ -134,16 +135,12 @@ def ledger(tmp_path: Path) -> Ledger:
     return made
 
 
-def swarm(ledger: Ledger) -> Halt:
-    return next(each for each in ledger.halts.all() if each.scope == SWARM)
-
-
 def test_a_ledger_that_is_back_is_told_who_stopped_and_why(scene: Scene, ledger: Ledger) -> None:
     obey(scene.file, ledger, NOW)
-    assert swarm(ledger).state is TradingState.ACTIVE
+    assert swarm_of(ledger).state is TradingState.ACTIVE
     scene.file.pull(PULLED)
     obey(scene.file, ledger, NOW + timedelta(minutes=5))
-    said = swarm(ledger)
+    said = swarm_of(ledger)
     assert (said.state, said.actor, said.cause) == (TradingState.HALTED, "ada", Cause.PERSON)
     assert said.reason.startswith("fire")
     assert scene.file.read() == PULLED, "until somebody resumes"
@@ -155,5 +152,5 @@ def test_a_person_who_resumed_since_is_not_halted_again(scene: Scene, ledger: Le
     resumed = {"reason": "looked", "now": NOW + timedelta(seconds=9), "is_human": True}
     ledger.halts.set(SWARM, TradingState.ACTIVE, actor="bob", **resumed)  # type: ignore[arg-type]
     obey(scene.file, ledger, NOW + timedelta(seconds=10))
-    assert swarm(ledger).state is TradingState.ACTIVE
+    assert swarm_of(ledger).state is TradingState.ACTIVE
     assert scene.file.read() is None
