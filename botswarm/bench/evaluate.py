@@ -176,7 +176,7 @@ def _database(load: Load, servers: Sequence[Server]) -> str:
     postgresql = servers[2]
     assert isinstance(postgresql, PostgreSQLServer)
     postgresql.create_database("bench")
-    return postgresql.url("bench").replace("postgresql://", "postgresql+psycopg2://")
+    return postgresql.ledger_url("bench")
 
 
 def strategies() -> list[str]:

@@ -18,7 +18,7 @@ def fresh_ledger(kind: str) -> Iterator[Ledger]:
     with ExitStack() as stack:
         if kind == "postgresql":
             server = stack.enter_context(PostgreSQLServer())
-            url = server.url().replace("postgresql://", "postgresql+psycopg2://")
+            url = server.ledger_url()
         else:
             folder = stack.enter_context(TemporaryDirectory(prefix="botswarm-bench-"))
             url = f"sqlite:///{Path(folder) / 'ledger.db'}"

@@ -80,7 +80,7 @@ class Stage:
         if ledger == "postgresql":
             server = stack.enter_context(PostgreSQLServer())
             self.servers["postgresql"] = server
-            url = server.url().replace("postgresql://", "postgresql+psycopg2://")
+            url = server.ledger_url()
         self.environment = {
             "BOTSWARM_BROKER_URL": broker.url(),
             "BOTSWARM_DATABASE_URL": url,

@@ -554,6 +554,10 @@ class PostgreSQLServer(Server):
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
 
+    def ledger_url(self, database: str = "postgres") -> str:
+        """With the name of the driver, as a ledger that is opened without settings takes it."""
+        return self.url(database).replace("postgresql://", "postgresql+psycopg2://")
+
     def create_database(self, name: str) -> None:
         self._query(f'CREATE DATABASE "{name}"')
 

@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 def postgresql() -> Iterator[PostgreSQLServer]:
     with PostgreSQLServer() as server:
         server.create_database("filled")
-        fill_ledger(driver_url(server, "filled"), FILLS)
+        fill_ledger(server.ledger_url("filled"), FILLS)
         yield server
 
 
@@ -34,10 +34,6 @@ def filled_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("filled") / "ledger.db"
     fill_ledger(f"sqlite:///{path}", FILLS)
     return path
-
-
-def driver_url(server: PostgreSQLServer, database: str) -> str:
-    return server.url(database).replace("postgresql://", "postgresql+psycopg2://")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -51,7 +47,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: PostgreSQLServer = request.getfixturevalue("postgresql")
     name = f"ledger{next(_numbers)}"
     server.copy_database("filled", name)
-    return driver_url(server, name)
+    return server.ledger_url(name)
 
 
 PlaceOf = Callable[..., Place]

@@ -33,7 +33,8 @@ from botswarm.clock import StoppedClock
 from botswarm.errors import Unreachable
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
-from tests.backup.conftest import KEY, PlaceOf, driver_url
+from botswarm.testing.servers import PostgreSQLServer
+from tests.backup.conftest import KEY, PlaceOf
 
 WITH = Wish(with_archive=True)
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
@@ -368,6 +369,6 @@ def test_a_server_is_brought_to_its_last_change_and_to_any_moment_before(
 
 
 def own_database(request: pytest.FixtureRequest) -> str:
-    server = request.getfixturevalue("postgresql")
+    server: PostgreSQLServer = request.getfixturevalue("postgresql")
     server.copy_database("filled", "followed")
-    return driver_url(server, "followed")
+    return server.ledger_url("followed")

@@ -30,12 +30,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: PostgreSQLServer = request.getfixturevalue("postgresql")
     name = f"bots{next(_numbers)}"
     server.create_database(name)
-    return server.url(name)
+    return server.ledger_url(name)
 
 
 @pytest.fixture
 def ledger(database_url: str) -> Iterator[Ledger]:
-    made = Ledger(database_url.replace("postgresql://", "postgresql+psycopg2://"))
+    made = Ledger(database_url)
     migrate.migrate(made.database)
     made.books.save_instruments([BTC])
     reconciled(made, NOW)

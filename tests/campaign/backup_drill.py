@@ -238,7 +238,7 @@ def _ledger(kind: str, state: Path, stack: ExitStack) -> str:
     if kind == "sqlite":
         return f"sqlite:///{state / 'ledger.db'}"
     server = stack.enter_context(PostgreSQLServer())
-    return server.url().replace("postgresql://", "postgresql+psycopg2://")
+    return server.ledger_url()
 
 
 def _environment(state: Path, backups: Path, url: str) -> dict[str, str]:

@@ -85,7 +85,7 @@ class Stage:
         servers: tuple[Server, ...] = (self.postgresql, self.redis, self.broker, self.exchange)
         for server in servers:
             self._stack.enter_context(server)
-        url = self.postgresql.url().replace("postgresql://", "postgresql+psycopg2://")
+        url = self.postgresql.ledger_url()
         self.settings: Settings = load(
             environ={
                 "BOTSWARM_STATE_DIR": str(self.state_dir),

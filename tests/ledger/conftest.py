@@ -40,10 +40,6 @@ def postgresql() -> Iterator[PostgreSQLServer]:
         yield server
 
 
-def driver_url(server: PostgreSQLServer, database: str) -> str:
-    return server.url(database).replace("postgresql://", "postgresql+psycopg2://")
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of an empty database of its own."""
@@ -52,13 +48,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: PostgreSQLServer = request.getfixturevalue("postgresql")
     name = f"ledger{next(_numbers)}"
     server.create_database(name)
-    return driver_url(server, name)
+    return server.ledger_url(name)
 
 
 @pytest.fixture(scope="session")
 def migrated(postgresql: PostgreSQLServer) -> Migrated:
     postgresql.create_database("migrated")
-    database = Database(driver_url(postgresql, "migrated"))
+    database = Database(postgresql.ledger_url("migrated"))
     migrate.migrate(database)
     return Migrated(database)
 

@@ -18,7 +18,6 @@ from botswarm.ledger.models import Table
 from botswarm.ledger.session import Database, NotMigrated
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import PostgreSQLServer, free_port
-from tests.ledger.conftest import driver_url
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_a_migrator_that_may_not_wait_says_who_is_in_its_way(
     postgresql: PostgreSQLServer,
 ) -> None:
     postgresql.create_database("busy")
-    database = Database(driver_url(postgresql, "busy"))
+    database = Database(postgresql.ledger_url("busy"))
     with database.connection() as connection, connection.begin():
         connection.execute(text(f"SELECT pg_advisory_xact_lock({migrate.ADVISORY_LOCK})"))
         with pytest.raises(TimedOut, match="another process is migrating"):
@@ -141,8 +140,8 @@ def test_a_server_that_is_not_there_is_reported_without_the_password() -> None:
 
 def test_a_forgetful_server_is_refused(postgresql: PostgreSQLServer) -> None:
     postgresql.create_database("forgetful")
-    admin = Database(driver_url(postgresql, "postgres"))
+    admin = Database(postgresql.ledger_url("postgres"))
     with admin.connection() as connection, connection.begin():
         connection.execute(text("ALTER DATABASE forgetful SET synchronous_commit = off"))
     with pytest.raises(Misconfigured, match="synchronous_commit=off"):
-        migrate.migrate(Database(driver_url(postgresql, "forgetful")))
+        migrate.migrate(Database(postgresql.ledger_url("forgetful")))

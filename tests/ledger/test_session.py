@@ -20,7 +20,7 @@ from botswarm.ledger import migrate, session
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import PostgreSQLServer, wait_until
-from tests.ledger.conftest import NOW, a_bot, an_order, driver_url, sent
+from tests.ledger.conftest import NOW, a_bot, an_order, sent
 from tests.standing import reconciled
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +172,7 @@ def own_server() -> Iterator[PostgreSQLServer]:
 def test_a_server_that_was_killed_is_used_again_when_it_is_back(
     own_server: PostgreSQLServer,
 ) -> None:
-    ledger = Ledger(driver_url(own_server, "postgres"))
+    ledger = Ledger(own_server.ledger_url("postgres"))
     migrate.migrate(ledger.database)
     reconciled(ledger, NOW)
     order = sent(ledger)
@@ -192,10 +192,10 @@ def test_a_server_that_was_killed_is_used_again_when_it_is_back(
 def test_a_connection_lost_in_the_middle_of_the_work_means_to_do_it_again(
     own_server: PostgreSQLServer,
 ) -> None:
-    ledger = Ledger(driver_url(own_server, "postgres"))
+    ledger = Ledger(own_server.ledger_url("postgres"))
     migrate.migrate(ledger.database)
     ledger.bots.create(a_bot(), NOW, actor="test")
-    admin = Database(driver_url(own_server, "postgres"))
+    admin = Database(own_server.ledger_url("postgres"))
     tries = 0
 
     def work(session: Session) -> int:

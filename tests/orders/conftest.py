@@ -90,7 +90,7 @@ def sqlite_ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def postgresql_ledger() -> Iterator[Ledger]:
     with PostgreSQLServer() as server:
-        url = server.url().replace("postgresql://", "postgresql+psycopg2://")
+        url = server.ledger_url()
         ledger = Ledger(url)
         migrate.migrate(ledger.database)
         reconciled(ledger, datetime.now(UTC))

@@ -47,7 +47,7 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
     server: PostgreSQLServer = request.getfixturevalue("server")
     name = f"cancels_{abs(hash(request.node.name))}"
     server.create_database(name)
-    made = Ledger(server.url(name).replace("postgresql://", "postgresql+psycopg2://"))
+    made = Ledger(server.ledger_url(name))
     migrate.migrate(made.database)
     reconciled(made, NOW)
     yield made

@@ -91,7 +91,7 @@ def stage(database: PostgreSQLServer, tmp_path: Path) -> Iterator[Stage]:
             "BOTSWARM_DATABASE_URL": url,
             "BOTSWARM_CANCEL_ON_DISCONNECT_S": LIMIT_S,
         }
-        ledger = Ledger(url.replace("postgresql://", "postgresql+psycopg2://"))
+        ledger = Ledger(database.ledger_url(name))
         migrate.migrate(ledger.database)
         made = Stage(swarm, exchange, ledger, broker, database)
         try:

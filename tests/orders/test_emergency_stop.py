@@ -39,7 +39,7 @@ from botswarm.testing.servers import PostgreSQLServer
 from botswarm.trading import executor
 from botswarm.trading.stop_file import StopFile
 from tests.integration.swarm import until
-from tests.ledger.conftest import Migrated, driver_url
+from tests.ledger.conftest import Migrated
 from tests.orders.conftest import NO_LIMITS, a_market_order, a_venue, an_order
 from tests.standing import reconciled
 
@@ -51,7 +51,7 @@ PLACE = ("simulated", "paper")
 @pytest.fixture(scope="module")
 def migrated() -> Iterator[Migrated]:
     with PostgreSQLServer() as server:
-        database = Database(driver_url(server, "postgres"))
+        database = Database(server.ledger_url("postgres"))
         migrate.migrate(database)
         yield Migrated(database)
         database.close()

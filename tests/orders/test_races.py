@@ -86,7 +86,7 @@ def states(ledger: Ledger) -> dict[str, int]:
 def test_a_thousand_orders_that_race_one_limit_never_exceed_it() -> None:
     limits = replace(NO_LIMITS, open_notional_max=ROOM * WORTH)
     with PostgreSQLServer() as server:
-        url = server.url().replace("postgresql://", "postgresql+psycopg2://")
+        url = server.ledger_url()
         ledger = Ledger(url)
         migrate.migrate(ledger.database)
         reconciled(ledger, datetime.now(UTC))
