@@ -30,7 +30,7 @@ from botswarm.feed.daemon import Feed, Surroundings
 from botswarm.feed.meters import Meters
 from botswarm.feed.pool import Pool
 from botswarm.feed.reception import Reception
-from botswarm.feed.resources import WHOLE_PROCESS, Watch
+from botswarm.feed.resources import WHOLE_PROCESS, Watch, give_back_large_blocks
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SecurityLog
 from botswarm.feed.standing import Streams
@@ -69,6 +69,7 @@ def run(settings: Settings, reread: Reread) -> None:
     # Ticks make no circles, and looking for some among all that is kept would hold them up.
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    give_back_large_blocks()
     # Where ten sockets always have more, the one thread that publishes waits for each of them.
     sys.setswitchinterval(TURN_S)
     stop = threading.Event()

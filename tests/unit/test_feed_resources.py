@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +94,40 @@ def test_sockets_and_threads_of_this_very_process_are_counted(watch: Watch) -> N
     assert after.stream_threads - before.stream_threads == 1
     assert after.stream_threads_expected == 0
     assert after.memory_mb > 10
+
+
+AFTER_LARGE_FRAMES = """
+import struct
+import threading
+from pathlib import Path
+from botswarm.feed.frames import FrameReader
+from botswarm.feed.resources import give_back_large_blocks
+
+def pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+def listen():
+    readers = FrameReader(8 << 20), FrameReader(8 << 20)
+    for at in range(0, len(frame), 65536):
+        for reader in readers:
+            reader.feed(frame[at : at + 65536])
+        kept.append(bytearray(3000))
+
+give_back_large_blocks()
+frame = b"\\x81\\x7f" + struct.pack("!Q", 4 << 20) + bytes(4 << 20)
+kept, before = [], pages()
+for _ in range(3):
+    listening = threading.Thread(target=listen)
+    listening.start()
+    listening.join()
+print(pages() - before)
+"""
+"""Something small that is kept lies behind each piece, as it does in a feed."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the kernel does not tell")
+def test_a_feed_is_not_larger_for_good_after_frames_of_megabytes() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", AFTER_LARGE_FRAMES], capture_output=True, text=True, check=True
+    )
+    assert int(told.stdout) * os.sysconf("SC_PAGE_SIZE") < 3 << 20
