@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from prometheus_client.samples import Sample
 from botswarm.bench.bots import CLEAN
 from botswarm.bench.loads import used_s
 from botswarm.bench.orders import MARKETS
+from botswarm.bots.spec import BotSpec
 from botswarm.config import load
 from botswarm.errors import BotswarmError, TimedOut
 from botswarm.health import ask, card
@@ -27,6 +28,7 @@ from botswarm.health.card import Found
 from botswarm.ledger import migrate
 from botswarm.ledger.bot import Bot, BotState
 from botswarm.ledger.store import Ledger
+from botswarm.strategies.registry import load as load_catalog
 
 METRICS, READY = "/metrics", "/readyz"
 ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -75,7 +77,7 @@ def measured(bots: int, scrapes: int, settle_s: float, progress: Progress) -> di
             if (number + 1) % max(1, scrapes // 3) == 0:
                 progress(f"scraped {number + 1} of {scrapes} times")
         after, lasted_s = used_s(pids), time.monotonic() - began
-    _check_bots(seen, bots)
+    check_bots(seen, bots)
     return {
         name: {
             **_spread(each),
@@ -120,16 +122,18 @@ def _samples(page: bytes) -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
-def _check_bots(seen: Mapping[str, Scraped], bots: int) -> None:
+def check_bots(seen: Mapping[str, Scraped], bots: int) -> None:
     """Figures of a swarm that has other bots than it should would be of something else."""
-    running = 0
-    for each in seen.values():
-        for sample in _samples(each.page):
-            if sample.name == "botswarm_bots" and sample.labels["state"] == "running":
-                running = int(sample.value)
-    if running != bots:
+    states = {
+        sample.labels["state"]: int(sample.value)
+        for each in seen.values()
+        for sample in _samples(each.page)
+        if sample.name == "botswarm_bots"
+    }
+    if states != {"running": bots}:
+        told = ", ".join(f"{many} {state}" for state, many in states.items()) or "none"
         raise BotswarmError(
-            f"the swarm told of {running} running bots, and {bots} were to be measured",
+            f"{bots} running bots were to be measured, and the swarm told of: {told}",
             cure="give it longer: run the bench on a machine that is otherwise idle",
         )
 
@@ -149,7 +153,9 @@ def _swarm(folder: Path, bots: int, progress: Progress) -> Iterator[Path]:
     ledger = Ledger(load(environ=environ, folder=folder).settings.database_url)
     state_dir.mkdir(mode=0o700)
     migrate.migrate(ledger.database)
-    ledger.changes.save(datetime.now(UTC), new=list(_bots(bots)), actor="bench", reason="created")
+    ledger.changes.save(
+        datetime.now(UTC), new=list(made_bots(bots)), actor="bench", reason="created"
+    )
     ledger.close()
     log = folder / "up.log"
     with log.open("wb") as file:
@@ -181,19 +187,23 @@ def _swarm(folder: Path, bots: int, progress: Progress) -> Iterator[Path]:
             swarm.wait()
 
 
-def _bots(count: int) -> Iterator[Bot]:
+def made_bots(count: int) -> Iterator[Bot]:
+    """They decide, each a bit unlike its neighbours, and being shadows order nothing."""
+    catalog = load_catalog()
     symbols = list(MARKETS)
     for number in range(count):
-        yield Bot(
+        spec = BotSpec.of(
+            catalog,
             name=f"watched{number}",
-            strategy="sma_cross",
+            strategy="sma-cross",
             venue="simulated",
             symbol=symbols[number % len(symbols)],
             account="paper",
             timeframe="1m",
             parameters={"fast": 3 + number % 5, "slow": 20 + number % 30},
-            state=BotState.RUNNING,
+            is_shadow=True,
         )
+        yield replace(spec.bot(), state=BotState.RUNNING)
 
 
 def _wait_ready(
