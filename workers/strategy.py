@@ -14,10 +14,12 @@ from typing import Any
 from celery import signals
 from celery.exceptions import Reject
 
-from botswarm.bots.evaluation import Evaluator, Scene
+from botswarm.bots.evaluation import Evaluator
 from botswarm.bots.floor import Floor
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.muster import Muster
 from botswarm.bots.registry import Rules
+from botswarm.bots.scene import Scene
+from botswarm.bots.strategies import Strategies
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.instrument import Instrument

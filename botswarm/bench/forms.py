@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy
 
-from botswarm.bots.evaluation import Evaluator, Scene
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.evaluation import Evaluator
+from botswarm.bots.muster import Muster
+from botswarm.bots.scene import Scene
+from botswarm.bots.strategies import Strategies
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.market import Quote, Trade
 from botswarm.domain.order import Side

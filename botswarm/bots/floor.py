@@ -13,9 +13,11 @@ from datetime import datetime
 from botswarm.bots.apart import Apart
 from botswarm.bots.brakes import brakes
 from botswarm.bots.commits import Commits
-from botswarm.bots.evaluation import Evaluator, Pass, Scene
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.evaluation import Evaluator
+from botswarm.bots.muster import Muster
 from botswarm.bots.registry import Registry, Rules
+from botswarm.bots.scene import Pass, Scene
+from botswarm.bots.strategies import Strategies
 from botswarm.bots.warden import Cell, Warden
 from botswarm.clock import Clock
 from botswarm.errors import BotswarmError

@@ -20,8 +20,9 @@ from typing import Any, cast
 from botswarm.bots.apart import Apart, Asks, stand_in
 from botswarm.bots.cell import LENGTH, READY, Answer, Question, send
 from botswarm.bots.costs import Costs
-from botswarm.bots.evaluation import Scene, TooSlow, evaluate_one
+from botswarm.bots.evaluation import TooSlow, evaluate_one
 from botswarm.bots.muster import Member
+from botswarm.bots.scene import Scene
 from botswarm.bots.spec import parameters_of
 from botswarm.domain.order import OrderKind, Side, TimeInForce
 from botswarm.errors import BotswarmError

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from botswarm.bots.brakes import brakes
-from botswarm.bots.evaluation import ERRORS_MAX, Evaluator, Pass, Scene
+from botswarm.bots.conclusion import ERRORS_MAX
+from botswarm.bots.evaluation import Evaluator
 from botswarm.bots.floor import Floor
-from botswarm.bots.muster import KEPT_ANEW_S, Muster, Strategies
+from botswarm.bots.muster import KEPT_ANEW_S, Muster
 from botswarm.bots.registry import Registry
+from botswarm.bots.scene import Pass, Scene
 from botswarm.bots.spec import BotSpec
+from botswarm.bots.strategies import Strategies
 from botswarm.clock import SystemClock
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import OrderState, Side

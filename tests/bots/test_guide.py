@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from botswarm.bots.evaluation import Evaluator
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.muster import Muster
+from botswarm.bots.strategies import Strategies
 from botswarm.cli import main
 from botswarm.cli.bot import bot
 from botswarm.ledger import migrate

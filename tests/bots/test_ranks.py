@@ -11,8 +11,10 @@ import numpy
 import pytest
 
 from botswarm.bots.commits import Commits
-from botswarm.bots.evaluation import Evaluator, Scene, evaluate_one
-from botswarm.bots.muster import Member, Muster, Strategies
+from botswarm.bots.evaluation import Evaluator, evaluate_one
+from botswarm.bots.muster import Member, Muster
+from botswarm.bots.scene import Scene
+from botswarm.bots.strategies import Strategies
 from botswarm.domain.instrument import step_down
 from botswarm.ledger.bot import Bot
 from botswarm.ledger.bots import BotState, Decided, Decision, Stand

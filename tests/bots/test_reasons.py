@@ -16,11 +16,13 @@ import pytest
 
 from botswarm.bots import chain, then, why
 from botswarm.bots.brakes import brakes
-from botswarm.bots.evaluation import Evaluator, Scene
+from botswarm.bots.evaluation import Evaluator
 from botswarm.bots.logs import Tail, latest
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.muster import Muster
 from botswarm.bots.registry import Registry, Rules
+from botswarm.bots.scene import Scene
 from botswarm.bots.spec import BotSpec
+from botswarm.bots.strategies import Strategies
 from botswarm.cli import botswarm
 from botswarm.cli.session import Session
 from botswarm.domain.fill import Fill

@@ -17,12 +17,14 @@ import pytest
 from sqlalchemy import delete, update
 
 from botswarm.bots.brakes import brakes
-from botswarm.bots.evaluation import Evaluator, Scene
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.evaluation import Evaluator
+from botswarm.bots.muster import Muster
 from botswarm.bots.past import arrays
 from botswarm.bots.registry import Registry, Verb
 from botswarm.bots.replay import Replay, replay
+from botswarm.bots.scene import Scene
 from botswarm.bots.spec import BotSpec
+from botswarm.bots.strategies import Strategies
 from botswarm.cli import botswarm
 from botswarm.cli.session import Session
 from botswarm.domain.fill import Fill

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from botswarm.bots import warden
-from botswarm.bots.evaluation import ERRORS_MAX, Evaluator, Scene
+from botswarm.bots.conclusion import ERRORS_MAX
+from botswarm.bots.evaluation import Evaluator
 from botswarm.bots.floor import Floor
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.muster import Muster
 from botswarm.bots.registry import Registry, Rules
+from botswarm.bots.scene import Scene
 from botswarm.bots.spec import BotSpec
+from botswarm.bots.strategies import Strategies
 from botswarm.clock import SystemClock
 from botswarm.domain.permission import TradingState
 from botswarm.ledger.bots import BotState

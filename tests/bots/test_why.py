@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from botswarm.bots import demo, why
-from botswarm.bots.evaluation import Evaluator, Scene
-from botswarm.bots.muster import Muster, Strategies
+from botswarm.bots.evaluation import Evaluator
+from botswarm.bots.muster import Muster
 from botswarm.bots.registry import Registry
+from botswarm.bots.scene import Scene
 from botswarm.bots.spec import BotSpec
+from botswarm.bots.strategies import Strategies
 from botswarm.cli import botswarm
 from botswarm.cli.session import Session
 from botswarm.domain.fill import Fill

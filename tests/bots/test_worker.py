@@ -13,7 +13,7 @@ import amqp
 import pytest
 from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
 
-from botswarm.bots.evaluation import ERRORS_MAX
+from botswarm.bots.conclusion import ERRORS_MAX
 from botswarm.bots.registry import Registry
 from botswarm.bots.spec import BotSpec
 from botswarm.domain.market import Candle
