@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from botswarm.chaos.simulation.runner import simulate_seeds, trace
 from botswarm.chaos.simulation.seeds import play_seed
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order, OrderState
+from botswarm.domain.permission import Exposure
 from botswarm.testing.books import Attempt, FakeBooks
 from botswarm.testing.venue import Fate
 from botswarm.trading import settle
@@ -83,6 +85,14 @@ class WithoutDedupe(FakeBooks):
         return super().book(fills, now)
 
 
+class WithoutReservation(FakeBooks):
+    """What others may have at the venue already does not count."""
+
+    def _exposure(self, order: Order, now: datetime) -> Exposure:
+        known = super()._exposure(order, now)
+        return dataclasses.replace(known, account_open_notional=Decimal(0))
+
+
 class WithoutFsync(FakeBooks):
     """What was committed last is gone when the power goes."""
 
@@ -112,6 +122,15 @@ def played(books: type[FakeBooks], seeds: range = FIXED) -> list[Result]:
 
 def test_without_the_claim_an_order_is_doubled() -> None:
     assert "I1" in violations_of(played(WithoutClaim))
+
+
+def test_without_the_reservation_more_may_be_live_than_the_limit() -> None:
+    assert "I10" in violations_of(played(WithoutReservation))
+
+
+def test_an_order_that_covers_a_short_position_passes_a_limit_that_is_reached() -> None:
+    """In this history a buy makes a position smaller while others have used up the limit."""
+    assert violations_of([play_seed(11_469)]) == set()
 
 
 def test_without_the_deduplication_of_fills_more_is_booked_than_was_traded() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from botswarm.domain.fill import Fill
-from botswarm.domain.order import Order, OrderState, Side
+from botswarm.domain.order import Order, OrderState
 from botswarm.domain.permission import TradingState
 from botswarm.exchanges.base import SignedRequest
 from botswarm.risk.limits import Limits
@@ -38,6 +38,8 @@ class Oracle:
         self._events_seen = 0
         self._executed = Counter[str]()
         self._executions_seen = 0
+        self._shrinking: set[str] = set()
+        """Orders that made a position smaller when they passed: no limit holds those up."""
 
     # --- while it goes on -------------------------------------------------------------------------
 
@@ -73,17 +75,36 @@ class Oracle:
                 self._violated("I6", f"order {order_id} was taken for not placed, but it is there")
             if after is OrderState.SENDING and (self._books.trading_state is TradingState.HALTED):
                 self._violated("I11", f"order {order_id} was sent while trading was halted")
+            if after in (OrderState.APPROVED, OrderState.SENDING) and self._shrinks(order):
+                self._shrinking.add(order_id)
         if new:
             self._check_the_limit()
 
     def _check_the_limit(self) -> None:
         """I10: what may be live never exceeds the account's limit, however many judge at once."""
-        orders = [order for order in self._books.orders.values() if order.state.may_be_live]
-        if any(order.side is Side.SELL for order in orders):
-            return  # what shrinks a position passes every limit
+        orders = [
+            order
+            for order in self._books.orders.values()
+            if order.state.may_be_live and order.id not in self._shrinking
+        ]
         sum_ = sum((order.open_quantity * order.price for order in orders), Decimal(0))
         if sum_ > self._limits.open_notional_max:
             self._violated("I10", f"orders worth {sum_} may be live")
+
+    def _shrinks(self, order: Order) -> bool:
+        theirs = [each for each in self._books.orders.values() if each.bot == order.bot]
+        names = {each.client_order_id for each in theirs}
+        position = sum(
+            fill.side.sign * fill.quantity
+            for fill in self._books.fills.values()
+            if fill.client_order_id in names
+        )
+        same_way = sum(
+            each.quantity - each.filled_quantity
+            for each in theirs
+            if each.side is order.side and (each.state.may_be_live or each.id == order.id)
+        )
+        return order.side.sign * position + same_way <= 0
 
     # --- at the end -------------------------------------------------------------------------------
 
