@@ -23,7 +23,7 @@ from botswarm.ledger.models import AuditRow, OrderRow
 from botswarm.ledger.risk_standings import keep
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import NOW, a_bot, a_fill, an_order, sent
-from tests.ledger.test_limits import at_risk
+from tests.ledger.limiting import at_risk
 from tests.ledger.test_processes import ONE, OTHER, signed
 from tests.standing import swarm_of
 from workers.enabling import look

@@ -23,7 +23,7 @@ from botswarm.risk.limits import Limits
 from botswarm.testing.venue import FakeVenue
 from botswarm.trading import executor
 from tests.ledger.conftest import BTC, NOW, a_bot, an_order
-from tests.ledger.test_limits import BOUNDLESS, CHAIN, at_risk, held
+from tests.ledger.limiting import BOUNDLESS, CHAIN, at_risk, held
 from tests.standing import reconciled
 
 D = Decimal
