@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -108,7 +107,7 @@ def _accepted(ledger: Ledger, number: int, reason: str, is_external: bool) -> An
     place = f"{ended.venue}:{ended.account}"
     booked = "" if ended.asset is None else f" {_amount(ended)} was booked{HOW[is_external]}."
     return Answer(
-        data={"accepted": _raised(ended), "reason": reason},
+        data={"accepted": _amounts_plain(ended), "reason": reason},
         text=f"Accepted: {ended.subject} of {place}.{booked}",
         next=[f"botswarm ledger reconcile --account {place}"],
     )
@@ -186,12 +185,8 @@ def _stand(stand: AccountStand) -> dict[str, object]:
         "reconciled_at": standing.reconciled_at,
         "opened_at": standing.opened_at,
         "last": stand.last,
-        "raised": [_raised(each) for each in stand.raised],
+        "raised": [_amounts_plain(each) for each in stand.raised],
     }
-
-
-def _raised(each: Raised) -> dict[str, object]:
-    return asdict(each) | {"amount": _plain(each.amount)}
 
 
 def _found(done: Reconciliation) -> dict[str, object]:
@@ -200,14 +195,10 @@ def _found(done: Reconciliation) -> dict[str, object]:
         "at": done.at,
         "agrees": done.agrees,
         "counts": dict(done.counts),
-        "differences": [_difference(each) for each in done.differences],
-        "undecided": [_difference(each) for each in done.undecided],
+        "differences": [_amounts_plain(each) for each in done.differences],
+        "undecided": [_amounts_plain(each) for each in done.undecided],
     }
 
 
-def _difference(each: Difference) -> dict[str, object]:
-    return asdict(each) | {"amount": _plain(each.amount)}
-
-
-def _plain(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount:f}"
+def _amounts_plain(each: Raised | Difference) -> dict[str, object]:
+    return asdict(each) | {"amount": None if each.amount is None else f"{each.amount:f}"}

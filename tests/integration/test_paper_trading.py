@@ -27,25 +27,15 @@ from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
 from botswarm.ledger.subscriptions import Subscriptions
 from botswarm.ledger.trades import Wanted
-from botswarm.risk.limits import Limits
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import EmbeddedBrokerServer
 from botswarm.trading import executor
 from botswarm.trading.settle import Watch, settle
 from tests.integration.feed_process import FeedProcess, Reader
 from tests.integration.paper_process import PaperProcess
+from tests.orders.conftest import NO_LIMITS
 from tests.standing import reconciled
 
-MUCH = Decimal(10**9)
-NO_LIMITS = Limits(
-    order_notional_max=MUCH,
-    open_notional_max=MUCH,
-    position_notional_max=MUCH,
-    open_orders_max=10**6,
-    orders_per_minute_max=10**6,
-    daily_loss_max=MUCH,
-    signal_age_max_s=3600,
-)
 VENUE, SYMBOL, NATIVE = "kraken", "BTC-USDT", "BTCUSDT"
 WITHIN_S = 60.0
 SLIPPED_MS = 3000
