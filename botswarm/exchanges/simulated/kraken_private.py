@@ -9,13 +9,12 @@ from decimal import Decimal
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from botswarm.exchanges.simulated.feeds import Wrong
 from botswarm.exchanges.simulated.http import Request, Response, split_parameters
 from botswarm.exchanges.simulated.journal import JournalFailed
 from botswarm.exchanges.simulated.kraken_desk import Desk, Said, Wish
 from botswarm.exchanges.simulated.kraken_guard import Guard
+from botswarm.exchanges.simulated.kraken_rest import envelope
 from botswarm.exchanges.simulated.kraken_words import name
 from botswarm.exchanges.simulated.mishaps import Delivery, carry, garbage
 from botswarm.exchanges.simulated.service import Service
@@ -64,7 +63,7 @@ class PrivateRest:
         question = self._questions().get(what)
         is_order = what == "AddOrder"
         if (question is None and not is_order) or request.method != "POST":
-            return _said(error="EGeneral:Unknown method"), "whole"
+            return envelope(error="EGeneral:Unknown method"), "whole"
         try:
             values = _values(request)
             self.guard.admit(request.path, request.headers, request.body, values)
@@ -73,30 +72,30 @@ class PrivateRest:
             # What is wrong by itself is found on arrival, before anything can be held up.
             run = self._prepared(values) if question is None else partial(question, values)
         except Wrong as why:
-            return _said(error=why.words), "whole"
+            return envelope(error=why.words), "whole"
         return await self._carried(what, run)
 
     async def _carried(self, what: str, run: Callable[[], object]) -> tuple[Response, Delivery]:
         def answered() -> Response:
             try:
-                return _said(run())
+                return envelope(run())
             except Wrong as why:
-                return _said(error=why.words)
+                return envelope(error=why.words)
             except JournalFailed:
                 raise  # the answer must not leave: nothing else remembers what was done
             except Exception:
                 _log.exception("the exchange failed at Kraken's %s", what)
-                return _said(error=FAILED)
+                return envelope(error=FAILED)
 
         action = ACTIONS.get(what, "query")
         carried = await carry(self.service.faults, VENUE, action, answered, answered)
         if carried.delivery == "garbage":
             return garbage(), "whole"
         if carried.instead == "timeout":
-            return _said(error=UNKNOWN), "whole"
+            return envelope(error=UNKNOWN), "whole"
         if carried.instead == "error":
             return Response(502, b"<html>Bad gateway</html>", {}, "text/html"), "whole"
-        return carried.result or _said(error=FAILED), carried.delivery
+        return carried.result or envelope(error=FAILED), carried.delivery
 
     def _prepared(self, values: Values) -> Callable[[], object]:
         now_ms = self.service.now_ms()
@@ -188,12 +187,6 @@ class PrivateRest:
             },
             "GetApiKeyInfo": self._key_info,
         }
-
-
-def _said(result: object = None, error: str = "") -> Response:
-    """HTTP 200, also where it is refused."""
-    body = {"error": [error]} if error else {"error": [], "result": result}
-    return Response(200, msgspec.json.encode(body))
 
 
 def _values(request: Request) -> dict[str, str]:

@@ -50,11 +50,11 @@ class Rest:
             return None
         now_s = self.stage.now_ms() / 1000
         if not bucket(self._spent, request.peer, now_s, rate=PER_SECOND, burst=BURST):
-            return _answer([], "EAPI:Rate limit exceeded")
+            return envelope([], "EAPI:Rate limit exceeded")
         try:
-            return _answer(questions[name](dict(split_parameters(request.query))))
+            return envelope(questions[name](dict(split_parameters(request.query))))
         except Wrong as why:
-            return _answer([], str(why))
+            return envelope([], str(why))
 
     def _time(self, values: Mapping[str, str]) -> object:
         at = datetime.fromtimestamp(self.stage.now_ms() // 1000, UTC)
@@ -214,7 +214,7 @@ def _whole(values: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _answer(result: object, error: str = "") -> Response:
+def envelope(result: object = None, error: str = "") -> Response:
     """Kraken answers 200, also where it refuses."""
     body = {"error": [error]} if error else {"error": [], "result": result}
     return Response(200, msgspec.json.encode(body))
