@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from botswarm.config import Secret, Settings, load
+from botswarm.config import Secret
 from botswarm.errors import Misconfigured, NotFound, Refused, Unreachable
 from botswarm.keys import envelope, master
 from botswarm.keys.envelope import MasterKey, NoMaster, Unsealable
@@ -21,16 +21,13 @@ from botswarm.keys.ring import ApiKeys, KeyRing
 from botswarm.ledger import migrate
 from botswarm.ledger.models import AuditRow, ExchangeKeyRow
 from botswarm.ledger.store import Ledger
+from tests.settings import settings_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEYS = ApiKeys(
     key=Secret("the-public-part"), secret=Secret("the-signing-part"), passphrase=Secret("phrase")
 )
 OTHERS = ApiKeys(key=Secret("another-public"), secret=Secret("another-signing"))
-
-
-def settings_of(folder: Path, **environ: str) -> Settings:
-    return load(environ={"BOTSWARM_STATE_DIR": str(folder), **environ}, folder=folder).settings
 
 
 @pytest.fixture

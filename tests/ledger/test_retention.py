@@ -20,6 +20,7 @@ from botswarm.ledger.schedule_models import ScheduleMissRow, ScheduleRunRow
 from botswarm.ledger.schedules import Ended, Missed, Pause, Sent, Stand, Withdrawn
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import NOW, a_fill, sent
+from tests.settings import settings_of
 
 DAY = timedelta(days=1)
 MINUTE_MS = 60_000
@@ -210,9 +211,8 @@ def a_key(**changes: Any) -> KeptKey:
 def test_old_and_untested_keys_are_named(
     changes: dict[str, Any], says: list[str], tmp_path: Any
 ) -> None:
-    from botswarm.config import load
 
-    settings = load(environ={"BOTSWARM_STATE_DIR": str(tmp_path)}, folder=tmp_path).settings
+    settings = settings_of(tmp_path)
     found = ages.too_old([a_key(**changes)], settings, NOW, 90 * DAY)
     assert len(found) == len(says)
     assert all(words in sentence for words, sentence in zip(says, found, strict=True))

@@ -26,6 +26,7 @@ from botswarm.testing.venue import FakeVenue
 from tests.integration.swarm import Swarm, until
 from tests.orders.conftest import a_market_order
 from tests.orders.test_venue_contract import BTC
+from tests.settings import settings_of
 from workers import orders
 from workers.desks import Desks
 
@@ -88,7 +89,7 @@ class Withdrawing(FakeVenue):
 def test_a_key_that_may_withdraw_places_nothing(
     sqlite_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = load(environ={"BOTSWARM_STATE_DIR": str(tmp_path)}, folder=tmp_path).settings
+    settings = settings_of(tmp_path)
     venue = Withdrawing(SystemClock(), [BTC])
     made = Desks(settings, sqlite_ledger, SystemClock())
     monkeypatch.setattr(accounts, "trading_venue", lambda *_: venue)

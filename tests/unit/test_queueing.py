@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botswarm import messages
-from botswarm.config import load
 from botswarm.config.table import BY_NAME as SETTINGS
 from botswarm.config.table import QUEUES
 from botswarm.queueing import App, make_app, safety, task
@@ -19,10 +18,11 @@ from botswarm.queueing.leadership import task_id
 from botswarm.queueing.slots import FileSlots, held
 from botswarm.queueing.table import BY_NAME, TABLE, declared, queue_of
 from botswarm.schedule import SCHEDULE, Entry
+from tests.settings import settings_of
 
 
 def app_in(folder: Path, **environ: str) -> App:
-    settings = load(environ={"BOTSWARM_STATE_DIR": str(folder), **environ}, folder=folder).settings
+    settings = settings_of(folder, **environ)
     return make_app(settings, set_as_current=False)
 
 

@@ -8,21 +8,17 @@ from pathlib import Path
 import pytest
 
 from botswarm.clock import SystemClock
-from botswarm.config import Secret, load
-from botswarm.config.settings import Settings
+from botswarm.config import Secret
 from botswarm.errors import NotFound, Refused, Unreachable
 from botswarm.exchanges import accounts, registry
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.binance.trading import BinanceTrading
 from botswarm.exchanges.simulated import record
 from botswarm.exchanges.simulated.record import ExchangeRecord
+from tests.settings import settings_of
 
 PAPER, SPOT = Account("simulated", "paper"), Account("binance", "spot")
 KEYS = {"BOTSWARM_BINANCE_API_KEY": "some-key", "BOTSWARM_BINANCE_API_SECRET": "some-secret"}
-
-
-def settings(folder: Path, **environ: str) -> Settings:
-    return load(environ={"BOTSWARM_STATE_DIR": str(folder), **environ}, folder=folder).settings
 
 
 @pytest.mark.parametrize(
@@ -38,7 +34,7 @@ def settings(folder: Path, **environ: str) -> Settings:
     ],
 )
 def test_a_venue_of_real_money_is_refused(tmp_path: Path, url: str) -> None:
-    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
+    given = settings_of(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
     with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
         accounts.trading_venue(given, SystemClock(), accounts.default_account(given))
 
@@ -46,7 +42,7 @@ def test_a_venue_of_real_money_is_refused(tmp_path: Path, url: str) -> None:
 def test_a_venue_of_real_money_is_made_for_the_account_that_was_armed_and_no_other(
     tmp_path: Path,
 ) -> None:
-    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL="https://api.binance.com")
+    given = settings_of(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL="https://api.binance.com")
     armed = {("binance", "spot")}
 
     def is_armed(venue: str, account: str) -> bool:
@@ -63,7 +59,7 @@ def test_a_venue_of_real_money_is_made_for_the_account_that_was_armed_and_no_oth
 
 def test_the_stream_of_real_money_is_refused_too(tmp_path: Path) -> None:
     url = "wss://ws-api.binance.com:443/ws-api/v3"
-    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_WS_API_URL=url)
+    given = settings_of(tmp_path, **KEYS, BOTSWARM_BINANCE_WS_API_URL=url)
     with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
         accounts.account_stream(given, SystemClock(), SPOT)
 
@@ -72,14 +68,14 @@ def test_the_stream_of_real_money_is_refused_too(tmp_path: Path) -> None:
     "url", ["https://testnet.binance.vision", "https://demo-api.binance.com", "http://127.0.0.1:80"]
 )
 def test_a_key_chooses_binance_where_money_is_play_money(tmp_path: Path, url: str) -> None:
-    given = settings(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
+    given = settings_of(tmp_path, **KEYS, BOTSWARM_BINANCE_REST_URL=url)
     venue = accounts.trading_venue(given, SystemClock(), accounts.default_account(given))
     assert (venue.name, venue.account) == ("binance", "spot")
 
 
 def test_without_a_key_orders_go_to_the_simulated_exchange(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="no exchange was started"):
-        accounts.trading_venue(settings(tmp_path), SystemClock(), PAPER)
+        accounts.trading_venue(settings_of(tmp_path), SystemClock(), PAPER)
     card = record.ExchangeRecord(
         host="127.0.0.1",
         port=9,
@@ -92,7 +88,7 @@ def test_without_a_key_orders_go_to_the_simulated_exchange(tmp_path: Path) -> No
         started_at="2026-01-01T00:00:00+00:00",
     )
     record.write(tmp_path, card)
-    venue = accounts.trading_venue(settings(tmp_path), SystemClock(), PAPER)
+    venue = accounts.trading_venue(settings_of(tmp_path), SystemClock(), PAPER)
     assert (venue.name, venue.account) == ("simulated", "paper")
 
 
@@ -106,16 +102,16 @@ class CoinbaseKeys:
 def test_coinbase_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path) -> None:
     account, clock = Account("coinbase", "main"), SystemClock()
     with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
-        accounts.trading_venue(settings(tmp_path), clock, account, CoinbaseKeys())
+        accounts.trading_venue(settings_of(tmp_path), clock, account, CoinbaseKeys())
     with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
-        accounts.account_stream(settings(tmp_path), clock, account, CoinbaseKeys())
+        accounts.account_stream(settings_of(tmp_path), clock, account, CoinbaseKeys())
     here = {
         "BOTSWARM_COINBASE_REST_URL": "http://127.0.0.1:9/coinbase",
         "BOTSWARM_COINBASE_USER_STREAM_URL": "ws://127.0.0.1:9/coinbase/user",
     }
-    venue = accounts.trading_venue(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    venue = accounts.trading_venue(settings_of(tmp_path, **here), clock, account, CoinbaseKeys())
     assert (venue.name, venue.account) == ("coinbase", "main")
-    assert accounts.account_stream(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    assert accounts.account_stream(settings_of(tmp_path, **here), clock, account, CoinbaseKeys())
     venue.close()
 
 
@@ -123,16 +119,16 @@ def test_kraken_is_traded_here_and_refused_where_it_is_real_money(tmp_path: Path
     account, clock = Account("kraken", "main"), SystemClock()
     for real in ({}, {"BOTSWARM_KRAKEN_REST_URL": "http://127.0.0.1:9/kraken"}):
         with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
-            accounts.trading_venue(settings(tmp_path, **real), clock, account, CoinbaseKeys())
+            accounts.trading_venue(settings_of(tmp_path, **real), clock, account, CoinbaseKeys())
         with pytest.raises(Refused, match=r"trades real money, and \S+ is not armed"):
-            accounts.account_stream(settings(tmp_path, **real), clock, account, CoinbaseKeys())
+            accounts.account_stream(settings_of(tmp_path, **real), clock, account, CoinbaseKeys())
     here = {
         "BOTSWARM_KRAKEN_REST_URL": "http://127.0.0.1:9/kraken",
         "BOTSWARM_KRAKEN_TRADING_URL": "ws://127.0.0.1:9/kraken/auth/v2",
     }
-    venue = accounts.trading_venue(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    venue = accounts.trading_venue(settings_of(tmp_path, **here), clock, account, CoinbaseKeys())
     assert (venue.name, venue.account) == ("kraken", "main")
-    assert accounts.account_stream(settings(tmp_path, **here), clock, account, CoinbaseKeys())
+    assert accounts.account_stream(settings_of(tmp_path, **here), clock, account, CoinbaseKeys())
     venue.close()
 
 
@@ -143,7 +139,7 @@ def test_the_road_of_orders_is_chosen_and_held_to_play_money_too(
     tmp_path: Path, road: str, is_tried: bool
 ) -> None:
     real = "wss://ws-api.binance.com:443/ws-api/v3"
-    given = settings(
+    given = settings_of(
         tmp_path, **KEYS, BOTSWARM_BINANCE_ORDER_ROAD=road, BOTSWARM_BINANCE_WS_API_URL=real
     )
     if is_tried:
@@ -158,7 +154,7 @@ class PlainKeys:
 
 
 def test_any_other_venue_is_traded_through_ccxt_and_with_play_money_only(tmp_path: Path) -> None:
-    given, clock = settings(tmp_path), SystemClock()
+    given, clock = settings_of(tmp_path), SystemClock()
     account = Account("ccxt-binance", "main")
     venue = accounts.trading_venue(given, clock, account, PlainKeys())
     assert (venue.name, venue.account) == ("ccxt-binance", "main")
@@ -178,7 +174,7 @@ def test_a_venue_that_takes_no_orders_is_named_with_those_that_do() -> None:
 
 
 def test_keys_of_another_account_never_open_one_on_paper(tmp_path: Path) -> None:
-    given, account = settings(tmp_path), Account("kraken", "paper")
+    given, account = settings_of(tmp_path), Account("kraken", "paper")
     with pytest.raises(Unreachable, match="nobody trades on paper at kraken here"):
         accounts.trading_venue(given, SystemClock(), account, PlainKeys())
     card = ExchangeRecord(
@@ -219,5 +215,5 @@ def test_keys_of_another_account_never_open_one_on_paper(tmp_path: Path) -> None
 def test_money_is_real_unless_the_venues_address_is_known_to_be_of_play_money(
     tmp_path: Path, venue: str, account: str, url: str, kind: str
 ) -> None:
-    given = settings(tmp_path, BOTSWARM_BINANCE_REST_URL=url)
+    given = settings_of(tmp_path, BOTSWARM_BINANCE_REST_URL=url)
     assert registry.account_kind(given, venue, account).value == kind

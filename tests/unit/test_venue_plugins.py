@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from botswarm.config import load
-from botswarm.config.settings import Settings
 from botswarm.errors import NotFound, Unreachable
 from botswarm.exchanges import registry
 from botswarm.exchanges.binance.market import BinanceMarketData
+from tests.settings import settings_of
 
 MODULE = """
 from botswarm.exchanges.binance.market import BinanceMarketData
@@ -57,16 +56,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def settings(folder: Path, **environ: str) -> Settings:
-    return load(environ={"BOTSWARM_STATE_DIR": str(folder), **environ}, folder=folder).settings
-
-
 def test_an_installed_package_adds_a_venue(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(installed)
     assert "elsewhere" in registry.venues()
-    made = registry.market_data(settings(tmp_path), "elsewhere")
+    made = registry.market_data(settings_of(tmp_path), "elsewhere")
     assert (made.name, type(made).__module__) == ("elsewhere", "venue_of_elsewhere")
     frame = '{"e":"trade","s":"BTCUSDT","t":1,"p":"1","q":"1","T":5,"m":true}'
     assert len(made.reader().read(frame, 1_700_000_000_000)) == 1
@@ -78,25 +73,25 @@ def test_a_package_that_cannot_be_loaded_is_named_with_its_cause(
 ) -> None:
     monkeypatch.syspath_prepend(installed)
     with pytest.raises(Unreachable, match="venue-of-elsewhere") as failed:
-        registry.market_data(settings(tmp_path), venue)
+        registry.market_data(settings_of(tmp_path), venue)
     assert words in str(failed.value)
 
 
 def test_without_it_the_venue_is_unknown_and_the_known_ones_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as failed:
-        registry.market_data(settings(tmp_path), "elsewhere")
+        registry.market_data(settings_of(tmp_path), "elsewhere")
     assert "kraken" in failed.value.cure
 
 
 def test_the_feed_reads_the_venue_that_orders_go_to_unless_others_are_named(
     tmp_path: Path,
 ) -> None:
-    assert registry.fed_venues(settings(tmp_path)) == ("simulated",)
-    named = settings(tmp_path, BOTSWARM_FEED_VENUES="binance,kraken")
+    assert registry.fed_venues(settings_of(tmp_path)) == ("simulated",)
+    named = settings_of(tmp_path, BOTSWARM_FEED_VENUES="binance,kraken")
     assert registry.fed_venues(named) == ("binance", "kraken")
 
 
 def test_a_recording_of_the_simulated_exchange_is_read_while_none_runs(tmp_path: Path) -> None:
-    made = registry.recorded(settings(tmp_path), "simulated")
+    made = registry.recorded(settings_of(tmp_path), "simulated")
     assert isinstance(made, BinanceMarketData)
     assert made.name == "simulated"
