@@ -14,13 +14,13 @@ from celery import current_app, current_task
 
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
-from botswarm.errors import BotswarmError, NotFound, Refused, Unreachable
+from botswarm.errors import BotswarmError, Refused, Unreachable
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.allowance import TooSoon
 from botswarm.exchanges.base import TradingVenue
 from botswarm.exchanges.registry import is_live
-from botswarm.keys.ring import ApiKeys, KeyRing
+from botswarm.keys.ring import KeyRing
 from botswarm.ledger.armings import LiveBooks
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.store import Ledger
@@ -164,7 +164,7 @@ class Desks:
             logger.warning("the markets of %s are as the ledger knows them: %s", venue.name, error)
 
     def _make(self, account: Account) -> Desk:
-        keys = opened(self.ring, account)
+        keys = self.ring.find(account.venue, account.name)
         was_armed = self.ledger.armings.was_armed
         venue = accounts.trading_venue(self.settings, self.clock, account, keys, was_armed)
         self._learn_markets(venue)
@@ -199,14 +199,6 @@ def _objection_to(venue: TradingVenue) -> Refused | None:
 def configured(settings: Settings, ring: KeyRing) -> Sequence[Account]:
     """Those of the settings, and those whose keys are kept in the ledger."""
     return accounts.accounts(settings, [Account(each.venue, each.account) for each in ring.kept()])
-
-
-def opened(ring: KeyRing, account: Account) -> ApiKeys | None:
-    """Its kept keys; None where only the settings may know some."""
-    try:
-        return ring.open(account.venue, account.name)
-    except NotFound:
-        return None
 
 
 def desks() -> Desks:

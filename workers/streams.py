@@ -21,7 +21,7 @@ from botswarm.keys.ring import KeyRing
 from botswarm.ledger.store import Ledger
 from botswarm.messages import SettleOrders, send
 from botswarm.queueing import App
-from workers.desks import configured, opened
+from workers.desks import configured
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _connected(
     settings: Settings, ledger: Ledger, ring: KeyRing, account: Account
 ) -> AccountStream | None:
     """With the keys as they are kept now: they may have been changed since the last time."""
-    keys, was_armed = opened(ring, account), ledger.armings.was_armed
+    keys, was_armed = ring.find(account.venue, account.name), ledger.armings.was_armed
     return accounts.account_stream(settings, SystemClock(), account, keys, was_armed)
 
 

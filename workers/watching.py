@@ -27,7 +27,6 @@ from botswarm.ledger.store import Ledger
 from botswarm.queueing import App
 from botswarm.trading.stop_file import Brake, StopFile
 from botswarm.trading.watchdog import Charge, Watchdog, watch
-from workers.desks import opened
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ class Venues:
         if place not in self._made:
             account = Account(*place)
             try:
-                keys = opened(self._ring, account)
+                keys = self._ring.find(account.venue, account.name)
                 made = accounts.trading_venue(
                     self._settings, self._clock, account, keys, self._was_armed
                 )

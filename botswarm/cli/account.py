@@ -149,7 +149,7 @@ def test_account(session: Session, account: str) -> Answer:
     """
     place = _place(account)
     with _opened(session) as (settings, ledger, ring):
-        tested = _test(settings, ledger, place, _keys(ring, place))
+        tested = _test(settings, ledger, place, ring.find(place.venue, place.name))
         _note(ledger, place, tested, datetime.now(UTC))
     return Answer(
         data=tested.data(), text=in_columns(["", ""], tested.words()), failure=tested.objection
@@ -163,7 +163,7 @@ def balance(session: Session, account: str) -> Answer:
     """Show what an account has by the venue's word, and what by the ledger."""
     place = _place(account)
     with _opened(session) as (settings, ledger, ring):
-        with _venue(settings, ledger, place, _keys(ring, place)) as venue:
+        with _venue(settings, ledger, place, ring.find(place.venue, place.name)) as venue:
             theirs = venue.balances()
         reckoned = ledger.reconciliations.reckon(place.venue, place.name, datetime.now(UTC))
         ours = reckoned.balances
@@ -252,14 +252,6 @@ def _check_has_keys(place: Account) -> None:
             f"{place} trades on paper, without keys: the name is kept for that",
             cure=f"choose another name; or start it: botswarm run paper --venue {place.venue}",
         )
-
-
-def _keys(ring: KeyRing, place: Account) -> ApiKeys | None:
-    """None where only the settings may know some."""
-    try:
-        return ring.open(place.venue, place.name)
-    except NotFound:
-        return None
 
 
 @contextmanager

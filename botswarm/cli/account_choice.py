@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from botswarm.errors import NotFound
-
 if TYPE_CHECKING:
     from botswarm.config import Settings
     from botswarm.exchanges.accounts import Account
@@ -25,10 +23,7 @@ def configured(settings: Settings, ledger: Ledger) -> Sequence[Account]:
 
 def opened(settings: Settings, ledger: Ledger, account: Account) -> ApiKeys | None:
     """Its kept keys; None where only the settings may know some."""
-    try:
-        return _ring(settings, ledger).open(account.venue, account.name)
-    except NotFound:
-        return None
+    return _ring(settings, ledger).find(account.venue, account.name)
 
 
 def _ring(settings: Settings, ledger: Ledger) -> KeyRing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from botswarm.config import Secret, Settings
+from botswarm.errors import NotFound
 from botswarm.keys import envelope
 from botswarm.keys.envelope import Envelope, MasterKey, Unsealable
 from botswarm.keys.master import master, masters
@@ -37,6 +38,13 @@ class KeyRing:
         row = self._kept.get(venue, account)
         plain = envelope.unseal(_envelope(row.envelope), _identity(row), masters(self._settings))
         return _parsed(plain)
+
+    def find(self, venue: str, account: str) -> ApiKeys | None:
+        """The same; None where only the settings may know some."""
+        try:
+            return self.open(venue, account)
+        except NotFound:
+            return None
 
     def kept(self) -> Sequence[KeptKey]:
         return self._kept.all()
