@@ -19,6 +19,7 @@ from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.cli.trading_arm import live_accounts
+from botswarm.domain.amount import plain
 from botswarm.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def balance(session: Session, account: str) -> Answer:
     rows = [
         (
             asset,
-            f"{theirs[asset].normalize():f}" if asset in theirs else "-",
-            f"{ours[asset].normalize():f}" if asset in ours else "-",
+            plain(theirs[asset]) if asset in theirs else "-",
+            plain(ours[asset]) if asset in ours else "-",
         )
         for asset in assets
     ]

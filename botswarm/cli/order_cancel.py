@@ -15,6 +15,7 @@ from botswarm.cli.order_wait import is_over, late, wait_for, wait_option
 from botswarm.cli.order_words import account_of, in_a_line, listed, market_of, order_data
 from botswarm.cli.ringing import ring_these
 from botswarm.cli.session import Answer, Session
+from botswarm.domain.amount import plain
 
 if TYPE_CHECKING:
     from botswarm.domain.order import Order
@@ -126,5 +127,5 @@ def _became(wished: Wished, order: Order) -> str:
     if order.id in wished.over:
         return f"it had ended before: {order.state}"
     if order.state.is_final:
-        return f"{order.state}, {order.filled_quantity.normalize():f} filled"
+        return f"{order.state}, {plain(order.filled_quantity)} filled"
     return f"{order.state}; the venue is asked for its end until it says so"

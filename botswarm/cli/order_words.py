@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from botswarm.cli.table import in_columns
+from botswarm.domain.amount import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,13 +38,13 @@ def pair_of(text: str, what: str, example: str) -> tuple[str, str]:
 
 
 def price(each: Order) -> str:
-    limit = "market" if each.limit_price is None else f"{each.limit_price.normalize():f}"
-    return limit if each.stop_price is None else f"{limit} from {each.stop_price.normalize():f}"
+    limit = "market" if each.limit_price is None else plain(each.limit_price)
+    return limit if each.stop_price is None else f"{limit} from {plain(each.stop_price)}"
 
 
 def in_a_line(each: Order) -> str:
     return (
-        f"{each.side} {each.quantity.normalize():f} {each.venue}:{each.symbol} at {price(each)}"
+        f"{each.side} {plain(each.quantity)} {each.venue}:{each.symbol} at {price(each)}"
         f" for {each.bot}"
     )
 
@@ -58,7 +59,7 @@ def listed(orders: Sequence[Order], kind_of: Callable[[str, str], str] | None = 
             *([kind_of(each.venue, each.account)] if kind_of else []),
             f"{each.venue}:{each.symbol}",
             each.side.value,
-            f"{each.filled_quantity.normalize():f}/{each.quantity.normalize():f}",
+            f"{plain(each.filled_quantity)}/{plain(each.quantity)}",
             price(each),
             state(each),
             each.reason,
@@ -167,9 +168,9 @@ def in_words(story: Story) -> str:
         fills = [
             (
                 fill.trade_id,
-                f"{fill.quantity.normalize():f}",
-                f"{fill.price.normalize():f}",
-                f"{fill.commission.normalize():f} {fill.commission_asset}",
+                plain(fill.quantity),
+                plain(fill.price),
+                f"{plain(fill.commission)} {fill.commission_asset}",
             )
             for fill in story.fills
         ]

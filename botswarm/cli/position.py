@@ -21,6 +21,7 @@ from botswarm.cli.order_words import account_of, in_a_line, market_of, order_dat
 from botswarm.cli.ringing import ring, ring_these
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.domain.amount import plain
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
@@ -63,9 +64,9 @@ def list_positions(session: Session, /, is_flat: bool, **options: Any) -> Answer
             f"{each.venue}:{each.account}",
             kind_of(each.venue, each.account),
             each.symbol,
-            f"{each.quantity.normalize():f}",
+            plain(each.quantity),
             _average(each),
-            f"{each.realised.normalize():f}",
+            plain(each.realised),
             f"{each.updated_at:%Y-%m-%d %H:%M:%S}",
         )
         for each in found
@@ -277,8 +278,8 @@ def _table(closing: Sequence[Closing]) -> str:
             each.held.bot,
             f"{each.held.venue}:{each.held.account}",
             each.held.symbol,
-            f"{each.held.quantity.normalize():f}",
-            f"{each.quantity.normalize():f}" if each.quantity else "-",
+            plain(each.held.quantity),
+            plain(each.quantity) if each.quantity else "-",
             each.why_not or "at market",
         )
         for each in closing
@@ -293,8 +294,7 @@ def _number(closing: Sequence[object]) -> str:
 def _text(known: Sequence[Order], closing: Sequence[Closing]) -> str:
     lines = [f"{in_a_line(each)}: {each.state}, {each.id}" for each in known]
     lines += [
-        f"{each.held.bot} keeps {each.held.quantity.normalize():f} of {each.held.symbol}: "
-        f"{each.why_not}"
+        f"{each.held.bot} keeps {plain(each.held.quantity)} of {each.held.symbol}: {each.why_not}"
         for each in closing
         if not each.quantity
     ]

@@ -17,6 +17,7 @@ from botswarm.cli.moments import MOMENT
 from botswarm.cli.order_words import account_of, fill_data, market_of
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.domain.amount import plain
 
 if TYPE_CHECKING:
     from botswarm.ledger.trades import Traded, Wanted
@@ -70,9 +71,9 @@ def list_trades(session: Session, /, limit: int, **options: Any) -> Answer:
             kind_of(each.fill.venue, each.account),
             f"{each.fill.venue}:{each.fill.symbol}",
             each.fill.side.value,
-            f"{each.fill.quantity.normalize():f}",
-            f"{each.fill.price.normalize():f}",
-            f"{each.fill.commission.normalize():f} {each.fill.commission_asset}",
+            plain(each.fill.quantity),
+            plain(each.fill.price),
+            f"{plain(each.fill.commission)} {each.fill.commission_asset}",
             each.fill.trade_id,
             each.order_id,
         )

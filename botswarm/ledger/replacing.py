@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, aliased
 
+from botswarm.domain.amount import plain
 from botswarm.domain.order import OrderState
 from botswarm.ledger.fold import EXACT
 from botswarm.ledger.models import OrderRow
@@ -36,7 +37,7 @@ def take_over(session: Session, row: OrderRow) -> str | None:
     if _identity(before) != _identity(row):
         return f"it replaces {row.replaces}, which is another bot's, market's or side's"
     if before.filled_quantity >= row.quantity:
-        return f"what it replaces was filled first: {before.filled_quantity.normalize():f}"
+        return f"what it replaces was filled first: {plain(before.filled_quantity)}"
     row.quantity = EXACT.subtract(row.quantity, before.filled_quantity)
     return None
 

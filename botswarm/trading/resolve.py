@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from botswarm.clock import Clock
+from botswarm.domain.amount import plain
 from botswarm.domain.fill import Fill
 from botswarm.domain.order import Order
 from botswarm.errors import BotswarmError
@@ -134,4 +135,4 @@ def resolve(
 
 
 def _in_words(report: Report) -> str:
-    return f"{report.state}, {report.filled_quantity.normalize():f} filled"
+    return f"{report.state}, {plain(report.filled_quantity)} filled"
