@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce, protective_id
+from botswarm.domain.order import Order, OrderKind, protective_id
 from botswarm.domain.standing import HeldPosition
 from botswarm.errors import NotFound
 from botswarm.ledger.fold import EXACT
@@ -15,7 +15,8 @@ from botswarm.ledger.limits import chain_of
 from botswarm.ledger.protections import Place
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.guarding import AT_REST
-from botswarm.sweeps.placing import LIFE, place
+from botswarm.sweeps.orders import closing_side, place_of, reducing_order, under_way
+from botswarm.sweeps.placing import place
 from botswarm.sweeps.sweep import Tools
 
 ACTOR = "limit"
@@ -27,18 +28,18 @@ def close(scopes: Collection[str], seen: Snapshot, tools: Tools, now: datetime) 
     Harmless twice: what is being closed already is left to that.
     """
     held = [each for each in seen.positions if each.quantity and _is_in(scopes, each)]
-    under_way = _under_way(held, tools)
+    waiting = under_way((each.bot for each in held), tools)
     own = [
         order.id
         for each in held
-        for order in under_way.get(_place(each), ())
+        for order in waiting.get(place_of(each), ())
         if not order.is_protective and not order.is_ending
     ]
     if own:
         reason = "losses broke a limit: what its scope holds is closed"
         tools.ledger.cancels.wish(own, now, actor=ACTOR, reason=reason)
     with localcontext(EXACT):
-        closing = list(_orders(held, under_way, seen, tools, now))
+        closing = list(_orders(held, waiting, seen, tools, now))
     if own:
         tools.ring(now)
     return {"closing": place(closing, tools), "ended": len(own)}
@@ -49,23 +50,15 @@ def _is_in(scopes: Collection[str], held: HeldPosition) -> bool:
     return any(scope in scopes for scope in chain.values())
 
 
-def _under_way(held: Sequence[HeldPosition], tools: Tools) -> Mapping[Place, Sequence[Order]]:
-    found: dict[Place, list[Order]] = {}
-    for order in tools.ledger.orders.under_way_of(sorted({each.bot for each in held})):
-        place = order.bot, order.venue, order.account, order.symbol
-        found.setdefault(place, []).append(order)
-    return found
-
-
 def _orders(
     held: Sequence[HeldPosition],
-    under_way: Mapping[Place, Sequence[Order]],
+    waiting: Mapping[Place, Sequence[Order]],
     seen: Snapshot,
     tools: Tools,
     now: datetime,
 ) -> Iterator[Order]:
     for each in held:
-        orders = under_way.get(_place(each), ())
+        orders = waiting.get(place_of(each), ())
         stops = [order for order in orders if order.is_protective]
         if any(order.state not in AT_REST or order.is_ending for order in stops):
             continue  # it is being closed, or its stop is on its way
@@ -82,7 +75,7 @@ def _order(
     tools: Tools,
     now: datetime,
 ) -> Order | None:
-    side = Side.SELL if held.quantity > 0 else Side.BUY
+    side = closing_side(held)
     mark = seen.marks.get((held.venue, held.symbol))
     try:
         instrument = tools.ledger.books.instrument(held.venue, held.symbol)
@@ -98,25 +91,13 @@ def _order(
     if quantity * mark.price < instrument.notional_min:
         return None
     moment = int(now.timestamp())
-    return Order(
-        id=protective_id("close", held.bot, held.venue, held.account, held.symbol, moment),
-        bot=held.bot,
-        venue=held.venue,
-        account=held.account,
-        symbol=held.symbol,
+    return reducing_order(
+        held,
+        protective_id("close", *place_of(held), moment),
+        now,
         side=side,
         kind=OrderKind.MARKET,
         quantity=quantity + (stop.filled_quantity if stop is not None else 0),
-        limit_price=None,
-        time_in_force=TimeInForce.GTC,
         reference_price=mark.price,
-        state=OrderState.READY,
-        created_at=now,
-        signal_expires_at=now + LIFE,
-        replaces=None if stop is None else stop.id,
-        is_reduce_only=True,
+        replaced=stop,
     )
-
-
-def _place(held: HeldPosition) -> Place:
-    return held.bot, held.venue, held.account, held.symbol

@@ -13,8 +13,6 @@ from botswarm.domain.order import (
     Order,
     OrderKind,
     OrderState,
-    Side,
-    TimeInForce,
     protective_id,
 )
 from botswarm.domain.permission import TradingState
@@ -29,7 +27,7 @@ from botswarm.ledger.protections import Guard, Place
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.guarding import Do, Held, Plan, plan
 from botswarm.sweeps import placing
-from botswarm.sweeps.placing import LIFE
+from botswarm.sweeps.orders import closing_side, place_of, reducing_order, under_way
 from botswarm.sweeps.sweep import Report, Tools
 
 ACTOR = "guards"
@@ -89,23 +87,19 @@ def _facts(tools: Tools, said: Sequence[Protection], guards: Mapping[Place, Guar
     for each in said:
         by_scope.setdefault(each.scope, []).append(each)
     seen = tools.ledger.sweeping.look()
-    bots = sorted({held.bot for held in seen.positions if held.quantity} | {p[0] for p in guards})
-    orders: dict[Place, list[Order]] = {}
-    for order in tools.ledger.orders.under_way_of(bots):
-        place = order.bot, order.venue, order.account, order.symbol
-        orders.setdefault(place, []).append(order)
+    bots = {held.bot for held in seen.positions if held.quantity} | {p[0] for p in guards}
     return _Facts(
         seen=seen,
         protections=by_scope,
         guards=guards,
-        orders=orders,
+        orders=under_way(bots, tools),
         halts={each.scope: each for each in tools.ledger.halts.all()},
     )
 
 
 def _positions(facts: _Facts) -> Iterator[tuple[Place, HeldPosition]]:
     for held in facts.seen.positions:
-        place = held.bot, held.venue, held.account, held.symbol
+        place = place_of(held)
         if held.quantity or place in facts.guards:
             yield place, held
 
@@ -219,23 +213,15 @@ def _taking_over(
 ) -> Order:
     """At market, in place of an order of the bot that rests too far away."""
     assert found.stop is not None
-    return Order(
-        id=protective_id(held.bot, held.venue, held.account, held.symbol, number, index),
-        bot=held.bot,
-        venue=held.venue,
-        account=held.account,
-        symbol=held.symbol,
+    return reducing_order(
+        held,
+        protective_id(*place_of(held), number, index),
+        now,
         side=own.side,
         kind=OrderKind.MARKET,
         quantity=own.quantity,
-        limit_price=None,
-        time_in_force=TimeInForce.GTC,
         reference_price=found.stop.price,
-        state=OrderState.READY,
-        created_at=now,
-        signal_expires_at=now + LIFE,
-        replaces=own.id,
-        is_reduce_only=True,
+        replaced=own,
     )
 
 
@@ -246,29 +232,18 @@ def _order(
     assert found.order_kind is not None
     is_stop = found.order_kind.has_stop
     replaced = found.current
-    return Order(
-        id=protective_id(held.bot, held.venue, held.account, held.symbol, number),
-        bot=held.bot,
-        venue=held.venue,
-        account=held.account,
-        symbol=held.symbol,
-        side=_closing(held),
+    return reducing_order(
+        held,
+        protective_id(*place_of(held), number),
+        now,
+        side=closing_side(held),
         kind=found.order_kind,
         quantity=found.stop.quantity + (replaced.filled_quantity if replaced else 0),
+        reference_price=price if price is not None else found.stop.price,
+        replaced=replaced,
         limit_price=found.limit_price,
         stop_price=found.stop.price if is_stop else None,
-        time_in_force=TimeInForce.GTC,
-        reference_price=price if price is not None else found.stop.price,
-        state=OrderState.READY,
-        created_at=now,
-        signal_expires_at=now + LIFE,
-        replaces=replaced.id if replaced else None,
-        is_reduce_only=True,
     )
-
-
-def _closing(held: HeldPosition) -> Side:
-    return Side.SELL if held.quantity > 0 else Side.BUY
 
 
 def _kept(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from botswarm.domain.order import Order
+from botswarm.sweeps.orders import LIFE
 from botswarm.sweeps.sweep import Tools
 
 WAITING_MAX = 50
 """Of orders that nobody has judged yet. With hundreds in the queue of a slow worker each would be
 too old when its turn comes, and nothing would ever be sent.
 """
-LIFE = timedelta(seconds=10)
 PATIENCE_S = 3.0
 """For so long one sweep goes on placing as others are judged; the next one goes on from there."""
 PAUSE_S = 0.1
