@@ -12,6 +12,11 @@ from botswarm.bench import scrapes, watching
 
 SCRAPE_MAX_MS = 100.0
 COST_MAX = 0.03
+VERDICTS = {
+    True: "yes",
+    False: "NO",
+    None: "not shown, the rounds differ too much: run it on a machine that is otherwise idle",
+}
 
 Progress = Callable[[str], None]
 
@@ -53,8 +58,13 @@ def main(*, size: Size, progress: Progress = lambda line: None) -> dict[str, Any
         "scrapes": scraped,
         "scrape_is_met": all(_is_quick(each) for each in scraped.values()),
         "cost": cost,
-        "cost_is_met": cost["of_machine"] < COST_MAX,
+        "cost_is_met": cost_is_met(*cost["of_machine_within"]),
     }
+
+
+def cost_is_met(least: float, most: float) -> bool | None:
+    """None where the rounds differ by more than what is asked for: they show something else."""
+    return None if most - least > COST_MAX else most < COST_MAX
 
 
 def _is_quick(scraped: Mapping[str, Any]) -> bool:
@@ -87,5 +97,5 @@ def table(figures: Mapping[str, Any]) -> str:
         ("scrape_is_met", "each scrape < 100 ms"),
         ("cost_is_met", "watching takes < 3 % of this machine"),
     ):
-        lines.append(f"{words}: {'yes' if figures[name] else 'NO'}")
+        lines.append(f"{words}: {VERDICTS[figures[name]]}")
     return "\n".join(lines)

@@ -131,6 +131,8 @@ def _compared(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
     spent = [watched.cpu_ms_per_order / plain.cpu_ms_per_order - 1 for plain, watched in pairs]
     idle = statistics.median(plain.idle_percent for plain, _ in pairs)
     watched_idle = statistics.median(watched.idle_percent for _, watched in pairs)
+    cores = os.cpu_count() or 1
+    taken = [(watched.idle_percent - plain.idle_percent) / 100 / cores for plain, watched in pairs]
     return {
         "rounds": len(pairs),
         "orders_per_s": [plain.orders_per_s for plain, _ in pairs],
@@ -140,5 +142,6 @@ def _compared(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
         "cpu_share": round(statistics.median(spent), 4),
         "idle_percent_of_core": round(idle, 2),
         "watched_idle_percent_of_core": round(watched_idle, 2),
-        "of_machine": round((watched_idle - idle) / 100 / (os.cpu_count() or 1), 4),
+        "of_machine": round((watched_idle - idle) / 100 / cores, 4),
+        "of_machine_within": [round(min(taken), 4), round(max(taken), 4)],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from botswarm import exposition, metrics
+from botswarm.bench.metrics import cost_is_met
 from botswarm.bench.scrapes import ACCEPT, Scraped, check_bots, made_bots
 from botswarm.errors import BotswarmError
 from botswarm.families import Samples
@@ -29,3 +30,9 @@ def test_all_bots_that_were_made_and_no_others_have_to_run() -> None:
 def test_the_bots_have_strategies_that_there_are() -> None:
     catalog = load()
     assert {each.strategy for each in made_bots(30)} <= {*catalog.found}
+
+
+def test_rounds_that_differ_by_more_than_the_limit_show_nothing() -> None:
+    assert cost_is_met(-0.1, 0.02) is None
+    assert cost_is_met(0.01, 0.02) is True
+    assert cost_is_met(0.02, 0.04) is False
