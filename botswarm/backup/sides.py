@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 import tempfile
@@ -62,9 +63,8 @@ class SqliteSide:
         sqlite.remove(self.path)
 
     def swap(self, mark: str) -> str | None:
-        kept = sqlite.swap(
-            self.path, self._live, self._live.with_name(f"{self._live.name}.before-{mark}")
-        )
+        names = (self._live.with_name(f"{self._live.name}.before-{each}") for each in _all_of(mark))
+        kept = sqlite.swap(self.path, self._live, next(each for each in names if not each.exists()))
         return None if kept is None else str(kept)
 
 
@@ -81,9 +81,16 @@ class PostgresqlSide:
         self._server.drop(self.name)
 
     def swap(self, mark: str) -> str | None:
-        old = postgresql.side_name(self._server.name, f"before_{mark}")
+        live = self._server.name
+        names = (postgresql.side_name(live, f"before_{each}") for each in _all_of(mark))
+        old = next(each for each in names if not self._server.exists(each))
         kept = self._server.swap(self.name, old)
         return None if kept is None else f"the database {kept}"
+
+
+def _all_of(mark: str) -> Iterator[str]:
+    """A backup may be restored again: what was kept the first time is not written over."""
+    return itertools.chain([mark], (f"{mark}_{number}" for number in itertools.count(2)))
 
 
 @dataclass(frozen=True, slots=True)

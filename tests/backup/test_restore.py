@@ -53,6 +53,15 @@ def test_a_restore_brings_back_what_was_saved_and_keeps_what_was_there(place: Pl
     assert sides.facts_of(_old(place, done.old)).rows["heartbeats"] == 1
 
 
+def test_a_backup_restored_twice_leaves_both_ledgers_that_were_there(place: Place) -> None:
+    before = saved(place)
+    with closing(Ledger(place.database_url)) as ledger:
+        ledger.heartbeats.beat("since", "test", datetime.now(UTC))
+    kept = [restore(place, before, actor="somebody").old for _ in range(2)]
+    beats = [sides.facts_of(_old(place, each or "")).rows["heartbeats"] for each in kept]
+    assert beats == [1, 0]
+
+
 def _old(place: Place, words: str) -> str:
     if place.database_url.reveal().startswith("sqlite"):
         return f"sqlite:///{words}"
