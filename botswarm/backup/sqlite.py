@@ -80,12 +80,30 @@ def swap(side: Path, live: Path, old: Path) -> Path | None:
         kept = None
         if live.exists():
             _let_go(live)
-            live.rename(old)
+            _keep(live, old)
             kept = old
         remove_beside(live)
-        side.rename(live)
+        side.replace(live)
         sync(live.parent)
     return kept
+
+
+def _keep(live: Path, old: Path) -> None:
+    """Under a second name: who finds no ledger in its place makes an empty one, and trades on it.
+
+    A log that its ledger has not taken in, because that is damaged, goes with it.
+    """
+    try:
+        old.hardlink_to(live)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A disk that knows no second names.
+        live.rename(old)
+    for end in BESIDE:
+        log = live.with_name(live.name + end)
+        if log.exists():
+            log.rename(old.with_name(old.name + end))
 
 
 def _let_go(live: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from botswarm.backup import sides
+from botswarm.backup import sides, sqlite
 from botswarm.backup.create import create, try_out
 from botswarm.backup.folder import Backup
 from botswarm.backup.place import Place
@@ -60,6 +62,41 @@ def test_a_backup_restored_twice_leaves_both_ledgers_that_were_there(place: Plac
     kept = [restore(place, before, actor="somebody").old for _ in range(2)]
     beats = [sides.facts_of(_old(place, each or "")).rows["heartbeats"] for each in kept]
     assert beats == [1, 0]
+
+
+def test_whoever_is_killed_while_he_swaps_leaves_a_ledger_in_its_place(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = sides.live_path(sqlite_place)
+    side = live.with_name("side.db")
+    shutil.copy(live, side)
+
+    def until_the_side_moves(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(path: Path, target: Path) -> Path:
+            if path == side:
+                raise KeyboardInterrupt
+            return move(path, target)
+
+        return moved
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, until_the_side_moves(getattr(Path, name)))
+    with pytest.raises(KeyboardInterrupt):
+        sqlite.swap(side, live, live.with_name("old.db"))
+    assert sides.facts_of(sqlite_place.database_url).chain_sequence == FILLS
+
+
+def test_a_log_that_its_ledger_could_not_take_in_is_kept_with_it(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = sides.live_path(sqlite_place)
+    side, old = live.with_name("side.db"), live.with_name("old.db")
+    shutil.copy(live, side)
+    monkeypatch.setattr(sqlite, "_let_go", lambda _: None)
+    live.with_name(f"{live.name}-wal").write_bytes(b"what was committed last")
+    sqlite.swap(side, live, old)
+    assert old.with_name("old.db-wal").read_bytes() == b"what was committed last"
+    assert not live.with_name(f"{live.name}-wal").exists()
 
 
 def _old(place: Place, words: str) -> str:
