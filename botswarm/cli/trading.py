@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ import click
 
 from botswarm.cli import trading_arm, trading_drill, trading_enable, trading_stop
 from botswarm.cli.command import Group
-from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.cli.trading_scope import ending, scope_of, scoped, until_of
+from botswarm.cli.typed import have_typed
 
 if TYPE_CHECKING:
     from botswarm.ledger.halts import Halt, Halts
@@ -114,7 +113,7 @@ def resume(session: Session, /, reason: str, **options: Any) -> Answer:
     from botswarm.ledger.halts import SWARM
 
     scope = scope_of(options)
-    _confirm(session, scope)
+    have_typed(session, "resume", f"let orders of {scope} be sent again")
     done = _halts(session).set(
         scope,
         TradingState.ACTIVE,
@@ -130,19 +129,6 @@ def resume(session: Session, /, reason: str, **options: Any) -> Answer:
         text += f", for {done.share} % of its bots; the others only reduce"
         following = ["botswarm trading enable"]
     return Answer(data=_described(done, done.at), text=text, next=following)
-
-
-def _confirm(session: Session, scope: str) -> None:
-    if session.yes:
-        return
-    if session.no_input or session.json or not sys.stdin.isatty():
-        raise NotConfirmed(
-            f"this would let orders of {scope} be sent again, and nobody confirmed it",
-            cure="if that is meant, add --yes",
-        )
-    question = f"Orders of {scope} would be sent again. Type resume to go on"
-    if click.prompt(question, default="", show_default=False, err=True) != "resume":
-        raise NotConfirmed("the word was not typed: nothing was done", cure="type it, or --yes")
 
 
 def person() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ import click
 
 from botswarm.cli.bot_choice import actor, now
 from botswarm.cli.command import Command
-from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.session import Answer, Session
+from botswarm.cli.typed import have_typed
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
@@ -41,7 +40,7 @@ def arm(session: Session, account: str, reason: str, hours: int | None) -> Answe
         text = f"{account} is no real money: it needs no arming."
         return Answer(data={"account": account, "is_needed": False}, text=text)
     _check_takes_orders(venue)
-    _confirm(session, account)
+    have_typed(session, account, f"let orders of {account} move real money")
     at = now()
     until = None if hours is None else at + timedelta(hours=hours)
     said = _ledger(settings).armings.arm(
@@ -120,19 +119,6 @@ def _place(text: str) -> tuple[str, str]:
     if not (venue and colon and name):
         raise click.UsageError(f"{text!r} is no account; write it as binance:spot")
     return venue, name
-
-
-def _confirm(session: Session, account: str) -> None:
-    if session.yes:
-        return
-    if session.no_input or session.json or not sys.stdin.isatty():
-        raise NotConfirmed(
-            f"this would let {account} trade real money, and nobody confirmed it",
-            cure="if that is meant, add --yes",
-        )
-    question = f"Orders of {account} would move real money. Type {account} to go on"
-    if click.prompt(question, default="", show_default=False, err=True) != account:
-        raise NotConfirmed("the name was not typed: nothing was done", cure="type it, or --yes")
 
 
 def _ledger(settings: Settings) -> Ledger:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,10 +12,10 @@ import click
 
 from botswarm.cli.bot_choice import actor, now
 from botswarm.cli.command import Command
-from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.moments import Duration
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
+from botswarm.cli.typed import have_typed
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
@@ -161,17 +160,8 @@ def _limits(known: dict[Watched, Decimal], given: Sequence[str]) -> Mapping[Watc
 
 
 def _confirm(session: Session, plan: Plan | None) -> None:
-    if session.yes:
-        return
     what = "all bots" if plan is None else f"{plan.stages[0]} % of the bots, then ever more"
-    if session.no_input or session.json or not sys.stdin.isatty():
-        raise NotConfirmed(
-            f"this would open trading to {what}, and nobody confirmed it",
-            cure="if that is meant, add --yes",
-        )
-    question = f"Trading would be opened to {what}. Type enable to go on"
-    if click.prompt(question, default="", show_default=False, err=True) != "enable":
-        raise NotConfirmed("the word was not typed: nothing was done", cure="type it, or --yes")
+    have_typed(session, "enable", f"open trading to {what}")
 
 
 # --- as it is shown -------------------------------------------------------------------------------

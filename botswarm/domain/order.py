@@ -62,7 +62,7 @@ class OrderState(StrEnum):
     PARTIAL = "partial"
     FILLED = "filled"
     CANCELED = "canceled"
-    REJECTED = "rejected"  # the venue said no: nothing was placed
+    REJECTED = "rejected"  # the venue said no, or a person does for it: nothing was placed
     EXPIRED = "expired"  # the venue took it and let it end unfilled, or in part
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from botswarm.domain.permission import Frozen, FrozenRequest, TradingState, Verd
 from botswarm.errors import NotFound
 from botswarm.ledger import booking, cancels, placing, replacing
 from botswarm.ledger.halts import Halts
-from botswarm.ledger.models import AttemptRow, FillRow, InstrumentRow, OrderRow
+from botswarm.ledger.models import AttemptRow, AuditRow, FillRow, InstrumentRow, OrderRow
 from botswarm.ledger.placing import Begun, Freeze, Judge, Request
 from botswarm.ledger.revisions import touch
 from botswarm.ledger.rows import INSTRUMENT_FIELDS, instrument_of, move, order_of
@@ -144,38 +144,49 @@ class LedgerBooks:
     def reopen(self, order_id: str, fence_at: datetime, now: datetime) -> Order | None:
         """UNKNOWN -> APPROVED, where the last attempt is the one of this fence."""
         reason = "proven: the attempt placed nothing"
-        return self._end_attempt(
-            order_id, fence_at, (OrderState.UNKNOWN,), OrderState.APPROVED, now, reason
+        before = (OrderState.UNKNOWN,)
+        return self._database.write(
+            lambda session: _end_attempt(
+                session, order_id, fence_at, before, OrderState.APPROVED, now, reason
+            )
         )
 
     def decline(
         self, order_id: str, fence_at: datetime, now: datetime, *, reason: str
     ) -> Order | None:
         """SENDING or UNKNOWN -> REJECTED, where the last attempt is the one of this fence."""
-        before = (OrderState.SENDING, OrderState.UNKNOWN)
-        return self._end_attempt(order_id, fence_at, before, OrderState.REJECTED, now, reason)
+        return self._database.write(
+            lambda session: _end_attempt(
+                session, order_id, fence_at, IN_DOUBT, OrderState.REJECTED, now, reason
+            )
+        )
 
-    def _end_attempt(
-        self,
-        order_id: str,
-        fence_at: datetime,
-        before: tuple[OrderState, ...],
-        after: OrderState,
-        now: datetime,
-        reason: str,
+    def declare_not_placed(
+        self, order_id: str, fence_at: datetime, now: datetime, *, actor: str, reason: str
     ) -> Order | None:
+        """``decline`` by a person's word, for a person to call and nobody else; it is audited.
+
+        Where the word was wrong, reconciliation finds the order, or its fills, and raises it.
+        """
+
         def work(session: Session) -> Order | None:
-            row = _locked(session, order_id)
-            attempt = session.get(AttemptRow, (row.id, row.attempts))
-            if row.state not in before or attempt is None or attempt.fence_at != fence_at:
-                return None
-            session.add(move(row, after, now, reason=reason))
-            is_unwanted = after is OrderState.APPROVED and row.is_ending
-            if is_unwanted:
-                words = "nothing was placed, and somebody wanted it cancelled"
-                session.add(move(row, OrderState.REFUSED, now, reason=words))
-            touch(session, [row.bot])
-            return None if is_unwanted else order_of(row)
+            before = {"state": _locked(session, order_id).state}
+            words = f"not placed, by the word of {actor}: {reason}"
+            after = OrderState.REJECTED
+            ended = _end_attempt(session, order_id, fence_at, IN_DOUBT, after, now, words)
+            if ended is not None:
+                session.add(
+                    AuditRow(
+                        at=now,
+                        actor=actor,
+                        action="order.not-placed",
+                        subject=f"order:{order_id}",
+                        before=before,
+                        after={"state": after.value},
+                        reason=reason,
+                    )
+                )
+            return ended
 
         return self._database.write(work)
 
@@ -338,6 +349,29 @@ def _locked(session: Session, order_id: str) -> OrderRow:
     if row is None:
         raise NotFound(f"the ledger has no order {order_id}", cure="see: botswarm order list")
     return row
+
+
+def _end_attempt(
+    session: Session,
+    order_id: str,
+    fence_at: datetime,
+    before: Collection[str],
+    after: OrderState,
+    now: datetime,
+    reason: str,
+) -> Order | None:
+    """By compare-and-set on the last attempt's fence; None where it is not to be sent (again)."""
+    row = _locked(session, order_id)
+    attempt = session.get(AttemptRow, (row.id, row.attempts))
+    if row.state not in before or attempt is None or attempt.fence_at != fence_at:
+        return None
+    session.add(move(row, after, now, reason=reason))
+    is_unwanted = after is OrderState.APPROVED and row.is_ending
+    if is_unwanted:
+        words = "nothing was placed, and somebody wanted it cancelled"
+        session.add(move(row, OrderState.REFUSED, now, reason=words))
+    touch(session, [row.bot])
+    return None if is_unwanted else order_of(row)
 
 
 def _last_known(session: Session, venue: str, account: str, symbol: str) -> int | None:

@@ -100,6 +100,13 @@ class _Looking(Round):
         elif self._is_due((order.id, fence), order):
             self.each([order], lambda each: self._ask_about((each.id, fence), each))
 
+    def is_nowhere(self, order: Order, fence: datetime) -> bool:
+        """What the venue does not answer is the caller's: without it nothing is known."""
+        self._is_past(fence)
+        return not self.ask_about_known(order) and not self._is_in(
+            self._look_over(order, fence), order
+        )
+
 
 def resolve(
     order_id: str,
@@ -132,6 +139,21 @@ def resolve(
             words = f"the venue itself refuses its bytes from {fence:%H:%M:%S.%f}"[:-3]
             tell(Step(clock.now(), "waiting", f"{words} on; then all is asked again, twice"))
         pause(ASK_EVERY_S)
+
+
+def is_nowhere(order_id: str, books: Books, venue: TradingVenue, clock: Clock, tell: Tell) -> bool:
+    """Whether the venue, asked once in every way, names an order in doubt nowhere.
+
+    That proves nothing where it may still take what was sent long ago. What it does name is
+    written down. Raises Unreachable or Refused where it does not answer.
+    """
+    found = books.unsettled_one(order_id)
+    if found is None or found[0].state not in IN_DOUBT or found[1] is None:
+        return False
+    order, fence = found[0], found[1]
+    return _Looking(books, Witness(venue, order, clock, tell), clock, Watch()).is_nowhere(
+        order, fence
+    )
 
 
 def _in_words(report: Report) -> str:
