@@ -11,10 +11,12 @@ from botswarm.backup.place import Place
 from botswarm.backup.sides import ALONE, Wish
 from botswarm.errors import NotFound, Refused
 
+LATEST = "latest"
+
 
 def named(place: Place, name: str, until: datetime | None, *, alone: bool) -> tuple[Backup, Wish]:
     """By its name, or ``latest``; ``alone`` leaves the archive where it is."""
-    if name == "latest":
+    if name == LATEST:
         return newest(place, until, alone=alone)
     backup = place.folder.read(place.folder.named(name))
     reach = None if alone else archived_until(place, backup)

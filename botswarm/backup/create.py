@@ -198,7 +198,7 @@ class _Writer:
 
 def _check_room(live: Path, writing: Path) -> None:
     """Before it has copied half of it, and the disk is full for everybody."""
-    needed = int(live.stat().st_size * (1 + SPARE))
+    needed = int(sqlite.size_of(live) * (1 + SPARE))
     free = shutil.disk_usage(writing).free
     if free < needed:
         raise Unreachable(

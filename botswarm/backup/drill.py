@@ -14,7 +14,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
 from botswarm.backup import folder, sides
-from botswarm.backup.choosing import named, newest
+from botswarm.backup.choosing import LATEST, named, newest
 from botswarm.backup.folder import Backup
 from botswarm.backup.page_archive import Reached
 from botswarm.backup.place import Place
@@ -28,7 +28,12 @@ ACTOR = "drill"
 
 
 def drill(place: Place, name: str | None = None) -> Drill:
-    """Of the newest there is; measured, noted in the ledger, bad news is part of the answer."""
+    """Of the newest there is; measured, noted in the ledger, bad news is part of the answer.
+
+    Raises NotFound for a name that no backup has: a slip of the keyboard is not noted as bad news.
+    """
+    if name is not None and name != LATEST:
+        name = place.folder.named(name)
     began, at, used_s = place.clock.monotonic(), place.clock.now(), _used_s()
     chosen: Backup | None = None
     try:

@@ -17,11 +17,20 @@ WAIT_S = 10.0
 BESIDE = ("-wal", "-shm", "-journal")
 
 
+def size_of(path: Path) -> int:
+    """In bytes. Raises Unreachable where it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise Unreachable(
+            f"there is no ledger at {path}", cure="run: botswarm db migrate"
+        ) from error
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection on which nothing has begun. Raises Unreachable in words."""
-    if not path.exists():
-        raise Unreachable(f"there is no ledger at {path}", cure="run: botswarm db migrate")
+    size_of(path)
     try:
         with closing(sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)) as connection:
             yield connection

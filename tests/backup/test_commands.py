@@ -49,6 +49,19 @@ def test_from_the_first_backup_to_a_restored_ledger(run: Run, tmp_path: Path) ->
     assert run("restore", "latest", "--yes")[0] == 4
 
 
+def test_without_a_ledger_create_says_how_one_is_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "state" / "ledger.db").unlink()
+    code, answer, name = run("create")
+    assert (code, name) == (5, "BSW-5000")
+    assert answer["error"]["cure"] == "run: botswarm db migrate"
+    assert list((tmp_path / "state" / "backups").glob("*Z-*")) == []
+
+
+def test_a_drill_of_a_backup_that_does_not_exist_is_no_drill(run: Run) -> None:
+    assert run("drill", "nope")[::2] == (4, "BSW-4000")
+    assert run("drill", "--history")[1]["data"] == []
+
+
 def test_a_bucket_that_nobody_named_is_said(run: Run) -> None:
     code, answer, _ = run("push")
     assert code == 4
