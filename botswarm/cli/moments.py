@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LONGEST_S = 36_500 * 86_400.0
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -38,7 +39,10 @@ def read(text: str, now: datetime) -> datetime | None:
     if text == "now":
         return now
     if (ago := re.fullmatch(r"([0-9]{1,6})([smhd])", text)) is not None:
-        return now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        try:
+            return now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        except OverflowError:
+            return None
     if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?", text):
         hour, _, rest = text.partition(":")
         text = f"{now:%Y-%m-%d}T{hour:0>2}:{rest}"
@@ -65,4 +69,7 @@ class Duration(click.ParamType[float]):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", str(value))
         if found is None:
             self.fail(f"{value!r} is not a duration: write 60s, 5m or 1h", param, ctx)
-        return float(found[1]) * UNITS_S[found[2] or ""]
+        seconds = float(found[1]) * UNITS_S[found[2] or ""]
+        if seconds > LONGEST_S:
+            self.fail(f"{value!r} is longer than any clock goes on: 36500d at most", param, ctx)
+        return seconds

@@ -46,7 +46,17 @@ class Amount(click.ParamType[Decimal]):
 
 
 def scope_option(words: str, default: str | None = None) -> Callable[..., Any]:
-    return click.option("--for", "scope", metavar="SCOPE", default=default, help=words)
+    return click.option(
+        "--for", "scope", metavar="SCOPE", default=default, callback=_scope, help=words
+    )
+
+
+def _scope(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """As the ledger writes it: markets in capitals. Raises Refused for what names no scope."""
+    if text is None or level_of(text) is not Level.MARKET:
+        return text
+    head, _colon, symbol = text.rpartition(":")
+    return f"{head}:{symbol.upper()}"
 
 
 def _kind(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +101,7 @@ def set_limit(
     """
     ledger = ledger_of(session)
     line = warning_line(breach) if warn is None else warn
-    limit = Limit(scope=_scope(scope), kind=LimitKind(kind), breach=breach, warn=line)
+    limit = Limit(scope=scope, kind=LimitKind(kind), breach=breach, warn=line)
     before = _now(session, limit)
     if before is not None and breach > before.breach:
         words = f"raise {kind} of {limit.scope} from {plain(before.breach)} to {plain(breach)}"
@@ -101,16 +111,15 @@ def set_limit(
 
 
 @limits.command("unset")
-@_kind
+@click.argument("kind")  # also one of another version, which holds what it is about until it goes
 @scope_option("Within which it was set.", "swarm")
 @click.option("--reason", default="unset from the command line", help="Kept in the audit log.")
 @click.pass_obj
 def unset_limit(session: Session, kind: str, scope: str, reason: str) -> Answer:
     """Take a limit away: what holds without it holds again."""
-    place = _scope(scope)
-    confirm(session, f"take the limit {kind} of {place} away", "what holds without it: risk limits")
-    ledger_of(session).limits.unset(place, LimitKind(kind), actor=actor(), reason=reason, now=now())
-    return Answer(data={"scope": place, "kind": kind}, text=f"{place}: {kind} is not set any more")
+    confirm(session, f"take the limit {kind} of {scope} away", "what holds without it: risk limits")
+    ledger_of(session).limits.unset(scope, kind, actor=actor(), reason=reason, now=now())
+    return Answer(data={"scope": scope, "kind": kind}, text=f"{scope}: {kind} is not set any more")
 
 
 @limits.command("history")
@@ -121,7 +130,7 @@ def unset_limit(session: Session, kind: str, scope: str, reason: str) -> Answer:
 def show_history(session: Session, scope: str | None, kind: str | None, most: int) -> Answer:
     """Who changed which limit, when and why; the latest first."""
     changes = ledger_of(session).limits.history(
-        None if scope is None else _scope(scope),
+        scope,
         None if kind is None else LimitKind(kind),
         limit=most,
     )
@@ -157,7 +166,7 @@ def _listed(session: Session) -> Answer:
 
 def _effective(session: Session, scope: str) -> Answer:
     ledger = ledger_of(session)
-    chain = ledger.limits.chain(_scope(scope))
+    chain = ledger.limits.chain(scope)
     said = {(each.limit.scope, each.limit.kind): each for each in ledger.limits.all()}
     found = in_force(chain, [each.limit for each in said.values()], _defaults(session))
     lines = [
@@ -193,15 +202,6 @@ def _now(session: Session, limit: Limit) -> Limit | None:
     said = [each.limit for each in ledger_of(session).limits.all()]
     found = in_force({level: limit.scope}, said, _defaults(session))
     return next((each for each in found if each.kind is limit.kind), None)
-
-
-def _scope(text: str) -> str:
-    """As the ledger writes it; markets are written in capitals."""
-    level = level_of(text)
-    if level is not Level.MARKET:
-        return text
-    head, _, symbol = text.rpartition(":")
-    return f"{head}:{symbol.upper()}"
 
 
 def _defaults(session: Session) -> Sequence[Limit]:

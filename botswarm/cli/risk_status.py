@@ -144,10 +144,8 @@ def reset_scope(session: Session, scope: str, reason: str) -> Answer:
     After a drawdown that is known and accepted, or after money was taken out of an account: else
     the next sweep holds again what somebody resumed. It resumes nothing itself.
     """
-    from botswarm.domain.limits import level_of
     from botswarm.errors import NotFound
 
-    level_of(scope)
     confirm(session, f"forget the peak and today's losses of {scope}", "")
     count = ledger_of(session).sweeping.reset(scope, now(), actor=actor(), reason=reason)
     if not count:

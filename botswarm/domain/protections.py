@@ -12,6 +12,13 @@ from typing import Literal
 from botswarm.errors import Refused
 
 Unit = Literal["count", "time", "percent", "quote"]
+BELOW: Mapping[Unit, Decimal] = {
+    "count": Decimal(10_000),
+    "time": Decimal(1_000 * 86_400),
+    "percent": Decimal(100),
+    "quote": Decimal(10) ** 18,
+}
+"""What nobody can mean, and no clock can add: each sweep would fail by it."""
 
 
 class ProtectionKind(StrEnum):
@@ -136,12 +143,12 @@ class Protection:
 
 
 def _check(kind: ProtectionKind, name: str, unit: Unit, value: Decimal) -> None:
-    is_whole = unit != "count" or value == int(value)
     is_loose = kind is ProtectionKind.LOW_PROFIT and name == "percent"
-    is_bounded = unit != "percent" or value < 100
-    if value.is_finite() and is_whole and is_bounded and (value > 0 or is_loose):
+    is_bounded = value.is_finite() and abs(value) < BELOW[unit] and (value > 0 or is_loose)
+    if is_bounded and (unit != "count" or value == int(value)):
         return
     raise Refused(
         f"{name} of {kind} cannot be {value}",
-        cure="write more than 0, a percentage below 100, and whole numbers for counts",
+        cure="write more than 0, a percentage below 100, a time below 1000d, and whole numbers "
+        "for counts",
     )

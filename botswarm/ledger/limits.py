@@ -15,6 +15,8 @@ from botswarm.domain.amount import plain
 from botswarm.domain.limits import Chain, Level, Limit, LimitKind, level_of
 from botswarm.errors import NotFound, Refused
 from botswarm.ledger import halts
+from botswarm.ledger.columns import NotExact, exact
+from botswarm.ledger.fold import ZERO
 from botswarm.ledger.models import AuditRow, BotRow
 from botswarm.ledger.risk_models import LimitRevisionRow, LimitRow, LimitWarningRow
 from botswarm.ledger.session import Database
@@ -90,18 +92,21 @@ class Limits:
 
         return self._database.write(work)
 
-    def unset(self, scope: str, kind: LimitKind, *, actor: str, reason: str, now: datetime) -> None:
-        """What holds without it holds again; raises NotFound where nothing was said."""
+    def unset(self, scope: str, kind: str, *, actor: str, reason: str, now: datetime) -> None:
+        """What holds without it holds again; raises NotFound where nothing was said.
+
+        ``kind`` may be one that only another version knows.
+        """
 
         def work(session: Session) -> None:
             _count(session, now)
-            row = session.get(LimitRow, (scope, kind.value), with_for_update=True)
+            row = session.get(LimitRow, (scope, str(kind)), with_for_update=True)
             if row is None:
                 raise NotFound(
                     f"no limit {kind} was set for {scope}", cure="see: botswarm risk limits"
                 )
             row.at, row.actor, row.reason = now, actor, reason
-            _note(session, UNSET, row, row.breach, {"kind": kind.value})
+            _note(session, UNSET, row, row.breach, {"kind": str(kind)})
             session.delete(row)
             _forget_warnings(session, kind)
 
@@ -164,6 +169,11 @@ def _check(limit: Limit) -> None:
             f"the warning line {plain(limit.warn)} is beyond the limit {plain(limit.breach)}",
             cure="name one that is reached first",
         )
+    for amount in (limit.breach, limit.warn or ZERO):
+        try:
+            exact(amount)
+        except NotExact as error:
+            raise Refused(error.cause, cure="write an amount that some market has") from error
 
 
 def _count(session: Session, now: datetime) -> None:
@@ -176,9 +186,9 @@ def _count(session: Session, now: datetime) -> None:
     row.revision = max(row.revision + 1, int(now.timestamp() * 1e6))
 
 
-def _forget_warnings(session: Session, kind: LimitKind) -> None:
+def _forget_warnings(session: Session, kind: str) -> None:
     """What is near its limit by the new lines is told anew, and what is not is near no more."""
-    session.execute(delete(LimitWarningRow).where(LimitWarningRow.kind == kind.value))
+    session.execute(delete(LimitWarningRow).where(LimitWarningRow.kind == str(kind)))
 
 
 def _note(

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from botswarm.domain.limits import LimitKind
+from botswarm.errors import Refused
 from botswarm.ledger import migrate
+from botswarm.ledger.limits import said_of
+from botswarm.ledger.risk_models import LimitRow
 from botswarm.ledger.store import Ledger
 from tests.command_line import alone, called
 from tests.ledger.conftest import NOW, a_bot
@@ -94,6 +98,8 @@ def test_to_allow_more_is_asked_about_and_to_allow_less_is_not(run: Run, url: st
         (("set", "order_value", "5", "--for", "planet:mars"), 6, "is no scope"),
         (("set", "order_value", "5", "--warn", "6"), 6, "is beyond the limit"),
         (("unset", "order_value", "--yes"), 4, "no limit order_value was set for swarm"),
+        (("set", "order_value", "1e-30"), 6, "1E-30 has more than 18 decimals"),
+        (("set", "drawdown", "1e30", "--yes"), 6, "more than 20 digits before the point"),
         (("--for", "bot:nobody"), 4, "there is no bot nobody"),
     ],
 )
@@ -102,6 +108,25 @@ def test_what_makes_no_sense_is_refused_with_its_cause(
 ) -> None:
     left, said = run(*words, is_json=False)
     assert (left, cause in said) == (code, True), said
+
+
+def test_a_limit_of_another_version_stops_orders_until_somebody_takes_it_away(
+    run: Run, url: str
+) -> None:
+    ledger = Ledger(url)
+
+    def plant(session: Session) -> None:
+        session.add(
+            LimitRow(scope="swarm", kind="luck", breach=Decimal(1), at=NOW, actor="x", reason="")
+        )
+
+    ledger.database.write(plant)
+    with pytest.raises(Refused) as refused:
+        ledger.database.read(lambda session: said_of(session, ["swarm"]))
+    cure = refused.value.cure.partition("botswarm risk limits ")[2]
+    assert run(*cure.split(), "--yes")[0] == 0
+    assert ledger.database.read(lambda session: said_of(session, ["swarm"])) == []
+    ledger.close()
 
 
 def test_every_kind_is_explained(run: Run) -> None:

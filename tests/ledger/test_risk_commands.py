@@ -87,3 +87,35 @@ def test_protections_are_switched_on_shown_and_off(floor: Floor, ask: Ask) -> No
     for words in (("stop_loss",), ("cool_down", "losses"), ("cool_down", "pause=soon")):
         assert ask("protections", "set", *words, exits=2 if words[1:] else 6)["ok"] is False
     assert len(ask("protections", "--kinds")["data"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        (("protections", "set", "cool_down", "losses=nan"), 6, "losses of cool_down cannot be NaN"),
+        (("protections", "set", "cool_down", "losses=Infinity"), 6, "cannot be Infinity"),
+        (("protections", "set", "cool_down", "losses=1e400"), 6, "cannot be 1E+400"),
+        (("protections", "set", "cool_down", "pause=1001d"), 6, "pause of cool_down cannot be"),
+        (("protections", "set", "cool_down", "pause=99999999d"), 2, "is longer than any clock"),
+        (("protections", "set", "stop_loss", "percent=5", "--for", "mars"), 6, "is no scope"),
+        (("status", "--for", "nonsense"), 6, "is no scope"),
+        (("history", "--for", "nonsense"), 6, "is no scope"),
+        (("history", "--since", "999999d"), 2, "is no time"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused_before_a_sweep_stumbles_over_it(
+    ask: Ask, words: tuple[str, ...], code: int, cause: str
+) -> None:
+    assert cause in ask(*words, exits=code)["error"]["cause"]
+    assert ask("protections")["data"]["protections"] == []
+
+
+def test_a_market_is_protected_however_its_name_is_written(floor: Floor, ask: Ask) -> None:
+    market = "market:simulated:btc-usdt"
+    ask("protections", "set", "cool_down", "--for", market)
+    floor.trade("alpha", "buy", "2", "100")
+    floor.trade("alpha", "sell", "1", "90")
+    ask("sweep", "positions", "protections")
+    assert floor.state("market:simulated:BTC-USDT") == "reducing"
+    assert len(ask("status", "--for", market)["data"]["findings"]) == 1
+    ask("protections", "unset", "cool_down", "--for", market, "--yes")
