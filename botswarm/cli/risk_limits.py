@@ -99,6 +99,8 @@ def set_limit(
 
     Money is in the market's quote asset. To allow more than was allowed is asked about.
     """
+    from botswarm.ledger.scopes import doubts
+
     ledger = ledger_of(session)
     line = warning_line(breach) if warn is None else warn
     limit = Limit(scope=scope, kind=LimitKind(kind), breach=breach, warn=line)
@@ -106,8 +108,13 @@ def set_limit(
     if before is not None and breach > before.breach:
         words = f"raise {kind} of {limit.scope} from {plain(before.breach)} to {plain(breach)}"
         confirm(session, words, before.source)
+    warnings = doubts(ledger.database, scope)
     said = ledger.limits.set(limit, actor=actor(), reason=reason, now=now())
-    return Answer(data=_data(said.limit, said), text=f"{limit.scope}: {kind} {plain(breach)}")
+    return Answer(
+        data=_data(said.limit, said),
+        text=f"{limit.scope}: {kind} {plain(breach)}",
+        warnings=warnings,
+    )
 
 
 @limits.command("unset")

@@ -49,9 +49,17 @@ def set_protection(
 
     Times are written 90s, 30m, 4h or 1d: cool_down losses=2 within=1h pause=15m.
     """
+    from botswarm.ledger.scopes import doubts
+
+    ledger = ledger_of(session)
     made = Protection.of(scope, ProtectionKind(kind), _values(ProtectionKind(kind), parameters))
-    said = ledger_of(session).protections.set(made, actor=actor(), reason=reason, now=now())
-    return Answer(data=_data(said), text=f"{scope}: {kind} {_parameters(made)}")
+    warnings = doubts(ledger.database, scope)
+    said = ledger.protections.set(made, actor=actor(), reason=reason, now=now())
+    return Answer(
+        data=_data(said),
+        text=f"{scope}: {kind} {_parameters(made)}",
+        warnings=warnings,
+    )
 
 
 @protections.command("unset", cls=Command)

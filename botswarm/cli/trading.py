@@ -17,7 +17,7 @@ from botswarm.cli.trading_scope import ending, scope_of, scoped, until_of
 from botswarm.cli.typed import have_typed
 
 if TYPE_CHECKING:
-    from botswarm.ledger.halts import Halt, Halts
+    from botswarm.ledger.halts import Halt
     from botswarm.ledger.store import Ledger
     from botswarm.trading.stop_file import StopFile
 
@@ -84,9 +84,11 @@ def halt(session: Session, /, reducing: bool, reason: str, **options: Any) -> An
     that rest at the venue stay there. Without an end it holds until somebody resumes.
     """
     from botswarm.domain.permission import TradingState
+    from botswarm.ledger.scopes import doubts
 
-    scope, until = scope_of(options), until_of(options)
-    done = _halts(session).set(
+    ledger, scope, until = _ledger(session), scope_of(options), until_of(options)
+    warnings = doubts(ledger.database, scope)
+    done = ledger.halts.set(
         scope,
         TradingState.REDUCING if reducing else TradingState.HALTED,
         reason=reason,
@@ -97,7 +99,7 @@ def halt(session: Session, /, reducing: bool, reason: str, **options: Any) -> An
     )
     ends = "" if until is None else f" until {until:%Y-%m-%d %H:%M:%S}"
     text = f"{scope}: {done.state}{ends}"
-    return Answer(data=_described(done, done.at), text=text)
+    return Answer(data=_described(done, done.at), text=text, warnings=warnings)
 
 
 @trading.command("resume")
@@ -111,10 +113,12 @@ def resume(session: Session, /, reason: str, **options: Any) -> Answer:
     """
     from botswarm.domain.permission import TradingState
     from botswarm.ledger.halts import SWARM
+    from botswarm.ledger.scopes import doubts
 
-    scope = scope_of(options)
+    ledger, scope = _ledger(session), scope_of(options)
     have_typed(session, "resume", f"let orders of {scope} be sent again")
-    done = _halts(session).set(
+    warnings = doubts(ledger.database, scope)
+    done = ledger.halts.set(
         scope,
         TradingState.ACTIVE,
         reason=reason,
@@ -128,7 +132,7 @@ def resume(session: Session, /, reason: str, **options: Any) -> Answer:
     if done.share is not None:
         text += f", for {done.share} % of its bots; the others only reduce"
         following = ["botswarm trading enable"]
-    return Answer(data=_described(done, done.at), text=text, next=following)
+    return Answer(data=_described(done, done.at), text=text, next=following, warnings=warnings)
 
 
 def person() -> str:
@@ -155,10 +159,6 @@ def _described(each: Halt, now: datetime) -> dict[str, object]:
         "until": None if each.until is None else each.until.isoformat(),
         "share": each.share,
     }
-
-
-def _halts(session: Session) -> Halts:
-    return _ledger(session).halts
 
 
 def _ledger(session: Session) -> Ledger:

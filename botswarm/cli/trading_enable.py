@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from botswarm.cli.bot_choice import actor, now
 from botswarm.cli.command import Command
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from botswarm.domain.enabling import Enabling, Figures, Plan, Watched
     from botswarm.ledger.store import Ledger
 
+_BY_A_PERSON = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 SILENT_S = 15.0
 """A look is due every two seconds."""
 
@@ -85,6 +87,10 @@ def enable(
     """
     if sum((gradual, of_status, of_cancel)) > 1:
         raise click.UsageError("name one of --gradual, --status and --cancel")
+    if not gradual and (strange := _of_gradual()):
+        raise click.UsageError(
+            f"{strange} belongs to --gradual, without which trading opens to all bots at once"
+        )
     ledger = _ledger(session)
     if of_status:
         return _status(ledger)
@@ -98,6 +104,14 @@ def enable(
         return _begun(session, ledger, plan, reason)
     ledger.enablings.open_all(actor=actor(), reason=reason, now=now())
     return Answer(data={"share": 100}, text="Trading is open to all bots.")
+
+
+def _of_gradual() -> str | None:
+    """An option that was given and says nothing without --gradual."""
+    context = click.get_current_context()
+    options = {"stages": "--stages", "hold": "--hold", "limits": "--abort-on"}
+    given = (name for name in options if context.get_parameter_source(name) in _BY_A_PERSON)
+    return next((options[name] for name in given), None)
 
 
 def _begun(session: Session, ledger: Ledger, plan: Plan, reason: str) -> Answer:

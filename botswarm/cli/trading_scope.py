@@ -34,7 +34,15 @@ def ending(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def scope_of(options: dict[str, Any]) -> str:
-    """Take what ``scoped`` put there out of a command's options."""
+    """Take what ``scoped`` put there out of a command's options; raises Refused for no scope."""
+    from botswarm.domain.limits import level_of
+
+    scope = _scope_of(options)
+    level_of(scope)
+    return scope
+
+
+def _scope_of(options: dict[str, Any]) -> str:
     from botswarm.ledger import halts
 
     given = {name: options.pop(name) for name in ("bot", "strategy", "market", "account")}

@@ -119,3 +119,27 @@ def test_a_market_is_protected_however_its_name_is_written(floor: Floor, ask: As
     assert floor.state("market:simulated:BTC-USDT") == "reducing"
     assert len(ask("status", "--for", market)["data"]["findings"]) == 1
     ask("protections", "unset", "cool_down", "--for", market, "--yes")
+
+
+@pytest.mark.parametrize(
+    ("known", "mistyped"),
+    [
+        ("bot:alpha", "bot:alpa"),
+        ("strategy:sma_cross", "strategy:sma_corss"),
+        ("account:simulated:paper", "account:simulated:papre"),
+        ("market:simulated:BTC-USDT", "market:simulated:BTC-USDX"),
+    ],
+)
+def test_a_name_that_the_ledger_does_not_know_is_warned_of_where_it_is_said(
+    capsys: pytest.CaptureFixture[str], ask: Ask, known: str, mistyped: str
+) -> None:
+    level, _, name = mistyped.partition(":")
+    for words in (("limits", "set", "drawdown", "5"), ("protections", "set", "cool_down")):
+        assert ask(*words, "--for", known)["warnings"] == []
+        (warning,) = ask(*words, "--for", mistyped)["warnings"]
+        assert f"{name}: is the name right?" in warning
+    for word in ("halt", "resume"):
+        said = partial(answer, capsys, "trading", word, "--yes", f"--{level}")
+        assert said(known.partition(":")[2])["warnings"] == []
+        (warning,) = said(name)["warnings"]
+        assert f"{name}: is the name right?" in warning

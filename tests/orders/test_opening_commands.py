@@ -108,3 +108,27 @@ def test_a_plan_that_makes_no_sense_is_said_before_anything_is_opened(
 ) -> None:
     ask("trading", "enable", "--gradual", *words, "--yes", exits=2)
     assert ask("trading", "enable", "--status") == []
+
+
+@pytest.mark.parametrize(
+    "words", [("--stages", "10,100"), ("--hold", "1m"), ("--abort-on", "loss=5")]
+)
+def test_who_forgets_the_word_gradual_does_not_open_trading_to_all_bots(
+    ask: Ask, words: tuple[str, ...]
+) -> None:
+    ask("trading", "halt")
+    refused = ask("trading", "enable", *words, "--yes", exits=2)
+    assert f"{words[0]} belongs to --gradual" in refused["cause"]
+    assert [each["state"] for each in ask("trading", "status")["states"]] == ["halted"]
+
+
+@pytest.mark.parametrize("duration", ["99999999d", "1e9s"])
+def test_an_end_that_no_clock_comes_to_is_refused(ask: Ask, duration: str) -> None:
+    ask("trading", "halt", "--for", duration, exits=2)
+    ask("trading", "enable", "--gradual", "--hold", duration, "--yes", exits=2)
+
+
+def test_what_names_no_scope_is_not_halted(ask: Ask) -> None:
+    ask("trading", "halt", "--account", "simulated:paper:x", exits=6)
+    ask("trading", "halt", "--bot", "a:b", exits=6)
+    assert [each["scope"] for each in ask("trading", "status")["states"]] == ["swarm"]
