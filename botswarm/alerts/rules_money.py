@@ -161,7 +161,8 @@ RULES: tuple[Rule, ...] = (
         says="the swarm sends no orders: trading is halted",
         expression='max(botswarm_trading_state{state="halted"}) == 1',
         for_s=0,
-        probe=Check("trading", "fail"),
+        # To the check a halt is somebody's will and no ill health: it never fails over one.
+        probe=Figure(metric="botswarm_trading_state", above=0.5, where={"state": "halted"}),
         explained_by=("DatabaseConnectionFailure",),
         trial=Trial(
             fires={'botswarm_trading_state{state="halted"}': "1x60"},

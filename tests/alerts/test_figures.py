@@ -71,3 +71,12 @@ def test_several_venues_are_several_alerts() -> None:
     ]
     seen = [each for each in seen_of(samples, "production") if each.severity is Severity.CRITICAL]
     assert {each.subject for each in seen} == {"binance", "kraken"}
+
+
+def test_a_halted_swarm_is_as_urgent_without_prometheus_as_with_it() -> None:
+    states = [
+        Sample("botswarm_trading_state", {"state": state}, float(state == "halted"))
+        for state in ("active", "reducing", "halted")
+    ]
+    seen = seen_of(states, "production")
+    assert [(each.name, each.severity) for each in seen] == [("TradingHalted", Severity.HIGH)]
