@@ -94,10 +94,7 @@ def run(
     """
     from botswarm.chaos.campaign import main, report
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
+    progress = session.progress
     drawn = random.randrange(1_000_000) if seed is None else seed  # noqa: S311 - no secret
     progress(f"seed {drawn}")
     codes = [] if faults == "all" else [code.strip().upper() for code in faults.split(",")]

@@ -51,10 +51,7 @@ def simulate(
     """
     from botswarm.chaos.simulation import runner
 
-    def progress(line: str) -> None:
-        if not session.json and not session.quiet:
-            click.echo(line, err=True)
-
+    progress = session.progress
     if seed is not None:
         return _one(seed, intents)
     at_once = processes or runner.processors()

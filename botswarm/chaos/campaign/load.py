@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import threading
 import time
@@ -12,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -22,8 +20,7 @@ from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForc
 from botswarm.errors import BotswarmError
 from botswarm.exchanges.registry import PAPER, SIMULATED
 from botswarm.ledger.models import OrderRow
-from botswarm.ledger.outbox import Doorbell
-from botswarm.queueing import App, make_app
+from botswarm.queueing import make_app, ring
 
 BOTS = 25
 QUANTITIES: Mapping[str, Decimal] = {
@@ -201,10 +198,13 @@ class Load:
     def _learn_prices(self) -> None:
         if self._stage.hush.is_set():
             return
-        with contextlib.suppress(Exception):
+        try:
             told = self._stage.exchange.public("GET", "/api/v3/ticker/price").body
             found = {row["symbol"]: Decimal(row["price"]) for row in told}
             self._prices = {name: found[name.replace("-", "")] for name in QUANTITIES}
+        except Exception as error:
+            # It may be down, or answer nonsense: both are done to it on purpose.
+            self.troubles[f"prices: {type(error).__name__}"] += 1
 
     # --- ringing ------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class Load:
         app = make_app(self._stage.settings, set_as_current=False)
         while not self._over.wait(RELAY_EVERY_S):
             try:
-                self._stage.ledger.outbox.relay(lambda bell: _ring(app, bell), datetime.now(UTC))
+                self._stage.ledger.outbox.relay(lambda bell: ring(bell, app), datetime.now(UTC))
             except (BotswarmError, OSError) as error:
                 self.troubles[f"bell: {type(error).__name__}"] += 1
             except Exception as error:
@@ -243,24 +243,11 @@ class Load:
         if self._stage.hush.is_set():
             return
         for symbol in QUANTITIES:
-            with contextlib.suppress(Exception):
-                market = symbol.replace("-", "")
+            market = symbol.replace("-", "")
+            try:
                 reply = self._stage.exchange.signed("DELETE", "/api/v3/openOrders", symbol=market)
-                if reply.status == 200:
-                    self.tally.cancels += len(reply.body)
-
-
-def _ring(app: App, bell: Doorbell) -> None:
-    app.send_task(
-        bell.task,
-        kwargs=dict(bell.kwargs),
-        queue=bell.queue,
-        task_id=bell.task_id,
-        ignore_result=True,
-    )
-
-
-def refused_by_code(exchange: Any) -> dict[str, int]:
-    """How often the exchange's doors said no, by its error code."""
-    told = exchange.misbehaviour("GET").body
-    return dict(told.get("refused", {})) if isinstance(told, dict) else json.loads("{}")
+            except Exception as error:
+                self.troubles[f"cancels at the venue: {type(error).__name__}"] += 1
+                continue
+            if reply.status == 200:
+                self.tally.cancels += len(reply.body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
@@ -88,8 +87,11 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
             drained_s, left = drain(made, load, progress, options.drain_max_s)
             watcher.look()
         dead = 0
-        with contextlib.suppress(Exception):
+        try:
             dead = dead_letters(made)
+        except Exception as error:
+            # An hour of evidence is worth more than this one number of it.
+            load.troubles[f"dead letters are not counted: {error!r}"[:120]] += 1
         forgetful, builds = _durability(made), _builds(made)
         _stop_all(made, progress)
         found = gather(
