@@ -80,6 +80,7 @@ def place(
     settings = session.settings()
     ledger = ledger_of(session)
     where, symbol = _where(settings, ledger, market, account)
+    ledger.books.instrument(where.venue, symbol)  # a name that is wrong is said at once
     kind = _kind(limit, stop, post_only)
     order = _order(
         settings,
@@ -95,7 +96,6 @@ def place(
         is_reduce_only=reduce_only,
         replaces=None if replaces is None else ledger.orders.get(replaces).id,
     )
-    ledger.books.instrument(where.venue, symbol)  # a name that is wrong is said at once
     ledger.orders.add(order, now())
     warnings = ring(session, ledger, [order.id, order.replaces or order.id])
     following = [f"botswarm order show {order.id}"]

@@ -167,8 +167,8 @@ def _it_would_not_reduce(order: Order, exposure: Exposure) -> str | None:
     if not order.is_reduce_only or shrinks(order, exposure):
         return None
     return (
-        f"it may only reduce a position, and would not: {exposure.position} is held, and other"
-        " orders may take that"
+        f"it may only reduce a position, and would not: {plain(exposure.position)} is held,"
+        " and other orders may take that"
     )
 
 
@@ -188,7 +188,7 @@ def _trades_with_ourselves(order: Order, exposure: Exposure) -> str | None:
     if own is None or (price < own if is_buy else price > own):
         return None
     what = "sell" if is_buy else "buy"
-    return f"it would trade with an order of our own: one of this account {what}s at {own}"
+    return f"it would trade with an order of our own: one of this account {what}s at {plain(own)}"
 
 
 def _weighed(asked: Asked) -> Verdict:

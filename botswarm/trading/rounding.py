@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from decimal import Context, Decimal, Inexact, InvalidOperation, localcontext
 
+from botswarm.domain.amount import plain
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, Side
 from botswarm.domain.permission import Approved, Refused, Verdict
@@ -47,17 +48,18 @@ def _to_a_step(price: Decimal | None, side: Side, instrument: Instrument) -> Dec
 
 
 def _objection(order: Order, instrument: Instrument) -> str | None:
+    quantity = plain(order.quantity)
     if order.quantity <= 0 or order.quantity < instrument.quantity_min:
-        return f"{order.quantity} is under the market's minimum of {instrument.quantity_min}"
+        return f"{quantity} is under the market's minimum of {plain(instrument.quantity_min)}"
     if order.quantity > instrument.quantity_max:
-        return f"{order.quantity} is over the market's maximum of {instrument.quantity_max}"
+        return f"{quantity} is over the market's maximum of {plain(instrument.quantity_max)}"
     for price in (order.limit_price, order.stop_price):
         if price is not None and price <= 0:
-            return f"its price is under one step of {instrument.tick_size}"
+            return f"its price is under one step of {plain(instrument.tick_size)}"
     if _lowest_notional(order) < instrument.notional_min:
         return (
-            f"it is worth {_lowest_notional(order)}, "
-            f"under the market's minimum of {instrument.notional_min}"
+            f"it is worth {plain(_lowest_notional(order))}, "
+            f"under the market's minimum of {plain(instrument.notional_min)}"
         )
     return None
 

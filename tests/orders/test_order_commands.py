@@ -103,6 +103,13 @@ def test_an_order_by_hand_is_filled_and_its_position_closed(room: Room) -> None:
     assert left < Decimal(held["quantity"])
 
 
+def test_a_market_that_is_not_there_is_named_before_its_venue_is_asked(room: Room) -> None:
+    for symbol in ("BTC-EURO", "BTCUSDT"):
+        code, answer = room.call("order", "place", symbol, "buy", "0.001")
+        assert (code, answer["error"]["code"]) == (4, "BSW-4000")
+        assert symbol in answer["error"]["cause"]
+
+
 def test_a_resting_order_is_cancelled_and_tells_who_wanted_it(room: Room) -> None:
     resting = placed(room, "simulated:BTC-USDT", "buy", "0.001", "--limit", "50000")
     assert resting["state"] == "live"

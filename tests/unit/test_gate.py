@@ -293,3 +293,8 @@ def test_an_order_that_may_only_reduce_is_refused_where_it_would_not(
     reason = refusal(asked, exposure(position=D(position)))
     assert (reason is None) is is_passed
     assert is_passed or "may only reduce" in (reason or "")
+
+
+def test_what_is_held_is_said_without_an_exponent() -> None:
+    asked = order(is_reduce_only=True, side=Side.SELL, quantity=D(2))
+    assert ": 0 is held" in (refusal(asked, exposure(position=D("0E-8"))) or "")

@@ -112,6 +112,7 @@ def test_what_fits_already_is_left_as_it_is(order: Order, market: Instrument) ->
     ("order", "market", "reason"),
     [
         ({"quantity": D("0.0009")}, {}, "under the market's minimum of 0.001"),
+        ({"quantity": D("0.0000001")}, {"lot_size": D("0.0000010")}, "0 is under the market's"),
         ({"quantity": D("100.001")}, {}, "over the market's maximum of 100"),
         ({"quantity": D("0.0499")}, {}, "it is worth 4.9"),
         ({"limit_price": D("0.009")}, {}, "under one step of 0.01"),
