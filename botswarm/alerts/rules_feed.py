@@ -295,7 +295,6 @@ RULES: tuple[Rule, ...] = (
         expression=f"sum by (exchange, kind) (increase({BREACHES}[10m]) > 0 or "
         f"({BREACHES} > 0 unless {BREACHES} offset 10m))",
         for_s=0,
-        probe=Check("certificates", "fail"),
         trial=Trial(
             fires={
                 'botswarm_security_events_total{exchange="binance",kind="invalid_certificate"}': (

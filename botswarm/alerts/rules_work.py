@@ -220,17 +220,13 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.HIGH,
         group=SAFETY,
         says="the last restore drill did not bring the ledger back, or not in time",
-        expression="min(botswarm_drill_good) == 0 or max(botswarm_drill_rto_seconds) > 300 or "
-        "max(botswarm_drill_rpo_seconds) > 60",
+        # How long it may take and how much may be lost are settings: the drill holds itself to them.
+        expression="min(botswarm_drill_good) == 0",
         for_s=0,
         probe=Figure(metric="botswarm_drill_good", below=0.5),
         trial=Trial(
             fires={"botswarm_drill_good": "0x60"},
-            quiet={
-                "botswarm_drill_good": "1x60",
-                "botswarm_drill_rto_seconds": "299x60",
-                "botswarm_drill_rpo_seconds": "59x60",
-            },
+            quiet={"botswarm_drill_good": "1x60", "botswarm_drill_rpo_seconds": "10800x60"},
         ),
     ),
     Rule(
