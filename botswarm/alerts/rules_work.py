@@ -220,7 +220,7 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.HIGH,
         group=SAFETY,
         says="the last restore drill did not bring the ledger back, or not in time",
-        # How long it may take and how much may be lost are settings: the drill holds itself to them.
+        # How long it may take and what may be lost are settings: the drill holds itself to them.
         expression="min(botswarm_drill_good) == 0",
         for_s=0,
         probe=Figure(metric="botswarm_drill_good", below=0.5),
