@@ -69,10 +69,15 @@ def _several(protection: Protection, events: Sequence[Closed], count: int, what:
     for last in range(len(events) - 1, count - 2, -1):
         some = events[last - count + 1 : last + 1]
         if some[-1].at - some[0].at <= within:
-            lost = _cents(_sum(-each.realised for each in some))
-            quote = some[-1].quote
-            words = f"{count} {what} within {within}: {lost} {quote} lost"
-            return some[-1].at, words, {"count": str(count), "lost": lost, "quote": quote}
+            quotes = sorted({each.quote for each in some})
+            lost = [
+                _cents(_sum(-each.realised for each in some if each.quote == quote))
+                for quote in quotes
+            ]
+            sums = " and ".join(f"{sum_} {quote}" for sum_, quote in zip(lost, quotes, strict=True))
+            words = f"{count} {what} within {within}: {sums} lost"
+            numbers = {"lost": ", ".join(lost), "quote": ", ".join(quotes)}
+            return some[-1].at, words, {"count": str(count), **numbers}
     return None
 
 

@@ -56,8 +56,9 @@ def sweep(tools: Tools, now: datetime) -> Report:
     )
     is_kept = tools.ledger.sweeping.keep(standings, exposures, now)
     findings = list(_findings(seen, standings, exposures, tools))
+    broken = {one.scope for each in findings for one in each.restrictions}
     return Report(
-        then=(lambda: _close(seen, tools, now)) if tools.rules.closes_on_breach else None,
+        then=(lambda: _close(broken, seen, tools, now)) if tools.rules.closes_on_breach else None,
         looked=len(seen.positions),
         findings=findings,
         result={
@@ -69,14 +70,18 @@ def sweep(tools: Tools, now: datetime) -> Report:
     )
 
 
-def _close(seen: Snapshot, tools: Tools, now: datetime) -> Mapping[str, object]:
-    """For as long as the limit holds the scope: a price that comes back is no reason to stop."""
+def _close(
+    broken: Collection[str], seen: Snapshot, tools: Tools, now: datetime
+) -> Mapping[str, object]:
+    """For as long as the limit holds the scope: a price that comes back is no reason to stop.
+
+    Who held it already when the limit broke is still named as its holder, so ``broken`` counts.
+    """
     held = {
         halt.scope
         for halt in tools.ledger.halts.all()
-        if halt.cause is Cause.LIMIT
-        and halt.actor in CLOSING
-        and halt.state_at(now) is TradingState.REDUCING
+        if halt.state_at(now) is TradingState.REDUCING
+        and (halt.scope in broken or (halt.cause is Cause.LIMIT and halt.actor in CLOSING))
     }
     return close(held, seen, tools, now) if held else {}
 

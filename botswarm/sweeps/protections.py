@@ -15,6 +15,7 @@ from botswarm.ledger.outcomes import Outcome
 from botswarm.risk.pausing import Pause, pause
 from botswarm.sweeps.sweep import Report, Tools
 
+OF_MONEY = frozenset((ProtectionKind.LOW_PROFIT, ProtectionKind.MAX_DRAWDOWN))
 BY_MARKET = frozenset((ProtectionKind.COOL_DOWN, ProtectionKind.LOW_PROFIT))
 
 
@@ -41,21 +42,26 @@ def _findings(
     now: datetime,
 ) -> Iterator[Finding]:
     for protection in protections:
-        for scope, some in _grouped(protection, closed).items():
+        for (scope, _), some in _grouped(protection, closed).items():
             found = pause(protection, scope, some)
             if found is None or found.until <= now or _was_lifted(found, held):
                 continue
             yield _finding(protection, found)
 
 
-def _grouped(protection: Protection, closed: Sequence[Outcome]) -> Mapping[str, Sequence[Outcome]]:
-    """By the scope that would pause. A market belongs to the whole swarm: what is about a part of
-    the swarm pauses that part's bots in the market.
+def _grouped(
+    protection: Protection, closed: Sequence[Outcome]
+) -> Mapping[tuple[str, str], Sequence[Outcome]]:
+    """By the scope that would pause, and by quote asset where sums are held against something.
+
+    A market belongs to the whole swarm: what is about a part of the swarm pauses that part's bots
+    in the market.
     """
-    found: dict[str, list[Outcome]] = {}
+    found: dict[tuple[str, str], list[Outcome]] = {}
     for each in closed:
         if protection.scope in each.scopes:
-            found.setdefault(_paused(protection, each), []).append(each)
+            quote = each.quote if protection.kind in OF_MONEY else ""
+            found.setdefault((_paused(protection, each), quote), []).append(each)
     return found
 
 
@@ -68,9 +74,11 @@ def _paused(protection: Protection, outcome: Outcome) -> str:
 
 
 def _was_lifted(found: Pause, held: Mapping[str, Halt]) -> bool:
-    """A person has spoken since: the same losses pause nothing once more."""
+    """A person has let it go on since: the same losses pause nothing once more."""
     halt = held.get(found.scope)
-    return halt is not None and halt.cause is Cause.PERSON and halt.at >= found.since
+    if halt is None or halt.state is not TradingState.ACTIVE:
+        return False
+    return halt.cause is Cause.PERSON and halt.at >= found.since
 
 
 def _finding(protection: Protection, found: Pause) -> Finding:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from botswarm.domain.limits import LimitKind
+from botswarm.domain.limits import LimitKind, default
 from botswarm.domain.order import OrderKind, Side
 from botswarm.domain.permission import Refused as No
 from botswarm.domain.permission import TradingState
@@ -336,6 +336,41 @@ def test_where_it_is_wanted_a_broken_limit_of_losses_closes_what_its_scope_holds
     assert either.sweep().result["closing"] == 1, (
         "the price came back, and it is closed all the same"
     )
+
+
+def test_the_setting_of_a_day_s_loss_counts_what_is_not_realised_too(floor: Floor) -> None:
+    floor.rules = Rules(defaults=[default(LimitKind.DAILY_LOSS, 50)])
+    floor.trade("alpha", "buy", "2", "100")
+    floor.price("76")
+    floor.sweep()
+    assert floor.state(OF_ACCOUNT) == "active"
+    floor.wait(5)
+    floor.price("74")
+    floor.sweep()
+    assert (floor.state(OF_ACCOUNT), floor.state(SWARM)) == ("reducing", "active")
+
+
+@pytest.mark.parametrize("cause", [Cause.PERSON, Cause.LIMIT])
+def test_what_others_hold_already_is_closed_all_the_same_when_its_losses_break_a_limit(
+    floor: Floor, cause: Cause
+) -> None:
+    floor.rules = Rules(closes_on_breach=True)
+    floor.ledger.books.save_instruments([BTC])
+    floor.limit(OF_ACCOUNT, LimitKind.DAILY_LOSS, "50")
+    floor.trade("alpha", "buy", "2", "100")
+    floor.ledger.halts.restrict(
+        OF_ACCOUNT,
+        TradingState.REDUCING,
+        reason="no more today",
+        actor="limit:burst",
+        now=floor.clock.at,
+        cause=cause,
+    )
+    floor.price("90")
+    assert "closing" not in floor.sweep().result, "no limit is broken"
+    floor.wait(5)
+    floor.price("70")
+    assert floor.sweep().result["closing"] == 1
 
 
 def test_what_a_bot_realised_today_counts_when_it_is_first_met(floor: Floor) -> None:

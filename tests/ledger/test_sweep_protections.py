@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -136,6 +137,56 @@ def test_a_fall_of_what_was_realised_pauses_the_scope(floor: Floor) -> None:
     (event,) = floor.events("max_drawdown")
     assert event.numbers is not None
     assert event.numbers["drawdown"] == "30"
+
+
+def test_what_was_lost_in_one_asset_is_not_made_up_for_by_what_another_brought(
+    floor: Floor,
+) -> None:
+    floor.bot("gamma", symbol="ETH-BTC")
+    floor.trade("gamma", "buy", "200", "0.05", symbol="ETH-BTC")
+    protect(floor, "max_drawdown", OF_ACCOUNT, loss=30, pause=600)
+    floor.wait(1)
+    floor.trade("gamma", "sell", "200", "0.04", symbol="ETH-BTC")
+    lose(floor, "71")
+    sweep(floor)
+    assert floor.state(OF_ACCOUNT) == "active", "29 USDT and 2 BTC are not 31 of anything"
+    lose(floor, "99")
+    sweep(floor)
+    assert floor.state(OF_ACCOUNT) == "reducing"
+
+
+def test_losses_in_several_assets_are_told_each_by_itself(floor: Floor) -> None:
+    floor.bot("gamma", symbol="ETH-BTC")
+    floor.trade("gamma", "buy", "1000", "0.05", symbol="ETH-BTC")
+    protect(floor, "stop_guard", OF_ACCOUNT, stops=2, within=60, pause=600)
+    floor.wait(1)
+    stop: dict[str, Any] = {"kind": OrderKind.STOP, "stop_price": D("0.04")}
+    floor.trade("gamma", "sell", "1000", "0.04", symbol="ETH-BTC", **stop)
+    lose(floor, "71", stop=True)
+    sweep(floor)
+    (event,) = floor.events("stop_guard")
+    assert "10 BTC and 29 USDT lost" in event.words
+
+
+def test_a_pause_goes_on_when_a_person_s_shorter_halt_is_over(floor: Floor) -> None:
+    protect(floor, "cool_down", pause=600)
+    lose(floor, "99")
+    floor.wait(1)
+    now = floor.clock.at
+    floor.ledger.halts.set(
+        OF_MARKET,
+        TradingState.HALTED,
+        reason="let me look",
+        actor="me",
+        now=now,
+        is_human=True,
+        until=now + timedelta(seconds=60),
+    )
+    sweep(floor)
+    assert floor.state(OF_MARKET) == "halted"
+    floor.wait(61)
+    sweep(floor)
+    assert floor.state(OF_MARKET) == "reducing"
 
 
 def test_a_limit_s_halt_is_not_shortened_by_a_pause(floor: Floor) -> None:
