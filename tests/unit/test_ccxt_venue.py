@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from botswarm.clock import StoppedClock
 from botswarm.config import Secret
 from botswarm.domain.order import OrderKind, OrderState, TimeInForce
-from botswarm.errors import NotFound, Refused
+from botswarm.errors import NotFound, Refused, Unreachable
+from botswarm.exchanges.allowance import Purpose
 from botswarm.exchanges.base import Accepted, Answer, Declined, SignedRequest, Unclear
 from botswarm.exchanges.ccxt_venue import asking, errors, trading, words
 from botswarm.exchanges.ccxt_venue.trading import CcxtTrading
@@ -184,8 +186,15 @@ class Client:
         return f"{Decimal(price):.2f}"
 
 
-def sent(client: Client, *, late: timedelta = timedelta(0), **changes: Any) -> Answer:
-    venue = a_venue()
+def sent(
+    client: Client,
+    *,
+    late: timedelta = timedelta(0),
+    clock: StoppedClock | None = None,
+    keys: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Answer:
+    venue = a_venue(clock=clock or StoppedClock(NOW), **keys or {})
     venue._client = client
     wish = words.wish(an_order(id=ORDER.id, **changes))
     at = NOW - late
@@ -224,6 +233,26 @@ def test_what_proves_nothing_is_unclear(told: object) -> None:
     assert isinstance(sent(Client(told)), Unclear)
 
 
+@pytest.mark.parametrize("kind", [ccxt.RequestTimeout, ccxt.InvalidOrder])
+def test_what_is_said_of_an_error_never_holds_a_key(kind: type[Exception]) -> None:
+    # ccxt names the address it asked, and some venues want the key in it.
+    words = "GET https://venue/v1/order?AccessKeyId=public-part&Signature=signing-part"
+    keys: dict[str, Any] = {"key": Secret("public-part"), "secret": Secret("signing-part")}
+    answer = sent(Client(kind(words)), keys=keys)
+    assert not isinstance(answer, Accepted)
+    assert "public-" not in answer.reason
+    assert "signing-" not in answer.reason
+
+    venue = a_venue(**keys)
+    with pytest.raises(Unreachable) as caught:
+        venue._ask("orders", lambda client: _raising(kind(words)), Purpose.QUERY, True)
+    assert "public-" not in caught.value.cause
+
+
+def _raising(error: Exception) -> None:
+    raise error
+
+
 def test_a_refusal_that_ccxt_knows_is_declined() -> None:
     answer = sent(Client(ccxt.InsufficientFunds("not enough")))
     assert isinstance(answer, Declined)
@@ -233,6 +262,38 @@ def test_a_refusal_that_ccxt_knows_is_declined() -> None:
 def test_who_slept_between_committing_and_sending_does_not_send_any_more() -> None:
     client = Client(a_row())
     assert isinstance(sent(client, late=timedelta(seconds=6)), Declined)
+    assert client.placed == 0
+
+
+class SlowClient(Client):
+    """Somebody else's turn took long."""
+
+    def __init__(self, clock: StoppedClock) -> None:
+        super().__init__(a_row())
+        self.clock = clock
+
+    def amount_to_precision(self, symbol: str, amount: str) -> str:
+        self.clock.advance(6)
+        return amount
+
+
+def test_who_waited_long_for_its_turn_does_not_send_any_more() -> None:
+    clock = StoppedClock(NOW)
+    client = SlowClient(clock)
+    assert isinstance(sent(client, clock=clock), Declined)
+    assert client.placed == 0
+
+
+class ForgetfulClient(Client):
+    def amount_to_precision(self, symbol: str, amount: str) -> str:
+        raise ccxt.ExchangeError("markets not loaded")
+
+
+def test_what_ccxt_cannot_even_write_was_not_sent() -> None:
+    client = ForgetfulClient(a_row())
+    answer = sent(client)
+    assert isinstance(answer, Declined)
+    assert "markets not loaded" in answer.reason
     assert client.placed == 0
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from botswarm.clock import Clock
-from botswarm.config import Secret
+from botswarm.config import Secret, SecretMask
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import Order, OrderState, Side
@@ -78,6 +78,8 @@ class CcxtTrading:
         self.name = name
         self.account = account
         self._key, self._secret, self._passphrase = key, secret, passphrase
+        # ccxt says which address it asked, and some venues want the key in that.
+        self._mask = SecretMask(each for each in (key, secret, passphrase) if each is not None)
         self._clock = clock
         self._allowance = Unlimited() if allowance is None else allowance
         self._urls, self._options, self._keeps_pace = urls, dict(options or {}), keeps_pace
@@ -131,14 +133,13 @@ class CcxtTrading:
         return SignedRequest(payload=payload, signed_at=now, fence_at=now + NEVER)
 
     def send(self, request: SignedRequest) -> Answer:
-        if self._clock.now() > request.signed_at + SEND_WITHIN:
-            return Declined("not sent", "too much time has passed since it was to be sent")
         wish = json.loads(request.payload)
         client_id = wish["params"]["clientOrderId"]
         try:
-            if changed := self._once(lambda client: rounded(client, wish)):
-                return Declined("not sent", changed)
-            row = self._once(lambda client: client.create_order(**wish))
+            with self._lock:
+                if objection := self._objection(wish, request.signed_at):
+                    return Declined("not sent", objection)
+                row = self._once(lambda client: client.create_order(**wish))
             report = words.report(row, client_id)
         except UNREADABLE as error:
             return Unclear(f"an answer that cannot be read ({type(error).__name__}: {error})")
@@ -150,8 +151,19 @@ class CcxtTrading:
         self._ids.keep(client_id, report.venue_order_id)
         return Accepted(report)
 
+    def _objection(self, wish: Mapping[str, Any], signed_at: datetime) -> str:
+        """Asked when it is this order's turn: others may have taken long."""
+        try:
+            changed = self._once(lambda client: rounded(client, wish))
+        except Exception as error:
+            # Another's code, and it has sent nothing yet.
+            return f"ccxt cannot write it: {type(error).__name__}: {self._text_of(error)}"
+        if self._clock.now() > signed_at + SEND_WITHIN:
+            return "too much time has passed since it was to be sent"
+        return changed
+
     def _said_no(self, error: Exception) -> Answer:
-        name, text = type(error).__name__, str(error)[:500]
+        name, text = type(error).__name__, self._text_of(error)
         if was_never_sent(error):
             return Declined("not sent", text)
         if meaning_of(error).is_definite:
@@ -319,8 +331,11 @@ class CcxtTrading:
         except Exception as error:
             # ccxt lets out what its parsers trip over, too.
             meaning, name = meaning_of(error), type(error).__name__
-            text = f"{what}: {name}: {str(error)[:500]}"
+            text = f"{what}: {name}: {self._text_of(error)}"
             raise VenueSaidNo(meaning, name, text) from error
+
+    def _text_of(self, error: Exception) -> str:
+        return self._mask(str(error))[:500]
 
     @property
     def _has_time(self) -> bool:
