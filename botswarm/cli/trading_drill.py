@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 BOT = "drill"
 """Whose the orders are that are placed to be cancelled."""
+REASON = "a drill"
 FAR = Decimal("0.7")
 """Of the last price: so far below it nothing trades."""
 SAID_MAX_MS = 1000
@@ -113,7 +114,7 @@ class Rehearsal:
             scopes=scopes,
             places=self.places,
             actor=actor(),
-            reason="a drill",
+            reason=REASON,
             began=time.monotonic(),
             say=lambda words: None,
         )
@@ -123,17 +124,11 @@ class Rehearsal:
             self._try_to_order(place)
 
     def _restore(self, scopes: Sequence[str], before: dict[str, Halt]) -> None:
-        """As it was: what somebody had halted stays so."""
-        from botswarm.domain.permission import TradingState
+        """As it was: what somebody had halted stays so, and is held by whoever held it."""
+        from botswarm.ledger.rehearsals import put_back
 
-        for scope in scopes:
-            said, now = before.get(scope), datetime.now(UTC)
-            state = TradingState.ACTIVE if said is None else said.state_at(now)
-            reason = "the drill is over" if said is None else said.reason
-            until = said.until if said is not None and state is not TradingState.ACTIVE else None
-            self.ledger.halts.set(
-                scope, state, reason=reason, actor=actor(), now=now, is_human=True, until=until
-            )
+        database, now = self.ledger.database, datetime.now(UTC)
+        put_back(database, scopes, before, drill=REASON, actor=actor(), now=now)
 
     # --- orders -----------------------------------------------------------------------------------
 
@@ -237,10 +232,12 @@ class Rehearsal:
                 cure="see: botswarm order list --bot drill, botswarm trading status",
             )
         placed = sum(self.placed.values())
+        refused = sum(said.startswith("refused") for said in self.refused.values())
         text = (
             f"{placed} orders placed on {len(self.places)} accounts; halted after "
-            f"{self.stop.said_ms} ms, in force after {self.stop.in_force_ms} ms, the last cancel "
-            f"after {self.stop.cancelled_ms} ms; then an order was refused, and trading resumed"
+            f"{self.stop.said_ms} ms, in force {_after(self.stop.in_force_ms)}, the last cancel "
+            f"{_after(self.stop.cancelled_ms)}; then {refused} accounts refused an order; "
+            "what held before holds again"
         )
         return Answer(
             data={**described(self.stop), "placed": self.placed, "refused": self.refused},
@@ -269,6 +266,10 @@ def _places(settings: Settings, ledger: Ledger, named: str | None) -> list[Place
     if not places:
         raise NotFound("no account is on paper", cure="see: botswarm account list")
     return places
+
+
+def _after(milliseconds: int | None) -> str:
+    return "not seen" if milliseconds is None else f"after {milliseconds} ms"
 
 
 def _history(ledger: Ledger, limit: int) -> Answer:

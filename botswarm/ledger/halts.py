@@ -212,13 +212,13 @@ def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = Fa
     if row is None:
         row = TradingStateRow(scope=wanted.scope)
         session.add(row)
-    said = _described(held)
+    said = described(held)
     row.state, row.cause, row.until = after.state.value, after.cause.value, after.until
     row.reason, row.actor, row.at = after.reason, after.actor, after.at
     if after.share is not None:
         row.share = None if after.share == ALL else after.share
     done = _halt(row)
-    if _described(done) != said or is_human:
+    if described(done) != said or is_human:
         session.add(
             AuditRow(
                 at=wanted.at,
@@ -226,7 +226,7 @@ def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = Fa
                 action="trading.set",
                 subject=wanted.scope,
                 before={"state": before.value} | said,
-                after=_described(done) | {"is_human": is_human},
+                after=described(done) | {"is_human": is_human},
                 reason=wanted.reason,
             )
         )
@@ -297,7 +297,7 @@ def _together(held: Halt | None, wanted: Halt) -> Halt:
     return replace(wanted, cause=cause, until=until)
 
 
-def _described(held: Halt | None) -> dict[str, Any]:
+def described(held: Halt | None) -> dict[str, Any]:
     if held is None:
         return {}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import Cause, Halt, place_of, strategy_scope
 from botswarm.ledger.models import AuditRow, TradingStateRow
 from botswarm.ledger.plain import WAIT_S
+from botswarm.ledger.rehearsals import put_back
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import ACCOUNT, NOW, SYMBOL, VENUE, a_bot, an_order
 
@@ -190,6 +192,28 @@ def test_a_halt_said_in_a_hurry_is_written_down_like_any_other(
         assert in_a_hurry[1][0]["before"]["state"] == before.value
         assert in_a_hurry[1][0]["before"].keys() == in_words[1][0]["before"].keys()
     assert holds(ledger) is HALTED
+
+
+def test_a_drill_puts_back_what_held_by_whoever_held_it_and_nothing_that_was_said_since(
+    ledger: Ledger,
+) -> None:
+    lost, passing, free, since = (f"account:simulated:{name}" for name in "abcd")
+    restrict = partial(ledger.halts.restrict, state=REDUCING, reason="lost", now=NOW)
+    restrict(lost, actor="limit:daily_loss", cause=Cause.LIMIT)
+    restrict(passing, actor="sweep:protections", cause=Cause.SYSTEM, until=LATER)
+    before = {each.scope: each for each in ledger.halts.all()}
+    url = Secret(ledger.database.url.render_as_string(hide_password=False))
+    scopes, later = [lost, passing, free, since], NOW + timedelta(seconds=9)
+    Halting(url).halt(scopes, reason="a drill", actor="ada", now=later)
+    says(ledger, HALTED, since, reason="fire", actor="bob", is_human=True, now=later)
+    put_back(ledger.database, scopes, before, drill="a drill", actor="ada", now=later)
+    after = {each.scope: each for each in ledger.halts.all()}
+    assert [after[scope] for scope in (lost, passing)] == [before[lost], before[passing]]
+    assert (after[free].state, after[free].actor) == (ACTIVE, "ada")
+    assert (after[since].state, after[since].actor) == (HALTED, "bob")
+    entries = rows_of(ledger)[1]
+    assert {each["reason"] for each in entries} == {"the drill is over"}
+    assert {each["actor"] for each in entries} == {"ada"}
 
 
 def test_a_halt_said_in_a_hurry_waits_for_another_writer(tmp_path: Path) -> None:

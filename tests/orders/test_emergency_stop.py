@@ -326,7 +326,7 @@ def test_a_drill_leaves_the_account_as_it_was_and_its_times_in_the_ledger(
     )
     assert run("trading", "drill", "--orders", "0", "--yes")[1]["data"]["is_clean"]
     (said,) = [each for each in ledger.halts.all() if each.scope != SWARM]
-    assert (said.state, said.reason) == (TradingState.HALTED, "kept")
+    assert (said.state, said.reason, said.actor) == (TradingState.HALTED, "kept", "ada")
     _, history = run("trading", "drill", "--history")
     assert [each["kind"] for each in history["data"]] == ["drill", "drill"]
     assert run("trading", "drill", "--account", "binance:spot", "--yes")[0] == 6
