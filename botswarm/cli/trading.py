@@ -18,6 +18,7 @@ from botswarm.cli.typed import have_typed
 
 if TYPE_CHECKING:
     from botswarm.ledger.halts import Halt
+    from botswarm.ledger.restores import Waiting
     from botswarm.ledger.store import Ledger
     from botswarm.trading.stop_file import StopFile
 
@@ -34,6 +35,8 @@ def show_status(session: Session) -> Answer:
 
     The strictest that applies to an order wins. What is not listed is active.
     """
+    from botswarm.ledger.restores import Restores
+
     settings, now = session.settings(), datetime.now(UTC)
     ledger = _ledger(session)
     halts = ledger.halts.all()
@@ -51,10 +54,12 @@ def show_status(session: Session) -> Answer:
     orders = trading_stop.under_way(ledger)
     live = trading_arm.live_accounts(settings, ledger, now)
     pulled = _stop_file(session).read()
+    restored = Restores(ledger.database).waiting()
     lines = [
         in_columns(["SCOPE", "STATE", "SINCE", "UNTIL", "BY", "REASON"], rows),
         f"orders: {trading_stop.in_words(orders)}",
         *(f"{name}: real money, {words}" for name, words in live),
+        *([] if restored is None else [_waits(restored)]),
     ]
     warnings = []
     if pulled is not None:
@@ -65,10 +70,18 @@ def show_status(session: Session) -> Answer:
             "orders": orders,
             "live_accounts": dict(live),
             "stop_file": None if pulled is None else pulled.at.isoformat(),
+            "restored": None
+            if restored is None
+            else {"backup": restored.backup, "waits_for": restored.words},
         },
         text="\n".join(lines),
         warnings=warnings,
     )
+
+
+def _waits(restored: Waiting) -> str:
+    waits_for = restored.words or "nothing, it is let go in seconds"
+    return f"restored from backup {restored.backup}, waits for: {waits_for}"
 
 
 @trading.command("halt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from botswarm.queueing import make_app
 from tests.backup.conftest import FILLS, PlaceOf
 from tests.campaign import backup_corruption
 from tests.command_line import run_botswarm
+from tests.standing import reconciled
 from workers import backups
 
 Run = Callable[..., tuple[int, dict[str, Any], str]]
@@ -60,6 +62,27 @@ def test_without_a_ledger_create_says_how_one_is_made(run: Run, tmp_path: Path) 
 def test_a_drill_of_a_backup_that_does_not_exist_is_no_drill(run: Run) -> None:
     assert run("drill", "nope")[::2] == (4, "BSW-4000")
     assert run("drill", "--history")[1]["data"] == []
+
+
+def test_trading_status_says_what_a_restored_ledger_waits_for(
+    run: Run, tmp_path: Path, sqlite_url: str
+) -> None:
+    with closing(Ledger(sqlite_url)) as ledger:
+        reconciled(ledger, datetime.now(UTC))
+    assert run("create")[0] == 0
+    assert _trading(tmp_path)["restored"] is None
+    assert run("restore", "latest", "--yes")[0] == 0
+    assert _trading(tmp_path)["restored"]["waits_for"] == "not reconciled since: simulated:paper"
+    with closing(Ledger(sqlite_url)) as ledger:
+        reconciled(ledger, datetime.now(UTC))
+    assert _trading(tmp_path)["restored"]["waits_for"] == ""
+
+
+def _trading(folder: Path) -> dict[str, Any]:
+    environ = {"BOTSWARM_STATE_DIR": str(folder / "state")}
+    done = run_botswarm("trading", "status", "--json", folder=folder, environ=environ)
+    found: dict[str, Any] = json.loads(done.stdout)["data"]
+    return found
 
 
 def test_a_bucket_that_nobody_named_is_said(run: Run) -> None:
