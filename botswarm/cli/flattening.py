@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from botswarm.cli.emergency import POLL_S, Account, Press, Pressed, venue_of
-from botswarm.cli.position import closing_of, closing_order
+from botswarm.cli.position import closing_of, closing_order, price_known
 from botswarm.errors import BotswarmError
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ class _Flattening:
             closing = closing_of(self._ledger, held, is_cancelling=True)
             if not closing.quantity:
                 return held, closing.why_not or ""
-            # What it is judged by stands in no order's way that may only reduce.
-            mark = self._ledger.marks.all().get((held.venue, held.symbol))
-            paid = round(abs(held.cost / held.quantity), 8)
-            price = paid if mark is None else mark.price
+            price = price_known(self._ledger, held)
             why = self._placed(closing_order(self._settings, closing, price))
             held = self._again(held)
             if not held.quantity or time.monotonic() >= self._until:

@@ -193,7 +193,11 @@ def last_price(settings: Settings, venue: str, symbol: str) -> Decimal:
     """Of the market's last trade; what a market order is judged by."""
     from botswarm.exchanges.registry import market_data
 
-    trades = market_data(settings, venue).latest_trades(symbol, limit=1)
+    try:
+        prices = market_data(settings, venue)
+    except NotFound as error:
+        raise NotFound(f"nobody here follows the prices of {venue}", cure="give --limit") from error
+    trades = prices.latest_trades(symbol, limit=1)
     if not trades:
         raise NotFound(
             f"{venue} tells no trade of {symbol}", cure="check the name, or give --limit"

@@ -22,6 +22,7 @@ from botswarm.cli.ringing import ring, ring_these
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.domain.amount import plain
+from botswarm.errors import BotswarmError, NotFound
 
 if TYPE_CHECKING:
     from botswarm.config import Settings
@@ -127,7 +128,9 @@ def close_positions(
         warnings += _cancel_first(session, ledger, selling)
         closing = [closing_of(ledger, each.held, is_cancelling=False) for each in closing]
         selling = [each for each in closing if each.quantity]
-    orders = [closing_order(settings, each) for each in selling]
+    # All of them first: asking may take long, and orders grow old.
+    prices = _prices(settings, ledger, selling, warnings)
+    orders = [closing_order(settings, *each) for each in zip(selling, prices, strict=True)]
     for order in orders:
         ledger.orders.add(order, now())
     warnings += ring(session, ledger, [each.id for each in orders])
@@ -177,8 +180,35 @@ def closing_of(ledger: Ledger, held: Held, is_cancelling: bool) -> Closing:
     return Closing(held, Decimal(0), "dust: less than the market takes")
 
 
-def closing_order(settings: Settings, closing: Closing, price: Decimal | None = None) -> Order:
-    """``price`` is what it is judged by; without it the market's last trade's."""
+def _prices(
+    settings: Settings, ledger: Ledger, selling: Sequence[Closing], warnings: list[str]
+) -> list[Decimal]:
+    """Of the last trades; where a venue tells none, what was known last: nobody is kept in."""
+    mute, found = set[str](), list[Decimal]()
+    for held in (each.held for each in selling):
+        if held.venue not in mute:
+            try:
+                found.append(last_price(settings, held.venue, held.symbol))
+                continue
+            except BotswarmError as error:
+                mute.add(held.venue)
+                warnings.append(
+                    f"{held.venue} tells no price ({error.cause}); judged by the last that is known"
+                )
+        found.append(price_known(ledger, held))
+    return found
+
+
+def price_known(ledger: Ledger, held: Held) -> Decimal:
+    """What its market was last worth, or what was paid for it: what an order is judged by stands
+    in no order's way that may only reduce.
+    """
+    mark = ledger.marks.all().get((held.venue, held.symbol))
+    return round(abs(held.cost / held.quantity), 8) if mark is None else mark.price
+
+
+def closing_order(settings: Settings, closing: Closing, price: Decimal) -> Order:
+    """``price`` is what it is judged by."""
     from botswarm.domain.order import Order, OrderKind, OrderState, Side, TimeInForce
 
     held, began = closing.held, now()
@@ -193,7 +223,7 @@ def closing_order(settings: Settings, closing: Closing, price: Decimal | None = 
         quantity=closing.quantity,
         limit_price=None,
         time_in_force=TimeInForce.GTC,
-        reference_price=price or last_price(settings, held.venue, held.symbol),
+        reference_price=price,
         state=OrderState.READY,
         created_at=began,
         signal_expires_at=began + timedelta(seconds=settings.limit_signal_age_max_s),
@@ -219,8 +249,6 @@ def _cancel_first(session: Session, ledger: Ledger, selling: Sequence[Closing]) 
 
 
 def _running(ledger: Ledger, selling: Sequence[Closing]) -> list[str]:
-    from botswarm.errors import NotFound
-
     warnings = []
     for name in sorted({each.held.bot for each in selling}):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable
@@ -65,6 +66,23 @@ def test_orders_are_listed_newest_first_and_by_what_is_asked(
     _, text = run("order", "list", is_json=False)
     assert filled.id in text
     assert run("order", "list", "--market", "BTC", is_json=False)[0] == 2
+
+
+def test_a_position_is_closed_where_nobody_tells_its_price(run: Run, sqlite_ledger: Ledger) -> None:
+    bought = placed(sqlite_ledger, Fate.FILLS, reference_price=Decimal(99_000))
+    code, answer = run("position", "close", "--all", "--yes")
+    assert code == 0, answer
+    (closing,) = answer["data"]["orders"]
+    assert (closing["is_reduce_only"], closing["quantity"]) == (True, f"{bought.quantity:f}")
+    (held,) = sqlite_ledger.orders.positions()
+    assert Decimal(closing["reference_price"]) == round(held.cost / held.quantity, 8)
+    assert "tells no price" in answer["warnings"][0]
+    _, answer = run("order", "place", "simulated:BTC-USDT", "buy", "1", "--account", "ccxt-okx:m")
+    assert "is a market of simulated" in answer["error"]["cause"]
+    sqlite_ledger.books.save_instruments([dataclasses.replace(BTC, venue="ccxt-okx")])
+    words = ("order", "place", "ccxt-okx:BTC-USDT", "buy", "1", "--account", "ccxt-okx:main")
+    _, answer = run(*words)
+    assert "--limit" in answer["error"]["cure"]
 
 
 def test_an_order_tells_its_whole_story(run: Run, sqlite_ledger: Ledger) -> None:
