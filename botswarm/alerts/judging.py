@@ -12,6 +12,8 @@ from botswarm.domain.alert import Episode, Notice, NoticeKind, Seen, Severity, S
 
 CLEARS_AFTER = timedelta(seconds=30)
 """Not seen for so long, it is over. Rounds are seconds apart, and several machines make them."""
+LASTS_MAX = timedelta(minutes=15)
+"""What happened once is held to be so for no longer than that."""
 NAGGING = (Severity.CRITICAL, Severity.HIGH)
 """Told again, and on every channel, where nobody says that they are at it."""
 
@@ -52,7 +54,7 @@ def judge(
     now: datetime,
 ) -> Changes:
     """``before`` are the episodes that are not over yet."""
-    episodes = {each.key: each for each in before}
+    episodes = {each.key: _by_this_clock(each, now) for each in before}
     passed = []
     for what in seen:
         key = (what.name, what.subject)
@@ -72,6 +74,19 @@ def judge(
         passed=passed,
         notices=notices,
     )
+
+
+def _by_this_clock(episode: Episode, now: datetime) -> Episode:
+    """A clock that was ahead has been set back: what it wrote down would hold until it is there
+    again, and nothing would begin, go on or end meanwhile.
+    """
+    moments = {
+        name: min(at, now)
+        for name in ("began_at", "fired_at", "told_at", "escalated_at")
+        if (at := getattr(episode, name)) is not None
+    }
+    seen_at = now if episode.seen_at > now + LASTS_MAX else episode.seen_at
+    return replace(episode, seen_at=seen_at, **moments)
 
 
 def _go_on(episode: Episode | None, what: Seen, now: datetime) -> Episode:
@@ -160,8 +175,10 @@ def _is_explained(
 def notices_of(
     episode: Episode, kind: NoticeKind, policy: Policy, now: datetime
 ) -> Iterator[Notice]:
-    everyone = kind is NoticeKind.ESCALATED
-    for channel in policy.channels if everyone else policy.routes.get(episode.severity, ()):
+    is_for_all = kind is NoticeKind.ESCALATED or (
+        kind is NoticeKind.ENDED and episode.escalated_at is not None
+    )
+    for channel in policy.channels if is_for_all else policy.routes.get(episode.severity, ()):
         yield Notice(
             kind=kind,
             channel=channel,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from botswarm.alerts import rules
+from botswarm.alerts.judging import LASTS_MAX
 from botswarm.alerts.rule import Check as CheckProbe
 from botswarm.alerts.rule import Rule
 from botswarm.domain.alert import Seen
@@ -18,7 +19,7 @@ from botswarm.ledger.risk_events import RiskEvent
 LIMIT_S = 4.0
 SETTLES_S = 10.0
 """A process that has just been started, or has just ended, may still be replaced."""
-EVENT_LASTS_S = 900.0
+EVENT_LASTS_S = LASTS_MAX.total_seconds()
 """What happened is told again only after it has not happened for so long."""
 
 

@@ -151,6 +151,18 @@ def test_without_anybody_at_it_it_goes_to_everybody_and_comes_again() -> None:
     assert night.kinds[3:] == [("reminded", "slack")]
 
 
+def test_its_end_is_told_to_everybody_who_was_told_of_it() -> None:
+    night = Night()
+    what = seen(severity=Severity.HIGH)
+    night.round(what)
+    night.round(what, after_s=15 * 60)
+    ended = night.round(after_s=CLEARS_AFTER.total_seconds())
+    assert [(each.kind.value, each.channel) for each in ended] == [
+        ("ended", "slack"),
+        ("ended", "pagerduty"),
+    ]
+
+
 def test_who_is_at_it_is_not_told_again() -> None:
     night = Night()
     night.round(seen())
@@ -165,6 +177,22 @@ def test_a_warning_is_told_once_and_never_again() -> None:
     for _ in range(10):
         night.round(seen(severity=Severity.WARNING), after_s=3600)
     assert night.kinds == [("fired", "slack")]
+
+
+def test_it_ends_though_it_was_seen_last_by_a_clock_that_was_a_day_ahead() -> None:
+    night = Night()
+    night.round(seen("ClockWrong"), after_s=86_400)
+    night.round(after_s=-86_400)
+    assert [each.ended_at for each in night.open] == [None]
+    night.round(after_s=CLEARS_AFTER.total_seconds() + 5)
+    assert night.open == []
+
+
+def test_it_fires_in_time_though_it_began_by_a_clock_that_was_a_day_ahead() -> None:
+    night = Night()
+    night.round(seen(for_s=60), after_s=86_400)
+    assert night.round(seen(for_s=60), after_s=-86_400) == []
+    assert len(night.round(seen(for_s=60), after_s=60)) == 2
 
 
 def test_what_happened_goes_on_for_a_while_though_nobody_sees_it() -> None:
