@@ -16,16 +16,16 @@ from celery import signals
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.permission import TradingState
-from botswarm.errors import BotswarmError, Refused, Unreachable
+from botswarm.errors import BotswarmError
 from botswarm.exchanges import accounts
 from botswarm.exchanges.accounts import Account
 from botswarm.exchanges.base import TradingVenue
 from botswarm.keys.ring import KeyRing
-from botswarm.ledger.halts import SWARM, Cause
+from botswarm.ledger.halts import SWARM, Cause, Halt
 from botswarm.ledger.heartbeats import Place, Watched
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import App
-from botswarm.trading.stop_file import Brake, StopFile
+from botswarm.trading.stop_file import Brake, Pulled, StopFile
 from botswarm.trading.watchdog import Charge, Watchdog, watch
 
 logger = logging.getLogger(__name__)
@@ -89,9 +89,9 @@ def obey(file: StopFile, ledger: Ledger, now: datetime) -> None:
     if pulled is None:
         return
     said = next((each for each in ledger.halts.all() if each.scope == SWARM), None)
-    if said is not None and said.state is TradingState.HALTED:
+    if said is not None and _needs_a_person(said):
         return
-    if said is not None and said.cause is Cause.PERSON and said.at > pulled.at:
+    if said is not None and _has_decided(said, pulled):
         logger.warning("%s resumed trading: the stop of %s is lifted", said.actor, pulled.at)
         file.lift()
         return
@@ -99,6 +99,17 @@ def obey(file: StopFile, ledger: Ledger, now: datetime) -> None:
     ledger.halts.set(
         SWARM, TradingState.HALTED, reason=reason, actor=pulled.actor, now=now, is_human=True
     )
+
+
+def _needs_a_person(said: Halt) -> bool:
+    """Halted as an emergency stop halts: what ends by itself, or has ended, is less than that."""
+    is_lasting = said.until is None and said.cause is not Cause.SYSTEM
+    return said.state is TradingState.HALTED and is_lasting
+
+
+def _has_decided(said: Halt, pulled: Pulled) -> bool:
+    is_later = said.cause is Cause.PERSON and said.at > pulled.at
+    return is_later and said.state is not TradingState.HALTED
 
 
 class Venues:
@@ -156,7 +167,7 @@ def guard(ledger: Ledger, venues: Venues, limit_s: float, clock: Clock) -> int |
 def _cancelled(charge: Charge, symbol: str) -> bool:
     try:
         charge.venue.cancel_all(symbol)
-    except (Unreachable, Refused) as error:
+    except BotswarmError as error:
         logger.error("not cancelled yet: %s %s: %s", charge.name, symbol, error)
         return False
     logger.critical("cancelled everything open in %s %s", charge.name, symbol)

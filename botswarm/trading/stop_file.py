@@ -146,6 +146,10 @@ class Brake:
         except BotswarmError as error:
             logger.error("not cancelled yet: %s %s: %s", charge.name, symbol, error)
             return False
+        except Exception:
+            # An entrance: a defect at one venue leaves nothing open at the others.
+            logger.exception("not cancelled yet: %s %s: a defect", charge.name, symbol)
+            return False
         if left:
             logger.error("%s %s still has %d open orders", charge.name, symbol, left)
             return False

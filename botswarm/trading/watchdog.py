@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from botswarm.clock import Clock
-from botswarm.errors import BotswarmError, Refused, Unreachable
+from botswarm.errors import BotswarmError
 from botswarm.exchanges.base import TradingVenue
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,9 @@ class Watchdog:
                 charge.venue.cancel_all(symbol)
             except BotswarmError as error:
                 logger.error("not cancelled yet: %s %s: %s", *key, error)
+            except Exception:
+                # An entrance: a defect at one venue leaves nothing open at the others.
+                logger.exception("not cancelled yet: %s %s: a defect", *key)
             else:
                 logger.critical("cancelled everything open in %s %s", *key)
                 with self._lock:
@@ -109,7 +112,7 @@ class Watchdog:
     def _told(self, charge: Charge, timeout_s: float) -> bool:
         try:
             charge.venue.hold_dead_man(timeout_s)
-        except (Unreachable, Refused) as error:
+        except BotswarmError as error:
             logger.warning("%s was not asked to watch over our orders: %s", charge.name, error)
             return False
         return True
@@ -141,9 +144,9 @@ def watch(
 
     threading.Thread(target=ask, name="watchdog", daemon=True).start()
     while not stop.is_set():
-        try:
-            brake(dog.charges)
-            dog.look()
-        except Exception:
-            logger.exception("the watchdog stumbled: a defect; it goes on")
+        for look in (lambda: brake(dog.charges), dog.look):
+            try:
+                look()
+            except Exception:
+                logger.exception("the watchdog stumbled: a defect; it goes on")
         stop.wait(min(1.0, every_s))

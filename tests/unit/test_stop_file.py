@@ -154,3 +154,40 @@ def test_a_person_who_resumed_since_is_not_halted_again(scene: Scene, ledger: Le
     obey(scene.file, ledger, NOW + timedelta(seconds=10))
     assert swarm_of(ledger).state is TradingState.ACTIVE
     assert scene.file.read() is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "lasts"), [(Cause.PERSON, NOW), (Cause.PERSON, None), (Cause.SYSTEM, None)]
+)
+def test_a_halt_that_ends_by_itself_is_not_what_the_stop_file_asks_for(
+    scene: Scene, ledger: Ledger, cause: Cause, lasts: datetime | None
+) -> None:
+    until = None if cause is Cause.SYSTEM else (lasts or NOW + timedelta(hours=1))
+    ledger.halts.set(
+        SWARM,
+        TradingState.HALTED,
+        reason="for a while",
+        actor="bob",
+        now=NOW - timedelta(minutes=1) if lasts else NOW + timedelta(seconds=1),
+        is_human=cause is Cause.PERSON,
+        cause=cause,
+        until=until,
+    )
+    scene.file.pull(PULLED)
+    obey(scene.file, ledger, NOW + timedelta(minutes=5))
+    said = swarm_of(ledger)
+    assert (said.state, said.until, said.cause) == (TradingState.HALTED, None, Cause.PERSON)
+    assert said.actor == "ada"
+    assert scene.file.read() == PULLED
+
+
+def test_a_defect_at_one_venue_leaves_nothing_open_at_the_others(scene: Scene) -> None:
+    broken = FakeVenue(StoppedClock(NOW), [MARKET])
+    broken.account = "broken"
+    broken.cancel_all = None  # type: ignore[assignment]
+    scene.order()
+    scene.file.pull(PULLED)
+    scene.brake.look([Charge(broken, frozenset({"BTC-USDT"})), scene.charge])
+    assert [order.state for order in scene.venue.orders] == [OrderState.CANCELED]
+    (answer,) = scene.file.answers(PULLED)
+    assert answer["left"] == ["simulated:broken BTC-USDT"]

@@ -13,7 +13,7 @@ import pytest
 from botswarm.clock import StoppedClock, SystemClock
 from botswarm.domain.instrument import Instrument
 from botswarm.domain.order import OrderState, Side
-from botswarm.errors import Unreachable
+from botswarm.errors import Malformed, Unreachable
 from botswarm.testing.venue import Accepting, FakeVenue
 from botswarm.trading.watchdog import Charge, Watchdog, watch
 
@@ -111,6 +111,31 @@ def test_a_venue_that_does_not_answer_is_told_again(scene: Scene) -> None:
     scene.venue.is_reachable = True
     scene.pass_s(1)
     assert scene.is_cancelled
+
+
+def test_a_defect_at_one_venue_leaves_nothing_open_at_the_others(scene: Scene) -> None:
+    broken = FakeVenue(scene.clock, [MARKET])
+    broken.account = "broken"
+    broken.cancel_all = None  # type: ignore[assignment]
+    charges = [Charge(broken, frozenset({"BTC-USDT"})), scene.charge]
+    scene.dog.well(charges, scene.clock.monotonic())
+    scene.pass_s(LIMIT_S)
+    assert scene.is_cancelled
+
+
+def test_a_switch_that_cannot_be_held_at_one_venue_is_held_at_the_others(scene: Scene) -> None:
+    def malformed(timeout_s: float) -> None:
+        raise Malformed("no word of it makes sense")
+
+    strange = FakeVenue(scene.clock, [MARKET])
+    strange.account = "strange"
+    strange.hold_dead_man = malformed  # type: ignore[method-assign]
+    charges = [Charge(strange, frozenset({"BTC-USDT"})), scene.charge]
+    scene.pass_s(LIMIT_S / 3)
+    held = scene.venue.dead_man_at
+    scene.dog.well(charges, scene.clock.monotonic())
+    scene.pass_s(LIMIT_S / 3)
+    assert scene.venue.dead_man_at != held
 
 
 def test_the_venues_own_switch_is_held_while_all_is_well_and_something_is_open(
