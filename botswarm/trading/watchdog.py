@@ -143,8 +143,9 @@ def watch(
             stop.wait(every_s)
 
     threading.Thread(target=ask, name="watchdog", daemon=True).start()
+    looks: Sequence[Callable[[], None]] = (lambda: brake(dog.charges), dog.look)
     while not stop.is_set():
-        for look in (lambda: brake(dog.charges), dog.look):
+        for look in looks:
             try:
                 look()
             except Exception:
