@@ -150,23 +150,34 @@ class Watch:
     # --- telling --------------------------------------------------------------------------
 
     def tell(self) -> tuple[int, int]:
-        """Deliver what is due: how many were told, and how many were not. No lock is held."""
+        """Deliver what is due: how many were told, and how many were not. No lock is held.
+
+        A channel that does not take one is left alone until the next round: the others wait.
+        """
         now = self._clock.now()
         told = failed = 0
         names = list(self._channels)
+        left: list[Notice] = []
+        refused: set[str] = set()
         notices = self._ledger.wait(lambda: self._alerts.claim(now, channels=names))
         for channel, batch in self._batches(notices):
+            if channel.name in refused:
+                left += batch
+                continue
             error = self._try(channel, batch)
             self._ledger.wait(partial(self._note, batch, error, now))
             if error is None:
                 told += len(batch)
             else:
+                refused.add(channel.name)
                 failed += len(batch)
-        return told, failed
+        if left:
+            self._ledger.wait(lambda: self._alerts.release(_ids(left)))
+        return told, failed + len(left)
 
     def _note(self, batch: Sequence[Notice], error: str | None, now: datetime) -> None:
         if error is None:
-            self._alerts.sent([each.id for each in batch if each.id is not None], now)
+            self._alerts.sent(_ids(batch), now)
             return
         for each in batch:
             assert each.id is not None
@@ -182,7 +193,11 @@ class Watch:
             if each.sent_at is None and each.gave_up_at is None and each.due_at <= now
         ]
         told = failed = 0
+        refused: set[str] = set()
         for channel, batch in self._batches(due):
+            if channel.name in refused:
+                failed += len(batch)
+                continue
             error = self._try(channel, batch)
             for each in batch:
                 notices[places[id(each)]] = (
@@ -193,6 +208,7 @@ class Watch:
             if error is None:
                 told += len(batch)
             else:
+                refused.add(channel.name)
                 failed += len(batch)
             self._spool.write(replace(kept, notices=notices))
         return told, failed
@@ -214,6 +230,10 @@ class Watch:
             logger.error("%s; %d notices wait; %s", error, len(batch), error.cure)
             return error.cause
         return None
+
+
+def _ids(notices: Sequence[Notice]) -> Sequence[int]:
+    return [each.id for each in notices if each.id is not None]
 
 
 def _put_off(notice: Notice, error: str, now: datetime) -> Notice:

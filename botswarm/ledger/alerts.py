@@ -147,6 +147,10 @@ class Alerts:
         values |= {"gave_up_at": now} if again_at is None else {"due_at": again_at}
         self._set(ids, **values)
 
+    def release(self, ids: Sequence[int]) -> None:
+        """Nobody has tried these: whoever comes next may."""
+        self._set(ids, claimed_until=None)
+
     def _set(self, ids: Sequence[int], **values: Any) -> None:
         change = update(AlertNoticeRow).where(AlertNoticeRow.id.in_(ids)).values(**values)
         if ids:

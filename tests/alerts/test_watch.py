@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,13 +48,14 @@ class Night:
                 "BOTSWARM_NOTIFY_WEBHOOK_URL": f"{receiver.url}/in",
             }
         ).settings
+        self.channels = dict(channels.of(settings))
         self.watch = Watch(
             alerts=self.alerts,
             spool=Spool(folder),
             look=lambda: list(self.seen),
             read=looking.read,
             policy=policy.of(settings, {}),
-            channels=channels.of(settings),
+            channels=self.channels,
             source="here",
             clock=self.clock,
         )
@@ -114,6 +116,25 @@ def test_a_channel_that_refuses_is_told_later_and_nothing_is_lost(night: Night) 
     assert night.told == []
     night.round(after_s=20)
     assert night.told == [("fired", "BrokerDown")]
+
+
+@pytest.mark.parametrize("with_ledger", [True, False])
+def test_a_channel_that_does_not_answer_is_tried_once_a_round_whatever_waits_for_it(
+    night: Night, with_ledger: bool
+) -> None:
+    """Each try may take ten seconds, and somebody else waits to be told of a fire."""
+    night.channels["webhook"] = replace(night.channels["webhook"], at_once_max=1)
+    if not with_ledger:
+        night.take_the_ledger_away()
+    night.seen = [replace(DOWN, subject=name) for name in ("a", "b", "c")]
+    night.receiver.answers = [500] * 3
+    night.round()
+    assert len(night.receiver.answers) == 2
+    night.receiver.answers = []
+    night.round()
+    assert len(night.told) == 2
+    night.round(after_s=10)
+    assert len(night.told) == 3
 
 
 def test_after_days_of_refusal_a_notice_stays_in_the_list_with_its_reason(night: Night) -> None:
