@@ -94,7 +94,10 @@ class Sweeping:
         """
 
         def work(session: Session) -> int:
-            hold(session, CURSOR, now)
+            cursor = hold(session, CURSOR, now)
+            # A sweep that is under way has read what stood before: what it reckons is not kept.
+            head = session.execute(select(ChainHeadRow.sequence)).scalar_one()
+            cursor.position, cursor.at = max(cursor.position, head), max(cursor.at, now)
             rows = session.scalars(select(StandingRow).where(StandingRow.scope == scope)).all()
             for row in rows:
                 before = {"quote": row.quote, "peak": row.peak, "day_result": row.day_result}

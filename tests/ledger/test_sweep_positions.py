@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -297,6 +298,26 @@ def test_a_late_sweep_does_not_take_back_what_a_later_one_said(either: Floor) ->
     either.sweep()
     assert not either.ledger.sweeping.keep([late], [], either.clock.at - timedelta(seconds=1))
     assert either.standing(SWARM).gross == D(200)
+
+
+def test_a_sweep_that_had_begun_does_not_take_back_a_reset(either: Floor) -> None:
+    either.trade("alpha", "buy", "1", "100")
+    for price in ("150", "100"):
+        either.wait(5)
+        either.price(price)
+        either.sweep()
+    either.trade("alpha", "buy", "1", "100")
+    late = replace(either.standing(SWARM), sequence=either.ledger.sweeping.look().sequence)
+    began = either.clock.at
+    either.wait(1)
+    assert either.standing(SWARM).drawdown == D(50)
+    either.ledger.sweeping.reset(SWARM, either.clock.at, actor="me", reason="accepted")
+    assert not either.ledger.sweeping.keep([late], [], began)
+    assert either.standing(SWARM).drawdown == D(0)
+    either.wait(5)
+    either.price("99")
+    assert either.sweep().result["is_newest"], "the next one goes on from there"
+    assert either.standing(SWARM).drawdown == D(2)
 
 
 def fold(ledger: Ledger, balances: dict[str, str]) -> None:
