@@ -94,10 +94,13 @@ class Restores:
         before = TradingState(row.state_before)
         if state is None or state.actor != _holder(row.backup):
             words = "somebody decided about the swarm since"
+        elif state.cause != Cause.SYSTEM:
+            words = "a person or a limit had held the swarm: botswarm trading resume"
         elif before is not TradingState.HALTED:
+            # What the system held it for it finds again, and holds it again.
             self._halts.set(
                 SWARM,
-                before,
+                TradingState.ACTIVE,
                 reason=f"restored from backup {row.backup}: {words}",
                 actor=_holder(row.backup),
                 now=now,

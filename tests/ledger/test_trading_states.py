@@ -21,8 +21,10 @@ from botswarm.ledger.halts import Cause, Halt, place_of, strategy_scope
 from botswarm.ledger.models import AuditRow, TradingStateRow
 from botswarm.ledger.plain import WAIT_S
 from botswarm.ledger.rehearsals import put_back
+from botswarm.ledger.restores import Restores
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import ACCOUNT, NOW, SYMBOL, VENUE, a_bot, an_order
+from tests.standing import reconciled, swarm_of
 
 ACTIVE, REDUCING, HALTED = TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED
 LATER = NOW + timedelta(minutes=5)
@@ -214,6 +216,23 @@ def test_a_drill_puts_back_what_held_by_whoever_held_it_and_nothing_that_was_sai
     entries = rows_of(ledger)[1]
     assert {each["reason"] for each in entries} == {"the drill is over"}
     assert {each["actor"] for each in entries} == {"ada"}
+
+
+@pytest.mark.parametrize(
+    ("cause", "after"), [(Cause.SYSTEM, ACTIVE), (Cause.LIMIT, HALTED), (Cause.PERSON, HALTED)]
+)
+def test_of_a_restored_ledger_only_what_the_system_held_is_let_go_and_it_is_looked_at_once(
+    quick_ledger: Ledger, cause: Cause, after: TradingState
+) -> None:
+    restrict, restores = quick_ledger.halts.restrict, Restores(quick_ledger.database)
+    restrict("swarm", REDUCING, reason="x", actor="processes", now=NOW, cause=cause)
+    restores.hold("b1", "ada", NOW)
+    reconciled(quick_ledger, NOW + timedelta(seconds=1))
+    later = NOW + timedelta(seconds=2)
+    assert restores.release(later) == "b1"
+    assert restores.waiting() is None
+    swarm = swarm_of(quick_ledger)
+    assert (swarm.state, swarm.cause) == (after, cause)
 
 
 def test_a_halt_said_in_a_hurry_waits_for_another_writer(tmp_path: Path) -> None:
