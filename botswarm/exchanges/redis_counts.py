@@ -215,7 +215,10 @@ class RedisCounts:
         script = self._script()
         try:
             return script(self._keys, [op, said])
-        except ResponseError:
+        except ResponseError as error:
+            if type(error) is not ResponseError:
+                # No memory, no right to write: what is counted there stands, and so do bans.
+                raise
             # Something else stands there: what is counted in it is lost either way.
             script.registered_client.delete(*self._keys)
             return script(self._keys, [op, said])

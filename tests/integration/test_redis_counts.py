@@ -82,6 +82,22 @@ def test_a_ban_told_to_one_machine_is_obeyed_by_the_next_question_of_the_others(
     assert other.ban()[0] > 200
 
 
+def test_a_redis_without_memory_forgets_no_ban(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_counts, "AGAIN_S", 0.0)
+    machine(redis, "told").banned(60, "slow down")
+    server = Redis(port=redis.port)
+    server.config_set("maxmemory", 1)
+    try:
+        # Counted by this machine alone for now.
+        machine(redis, "second").spend({"ORDERS": 1}, Purpose.PLACE)
+    finally:
+        server.config_set("maxmemory", 0)
+    with pytest.raises(TooSoon):
+        machine(redis, "third").spend({"ORDERS": 1}, Purpose.PLACE)
+
+
 def test_limits_and_words_of_the_venue_hold_for_all_machines(redis: RedisServer) -> None:
     first, other = machine(redis, "first"), machine(redis, "other")
     first.learn([Limit(name="ORDERS-1H", most=20, period_s=3600)])
