@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 GRACE_S = 2.0
 """A request may be on its way for so long before the venue counts it."""
 LOCKED_AGAIN_S = 0.2
+BAN_MAX_S = 7 * 86_400.0
+"""The longest that a venue documents is three days. What says more is no number of seconds."""
 
 
 class Wish(NamedTuple):
@@ -126,6 +128,7 @@ class SharedAllowance:
             at.learn([at.count(self._named(limit), limit) for limit in told])
 
     def banned(self, seconds: float, reason: str) -> None:
+        seconds = min(seconds, BAN_MAX_S)
         if self._board.ban(seconds, reason):
             logger.warning("%s asks for no requests for %.0f s: %s", self.venue, seconds, reason)
             if self._elsewhere is not None:

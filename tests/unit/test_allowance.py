@@ -312,6 +312,16 @@ def test_within_a_ban_nothing_goes_out_whatever_it_is_for_and_after_it_everythin
     assert desk.grants({"REQUEST_WEIGHT": 1}, Purpose.CANCEL)
 
 
+@pytest.mark.parametrize("told_s", [1e15, 1e308, float("inf")])
+def test_a_ban_of_an_absurd_length_is_obeyed_for_days_and_breaks_nothing(told_s: float) -> None:
+    desk = Desk()
+    desk.made.banned(told_s, "418")
+    with pytest.raises(TooSoon):
+        desk.made.obey()
+    desk.time.now += 7 * 86_400
+    desk.made.obey()
+
+
 def test_a_shorter_ban_does_not_shorten_a_longer_one() -> None:
     desk = Desk()
     desk.made.banned(300, "418")

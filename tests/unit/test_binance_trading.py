@@ -626,6 +626,13 @@ def test_a_ban_over_the_socket_lasts_until_the_moment_it_names() -> None:
     assert json.loads(found.body)["code"] == -1003
 
 
+@pytest.mark.parametrize("theirs", ["noon", [1], {"a": 1}, 1e400, True, None])
+def test_a_ban_whose_server_tells_no_time_is_read_by_our_own_clock(theirs: object) -> None:
+    data = {"serverTime": theirs, "retryAfter": int(time.time() * 1000) + 60_000}
+    found = socket_answer(status=429, error={"code": -1003, "msg": "slow", "data": data})
+    assert 0 < int(found.headers["retry-after"]) <= 60
+
+
 @pytest.mark.parametrize("told", [{}, {"status": "200"}, {"status": True, "result": {}}])
 def test_an_answer_of_no_shape_is_a_success_that_cannot_be_read(told: dict[str, Any]) -> None:
     found = socket_answer(**told)

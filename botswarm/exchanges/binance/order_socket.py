@@ -112,7 +112,8 @@ def _as_of_rest(told: Told) -> Response:
         return Response(status, json.dumps(told.get("result"), default=str).encode(), headers)
     data = error.get("data") if isinstance(error, dict) else None
     if isinstance(data, dict) and type(data.get("retryAfter")) is int:
-        left_ms = data["retryAfter"] - int(data.get("serverTime") or time.time() * 1000)
+        theirs = data.get("serverTime")
+        left_ms = data["retryAfter"] - (theirs if type(theirs) is int else int(time.time() * 1000))
         headers["retry-after"] = str(max(1, -(-left_ms // 1000)))
     return Response(status, json.dumps(error, default=str).encode(), headers)
 
