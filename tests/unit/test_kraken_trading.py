@@ -26,6 +26,7 @@ from botswarm.exchanges.kraken.errors import MEANING, meaning_of
 from botswarm.exchanges.kraken.executions import Executions
 from botswarm.exchanges.kraken.nonces import Nonces
 from botswarm.exchanges.kraken.signing import signature
+from botswarm.exchanges.kraken.trading_socket import TradingSocket
 from botswarm.exchanges.meaning import Meaning
 from botswarm.exchanges.simulated.kraken_guard import signature as venues_signature
 
@@ -167,6 +168,41 @@ def test_of_several_errors_the_one_that_leaves_most_open_counts() -> None:
 
 
 # --- frozen requests -----------------------------------------------------------------------------
+
+
+class Ponging:
+    """A connection that answers a ping with these fields."""
+
+    sock = None
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        self.is_closed = False
+
+    def send(self, message: bytes) -> None:
+        self.number = json.loads(message)["req_id"]
+
+    def settimeout(self, seconds: float) -> None:
+        pass
+
+    def recv(self) -> str:
+        return json.dumps({"method": "pong", "req_id": self.number, **self.fields})
+
+    def shutdown(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"time_out": "soon"}, {"time_out": None}, {"time_out": "2026-01-02T03:04:05"}]
+)
+def test_a_pong_without_a_time_is_no_answer(
+    fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket, connection = TradingSocket("ws://127.0.0.1:1", lambda: "token"), Ponging(**fields)
+    monkeypatch.setattr(socket._pool, "take", lambda: connection)
+    with pytest.raises(Unreachable):
+        socket.server_time()
+    assert connection.is_closed
 
 
 def an_order(**changes: Any) -> Order:

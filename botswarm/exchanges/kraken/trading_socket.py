@@ -13,6 +13,7 @@ import websocket
 
 from botswarm.config import Secret
 from botswarm.errors import Unreachable
+from botswarm.exchanges.kraken.private import reading
 from botswarm.exchanges.reading import shown
 from botswarm.exchanges.resting import in_words
 from botswarm.exchanges.socket_pool import (
@@ -66,11 +67,15 @@ class TradingSocket:
         connection = self._pool.take()
         try:
             pong = self._answers(connection, b'{"method":"ping"}', 1)[0]
+            with reading("pong"):
+                found = datetime.fromisoformat(str(pong["time_out"]))
+                if found.tzinfo is None:
+                    raise ValueError("a time of no zone")
         except BaseException:
             hang_up(connection)
             raise
         self._pool.keep(connection)
-        return datetime.fromisoformat(str(pong["time_out"]))
+        return found
 
     # --- requests -------------------------------------------------------------------------------
 
