@@ -206,7 +206,10 @@ class Press:
         thread.start()
         thread.join(LEDGER_PATIENCE_S)
         if thread.is_alive():
-            pull()
+            try:
+                pull()
+            except BotswarmError as error:
+                self.say(f"{self.ms():6d} ms  no stop file: {error.cause}; waiting for the ledger")
             thread.join(GIVEN_UP_AFTER_S - LEDGER_PATIENCE_S)
         if failures:
             raise LedgerAway(failures[0].cause, cure=failures[0].cure) from failures[0]

@@ -67,7 +67,13 @@ class _Flattening:
         for held in self._ledger.orders.positions(venue=self._venue.name):
             if held.account != self._venue.account or not held.quantity:
                 continue
-            name, (left, why) = f"{held.bot} {held.symbol}", self._close(held)
+            name = f"{held.bot} {held.symbol}"
+            try:
+                left, why = self._close(held)
+            except BotswarmError as error:
+                # What is wrong with one position keeps nobody in the others.
+                account.held[name] = error.cause
+                continue
             if left.quantity and not why.startswith("dust"):
                 account.held[name] = why or "it is not known yet what became of its order"
             else:

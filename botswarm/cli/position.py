@@ -203,8 +203,10 @@ def price_known(ledger: Ledger, held: Held) -> Decimal:
     """What its market was last worth, or what was paid for it: what an order is judged by stands
     in no order's way that may only reduce.
     """
+    from botswarm.ledger.columns import DECIMALS
+
     mark = ledger.marks.all().get((held.venue, held.symbol))
-    return round(abs(held.cost / held.quantity), 8) if mark is None else mark.price
+    return round(abs(held.cost / held.quantity), DECIMALS) if mark is None else mark.price
 
 
 def closing_order(settings: Settings, closing: Closing, price: Decimal) -> Order:

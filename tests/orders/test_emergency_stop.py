@@ -14,22 +14,27 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
+from botswarm.cli.emergency import Account, Press
+from botswarm.cli.flattening import _Flattening
+from botswarm.cli.position import price_known
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
-from botswarm.errors import BotswarmError
+from botswarm.errors import BotswarmError, Refused
 from botswarm.exchanges.base import Answer, SignedRequest
 from botswarm.exchanges.binance.trading import RULES, BinanceTrading
 from botswarm.ledger import migrate
 from botswarm.ledger.halting import Halting
 from botswarm.ledger.halts import SWARM, Cause
-from botswarm.ledger.models import AccountRow
+from botswarm.ledger.models import AccountRow, InstrumentRow
+from botswarm.ledger.orders import Held
 from botswarm.ledger.risk_events import since
 from botswarm.ledger.session import Database
 from botswarm.ledger.stops import Stop, Stops
@@ -41,6 +46,7 @@ from botswarm.trading.stop_file import StopFile
 from tests.integration.swarm import until
 from tests.ledger.conftest import Migrated
 from tests.orders.conftest import NO_LIMITS, a_market_order, a_venue, an_order
+from tests.settings import settings_of
 from tests.standing import reconciled
 
 S = OrderState
@@ -169,6 +175,61 @@ def test_it_closes_positions_through_the_halt_and_nothing_else_passes(
     ledger.orders.add(grows, datetime.now(UTC))
     executor.flatten(grows.id, ledger.books, venue, NO_LIMITS, SystemClock())
     assert ledger.orders.get(grows.id).state is S.REFUSED
+
+
+def test_what_is_wrong_with_one_position_keeps_nobody_in_the_others(
+    ledger: Ledger, venue: BinanceTrading, tmp_path: Path
+) -> None:
+    bought = sent(ledger, venue, a_market_order(quantity=Decimal("0.002")))
+    other = a_market_order(symbol="ETH-USDT", bot="hare", quantity=Decimal("0.05"))
+    assert {bought.state, sent(ledger, venue, other).state} == {S.FILLED}
+    unlisted = delete(InstrumentRow).where(InstrumentRow.symbol == "BTC-USDT")
+    ledger.database.write(lambda session: session.execute(unlisted))
+    now = datetime.now(UTC)
+    halting(ledger).halt([SWARM], reason="fire", actor="ada", now=now)
+    press = cast("Press", SimpleNamespace(settings=settings_of(tmp_path), ledger=ledger))
+    account = Account(place=PLACE)
+    _Flattening(press, venue, time.monotonic() + 30).run(account)
+    assert account.closed == ["hare ETH-USDT"]
+    assert list(account.held) == [f"{bought.bot} BTC-USDT"]
+
+
+def test_what_was_bought_for_very_little_is_worth_more_than_nothing(ledger: Ledger) -> None:
+    quantity, cost = Decimal(3_000_000_000), Decimal(9)
+    held = cast("Held", SimpleNamespace(venue="x", symbol="Y-Z", quantity=quantity, cost=cost))
+    assert price_known(ledger, held) == Decimal("0.000000003")
+
+
+def test_a_ledger_that_is_slow_is_waited_for_where_no_stop_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botswarm.cli import emergency
+
+    monkeypatch.setattr(emergency, "LEDGER_PATIENCE_S", 0.05)
+    committed, pulled, said = threading.Event(), threading.Event(), list[str]()
+
+    def commit() -> None:
+        assert pulled.wait(30)
+        committed.set()
+
+    def pull() -> None:
+        pulled.set()
+        raise Refused("the disk is full", cure="make room")
+
+    settings = settings_of(tmp_path)
+    press = Press(
+        settings,
+        kind="emergency",
+        scopes=[SWARM],
+        places=None,
+        actor="ada",
+        reason="fire",
+        began=time.monotonic(),
+        say=said.append,
+    )
+    press._within_patience(commit, pull)
+    assert committed.is_set()
+    assert "the disk is full" in said[0]
 
 
 def test_it_is_in_force_only_after_the_last_that_was_begun_before_it(ledger: Ledger) -> None:
