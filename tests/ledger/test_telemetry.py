@@ -91,6 +91,8 @@ for _ in range(5):
     except OSError:
         log.exception("order cannot be sent", extra={"order_id": order, "bot_id": "alpha"})
 log.warning("no error")
+for handler in logging.getLogger().handlers:
+    handler.flush()  # its thread may import what it posts with: no child is forked meanwhile
 if (child := os.fork()) == 0:
     log.error("said by a child")
     logging.shutdown()
