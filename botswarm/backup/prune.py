@@ -22,7 +22,9 @@ class Pruned:
     kept: int
 
 
-def to_remove(backups: Sequence[Backup], now: datetime, days_kept: int) -> Sequence[Backup]:
+def to_remove(
+    backups: Sequence[Backup], now: datetime, days_kept: int, *, archive_days_kept: int = 1
+) -> Sequence[Backup]:
     """Oldest first. A clock that jumped ahead removes nothing of what is good: see GOOD_MIN."""
     good = [backup for backup in backups if backup.state is State.GOOD]
     kept = {backup.id for backup in good[-GOOD_MIN:]}
@@ -34,6 +36,12 @@ def to_remove(backups: Sequence[Backup], now: datetime, days_kept: int) -> Seque
         is_young = age <= ALL_OF or backup.id in last_of_day.values()
         if is_young and age <= timedelta(days=days_kept):
             kept.add(backup.id)
+    # Without the copy that it goes on from an archive is worth nothing.
+    starts = [backup for backup in backups if backup.manifest.start is not None]
+    for start in starts:
+        days = max(archive_days_kept, days_kept) if start is starts[-1] else archive_days_kept
+        if now - start.manifest.at <= timedelta(days=days):
+            kept.add(start.id)
     # What nobody has tried yet may be all there is.
     if not good:
         return []
@@ -67,7 +75,10 @@ def prune(
         if not is_dry:
             folder.sweep()
         backups, unusable = folder.list()
-        going = [backup.id for backup in to_remove(backups, now, days_kept)]
+        going = [
+            backup.id
+            for backup in to_remove(backups, now, days_kept, archive_days_kept=archive_days_kept)
+        ]
         going += [each.name for each in unusable if _is_old(each, now, days_kept)]
         for name in going:
             if not is_dry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +51,28 @@ def test_of_the_last_three_days_all_are_kept_and_of_older_ones_the_last_of_each(
     older = [age for age in left if age > 72]
     assert len(older) == 27
     assert max(older) <= 30 * 24
+
+
+def test_a_copy_is_kept_for_as_long_as_its_archive_may_be_asked_for() -> None:
+    """Later on each of these days another one was made, which no archive goes on from."""
+    days = (20, 8, 6, 5, 4, 3, 2, 1)
+    plain = backups(*(24.0 * day - 6 for day in days), 1)
+    starts = [_as_start(each) for each in backups(*(24.0 * day for day in days))]
+    everything = sorted([*plain, *starts], key=lambda each: each.manifest.at)
+    going = {each.id for each in to_remove(everything, NOW, 30, archive_days_kept=7)}
+    ages = [(NOW - each.manifest.at).days for each in starts if each.id not in going]
+    assert ages == [6, 5, 4, 3, 2, 1]
+
+
+def test_the_copy_that_the_archive_goes_on_from_is_never_taken_from_it() -> None:
+    """Where no later one could be made it goes on for days."""
+    old = _as_start(backups(24.0 * 20)[0])
+    everything = [old, *backups(24.0 * 19.9, 3, 2, 1)]
+    assert old.id not in {each.id for each in to_remove(everything, NOW, 30, archive_days_kept=7)}
+
+
+def _as_start(backup: Backup) -> Backup:
+    return replace(backup, manifest=replace(backup.manifest, start={"pages": True}))
 
 
 def test_the_last_three_good_ones_are_kept_however_old_they_are() -> None:
