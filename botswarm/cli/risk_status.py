@@ -57,7 +57,7 @@ def show_status(session: Session, scope: str | None, is_bots: bool) -> Answer:
             "sweeps": {name: _sweep_data(each) for name, each in last.items()},
         },
         text="\n\n".join(parts),
-        warnings=_late(last),
+        warnings=[*_late(last), *_failed(last)],
     )
 
 
@@ -170,6 +170,10 @@ def _late(last: dict[str, SweepDone]) -> list[str]:
     if age > 60:
         return [f"positions were last looked at {age:.0f} s ago: do beat and a risk worker run?"]
     return []
+
+
+def _failed(last: dict[str, SweepDone]) -> list[str]:
+    return [f"the sweep {each.name} failed: {each.error}" for each in last.values() if each.error]
 
 
 def _standings_table(standings: list[AtRisk]) -> str:

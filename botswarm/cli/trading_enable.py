@@ -103,6 +103,7 @@ def enable(
     if plan is not None:
         return _begun(session, ledger, plan, reason)
     ledger.enablings.open_all(actor=actor(), reason=reason, now=now())
+    _lift_stop_file(session.settings())
     return Answer(data={"share": 100}, text="Trading is open to all bots.")
 
 
@@ -116,6 +117,7 @@ def _of_gradual() -> str | None:
 
 def _begun(session: Session, ledger: Ledger, plan: Plan, reason: str) -> Answer:
     begun = ledger.enablings.begin(plan, actor=actor(), reason=reason, now=now())
+    _lift_stop_file(session.settings())
     when = f"{begun.next_at:%H:%M:%S}Z"
     return Answer(
         data=described(begun),
@@ -123,6 +125,13 @@ def _begun(session: Session, ledger: Ledger, plan: Plan, reason: str) -> Answer:
         warnings=_missing(session.settings()),
         next=["botswarm trading enable --status"],
     )
+
+
+def _lift_stop_file(settings: Settings) -> None:
+    """As ``trading resume`` does: else a worker that starts later would obey it once more."""
+    from botswarm.trading.stop_file import StopFile
+
+    StopFile.of(settings.state_dir).lift()
 
 
 def _missing(settings: Settings) -> Sequence[str]:

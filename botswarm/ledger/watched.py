@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from botswarm.domain.order import OrderKind, OrderState
+from botswarm.domain.order import PROTECTIVE, OrderKind, OrderState, is_protective
 from botswarm.ledger.bot import BotState
 from botswarm.ledger.fold import ZERO
 from botswarm.ledger.models import (
@@ -106,7 +106,11 @@ class Watched:
         question = (
             select(OrderRow.bot, func.count(), func.min(OrderRow.created_at))
             .where(
-                OrderRow.bot.in_(bots), OrderRow.created_at > after, OrderRow.created_at <= before
+                OrderRow.bot.in_(bots),
+                OrderRow.created_at > after,
+                OrderRow.created_at <= before,
+                # As is_protective says it.
+                func.substr(OrderRow.id, 15, 1) != str(PROTECTIVE),
             )
             .group_by(OrderRow.bot)
         )
@@ -215,14 +219,15 @@ def _traded(session: Session, after: datetime) -> list[Traded]:
     row = OrderRow
     question = (
         select(
-            *(row.bot, row.symbol, row.side, row.kind, row.quantity, row.limit_price),
+            *(row.id, row.bot, row.symbol, row.side, row.kind, row.quantity, row.limit_price),
             *(row.stop_price, row.state, row.created_at, row.filled_quantity),
         )
         .where(row.created_at > after)
         .order_by(row.created_at.desc())
         .limit(TRADED_MAX)
     )
-    return [_traded_one(each) for each in session.execute(question)]
+    # A stop that follows the price is moved again and again, and by no bot.
+    return [_traded_one(each) for each in session.execute(question) if not is_protective(each.id)]
 
 
 def _traded_one(each: Any) -> Traded:

@@ -13,6 +13,7 @@ import pytest
 
 from botswarm.domain.limits import LimitKind
 from botswarm.ledger.store import Ledger
+from botswarm.sweeps.sweep import Report, run
 from tests.command_line import alone, answer
 from tests.ledger.sweeping import OF_ACCOUNT, Floor
 
@@ -62,6 +63,15 @@ def test_a_sweep_by_hand_holds_and_shows_what_a_loss_broke(floor: Floor, ask: As
 def test_all_sweeps_run_by_hand_and_unknown_ones_are_named(ask: Ask) -> None:
     assert len(ask("sweep")["data"]) == 8
     assert "is one of positions" in ask("sweep", "everything", exits=4)["error"]["cure"]
+
+
+def test_a_sweep_that_failed_last_time_is_warned_of(floor: Floor, ask: Ask) -> None:
+    def broken(_: object, __: object) -> Report:
+        raise ValueError("no sense in it")
+
+    run("guards", broken, floor.tools)
+    floor.sweep()
+    assert ask("status")["warnings"] == ["the sweep guards failed: ValueError: no sense in it"]
 
 
 def test_a_peak_begins_anew_only_when_somebody_confirms_it(floor: Floor, ask: Ask) -> None:

@@ -295,3 +295,17 @@ def test_stops_do_not_count_as_setbacks_of_the_bot(floor: Guarded) -> None:
     floor.look("100")
     floor.moves(floor.stop(), OrderState.REJECTED, reason="no")
     assert floor.ledger.orders.setbacks(["alpha"]) == {}
+
+
+def test_a_stop_that_follows_the_price_is_no_habit_of_its_bot(floor: Guarded) -> None:
+    floor.protect("trailing_stop", "10")
+    for price in range(100, 140):
+        floor.look(f"{price}")
+        stop = floor.stop()
+        assert stop is not None
+        if stop.replaces is not None:
+            floor.ledger.books.record(stop.replaces, OrderState.CANCELED, floor.clock.at)
+        floor.moves(stop, OrderState.LIVE)
+    watched, begun = floor.ledger.watched, floor.clock.at - timedelta(hours=1)
+    assert len(watched.traded(begun)) == 1, "what it bought itself"
+    assert watched.counted(["alpha"], begun, floor.clock.at)["alpha"][0] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from botswarm.ledger import migrate
 from botswarm.ledger.store import Ledger
+from botswarm.trading.stop_file import Pulled, StopFile
 from tests.command_line import alone, answer
 
 REAL = "https://api.binance.com"
@@ -132,3 +134,13 @@ def test_what_names_no_scope_is_not_halted(ask: Ask) -> None:
     ask("trading", "halt", "--account", "simulated:paper:x", exits=6)
     ask("trading", "halt", "--bot", "a:b", exits=6)
     assert [each["scope"] for each in ask("trading", "status")["states"]] == ["swarm"]
+
+
+@pytest.mark.parametrize("words", [(), ("--gradual",)])
+def test_whoever_opens_trading_takes_an_earlier_stop_file_back(
+    ask: Ask, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = StopFile.of(tmp_path)
+    file.pull(Pulled(at=datetime.now(UTC), actor="ada", reason="fire"))
+    ask("trading", "enable", *words, "--yes")
+    assert file.read() is None
