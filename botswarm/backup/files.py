@@ -1,6 +1,7 @@
 """What else belongs to the ledger: the configuration, the play exchanges' journals, strategies.
 
-Secrets (the .env file and master keys) are only taken into backups that are sealed.
+Secrets (the .env file, master keys, a botswarm.toml that names any) are only taken into backups
+that are sealed.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from botswarm.backup.sealing import Damaged, spoken
 from botswarm.config import Secret, Settings
+from botswarm.config.table import BY_NAME
 
 STATE, CONFIG, STRATEGIES = "state", "config", "strategies"
 SETTINGS = "settings.json"
@@ -31,7 +34,9 @@ def pack(settings: Settings, target: IO[bytes], *, is_sealed: bool, folder: Path
     with tarfile.open(fileobj=target, mode="w|") as archive:
         _add_bytes(archive, f"{CONFIG}/{SETTINGS}", _shown(settings))
         for name, path in _chosen(settings, is_sealed=is_sealed, folder=folder):
-            if (problem := _add(archive, name, path)) is not None:
+            if path.name in CONFIG_FILES and not is_sealed and _holds_secrets(path):
+                left.append(f"{path.name} holds secrets, and the backup is not sealed")
+            elif (problem := _add(archive, name, path)) is not None:
                 left.append(problem)
     return left
 
@@ -82,6 +87,17 @@ def _chosen(settings: Settings, *, is_sealed: bool, folder: Path) -> Iterator[tu
     if settings.strategies_dir is not None:
         for path in sorted(settings.strategies_dir.rglob("*.py")):
             yield f"{STRATEGIES}/{path.relative_to(settings.strategies_dir)}", path
+
+
+def _holds_secrets(path: Path) -> bool:
+    """What cannot be read as settings may hold anything."""
+    try:
+        found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return any(name in BY_NAME and BY_NAME[name].secret for name in found)
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> str | None:

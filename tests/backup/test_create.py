@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import signal
 import sqlite3
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from botswarm.backup import create as making
-from botswarm.backup import postgresql, sides
+from botswarm.backup import files, postgresql, sides
 from botswarm.backup.age import age_of
 from botswarm.backup.create import create, try_out
 from botswarm.backup.folder import SUMS, WRITING, Method, State
@@ -127,6 +128,25 @@ def test_secrets_are_taken_only_into_sealed_backups(
     assert b"play" in plain
     assert b"hush-hush" not in plain
     assert files_of(place_for(sqlite_url, backup_key=KEY)).count(b"hush-hush") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "is_sealed", "is_in"),
+    [
+        ('log_level = "debug"\n', False, True),
+        ('binance_api_secret = "hush-hush"\n', False, False),
+        ("no TOML, and hush-hush\n", False, False),
+        ('binance_api_secret = "hush-hush"\n', True, True),
+    ],
+)
+def test_a_configuration_with_secrets_is_taken_only_into_sealed_backups(
+    sqlite_place: Place, tmp_path: Path, text: str, is_sealed: bool, is_in: bool
+) -> None:
+    (tmp_path / "botswarm.toml").write_text(text)
+    packed = io.BytesIO()
+    left = files.pack(sqlite_place.settings, packed, is_sealed=is_sealed, folder=tmp_path)
+    assert (text.encode() in packed.getvalue()) is is_in
+    assert [each.partition(" ")[0] for each in left] == ([] if is_in else ["botswarm.toml"])
 
 
 def test_a_plain_backup_of_sqlite_opens_with_gunzip_alone(
