@@ -92,11 +92,19 @@ def resolve(
     because = f", because {after.reason}" if after.reason else ""
     text = f"{in_a_line(after)} was {before.state} and is {after.state}{because}."
     if failure is None and after.state.value in IN_DOUBT:
-        failure = TimedOut(
-            f"the order is still {after.state}",
-            cure="the order worker goes on asking; or ask again, with a longer --wait",
-        )
+        failure = TimedOut(f"the order is still {after.state}", cure=_what_next(ledger, after))
     return Answer(data=data, text=text, failure=failure)
+
+
+def _what_next(ledger: Ledger, order: Order) -> str:
+    last = ledger.orders.story(order.id).attempts[-1]
+    if last.is_fenced:
+        return "the order worker goes on asking; or ask again, with a longer --wait"
+    return (
+        "no proof comes from this venue: look at it yourself, and where nothing is there, from "
+        f"{last.signed_at + DECLARED_AFTER:%H:%M:%S} on: botswarm order resolve {order.id} "
+        "--not-placed --reason WHY"
+    )
 
 
 def _find_out(
@@ -140,10 +148,10 @@ def _fence_without_proof(ledger: Ledger, order: Order) -> datetime:
     if order.state.value not in IN_DOUBT:
         raise Refused(f"the order is {order.state}: it is not in doubt", cure="nothing is to do")
     last = ledger.orders.story(order.id).attempts[-1]
-    if last.fence_at <= now():
+    if last.is_fenced:
         raise Refused(
-            f"{order.venue} refuses what it was sent by now, so its answers prove what became of "
-            "the order, and nobody's word is taken for it",
+            f"{order.venue} refuses what it was sent from {last.fence_at:%H:%M:%S} on, so its "
+            "answers prove what became of the order, and nobody's word is taken for it",
             cure=f"run: {looking}",
         )
     if (opens := last.signed_at + DECLARED_AFTER) > now():

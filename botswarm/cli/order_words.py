@@ -160,7 +160,11 @@ def in_words(story: Story) -> str:
     parts.append(in_columns(["WHEN", "STATE", "REASON"], events))
     if story.attempts:
         attempts = [
-            (a.number, f"{a.signed_at:%H:%M:%S.%f}"[:-3], f"{a.fence_at:%H:%M:%S.%f}"[:-3])
+            (
+                a.number,
+                f"{a.signed_at:%H:%M:%S.%f}"[:-3],
+                f"{a.fence_at:%H:%M:%S.%f}"[:-3] if a.is_fenced else "never",
+            )
             for a in story.attempts
         ]
         parts.append(in_columns(["ATTEMPT", "SIGNED", "VENUE REFUSES IT FROM"], attempts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
@@ -108,6 +108,16 @@ class IllegalTransition(BotswarmError):
 def reckoned_at(limit: Decimal | None, stop: Decimal | None, reference: Decimal) -> Decimal:
     """What an order is reckoned at until it trades; without a limit the dearer of what may be."""
     return limit or max(stop or Decimal(0), reference)
+
+
+FENCED_WITHIN = timedelta(days=1)
+
+
+def is_fenced(signed_at: datetime, fence_at: datetime) -> bool:
+    """Whether there comes a moment from which the venue refuses what was signed then; some refuse
+    nothing for being late, and their fence is a lifetime away.
+    """
+    return fence_at - signed_at <= FENCED_WITHIN
 
 
 PROTECTIVE = 8

@@ -13,7 +13,7 @@ from sqlalchemy import Select, or_, select, text
 from sqlalchemy.orm import Session
 
 from botswarm.domain.fill import Fill
-from botswarm.domain.order import Order, OrderState, Side, is_protective
+from botswarm.domain.order import Order, OrderState, Side, is_fenced, is_protective
 from botswarm.errors import NotFound
 from botswarm.ledger import cancels
 from botswarm.ledger.cancels import Cancel
@@ -57,6 +57,10 @@ class Attempt:
     signed_at: datetime
     fence_at: datetime
     payload_bytes: int
+
+    @property
+    def is_fenced(self) -> bool:
+        return is_fenced(self.signed_at, self.fence_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

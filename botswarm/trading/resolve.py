@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from botswarm.clock import Clock
 from botswarm.domain.amount import plain
 from botswarm.domain.fill import Fill
-from botswarm.domain.order import Order
+from botswarm.domain.order import Order, is_fenced
 from botswarm.errors import BotswarmError
 from botswarm.exchanges.base import Report, TradingVenue
 from botswarm.trading.books import Books
@@ -136,9 +136,15 @@ def resolve(
             return
         if not is_waiting_told and fence is not None:
             is_waiting_told = True
-            words = f"the venue itself refuses its bytes from {fence:%H:%M:%S.%f}"[:-3]
-            tell(Step(clock.now(), "waiting", f"{words} on; then all is asked again, twice"))
+            tell(Step(clock.now(), "waiting", _awaited(clock.now(), fence)))
         pause(ASK_EVERY_S)
+
+
+def _awaited(now: datetime, fence: datetime) -> str:
+    if not is_fenced(now, fence):
+        return "the venue refuses nothing for being late: only that it names the order ends this"
+    words = f"the venue itself refuses its bytes from {fence:%H:%M:%S.%f}"[:-3]
+    return f"{words} on; then all is asked again, twice"
 
 
 def is_nowhere(order_id: str, books: Books, venue: TradingVenue, clock: Clock, tell: Tell) -> bool:

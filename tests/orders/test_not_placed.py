@@ -97,6 +97,19 @@ def test_a_person_ends_an_order_that_no_proof_comes_for_and_it_is_audited(
     assert sqlite_ledger.books.in_doubt(order.venue, order.account) == []
 
 
+def test_a_fence_that_never_comes_is_said_to_be_none(
+    ask: Ask, sqlite_ledger: Ledger, exchange: SimulatedExchangeServer
+) -> None:
+    order = in_doubt(sqlite_ledger, exchange)
+    code, said = ask("order", "resolve", order.id, "--wait", "1")
+    assert code == 7
+    (told,) = [each for each in said["data"]["steps"] if each["question"] == "waiting"]
+    assert "refuses nothing for being late" in told["answer"]
+    assert "--not-placed" in said["error"]["cure"]
+    _, said = ask("order", "why", order.id)
+    assert "never refuses" in " ".join(step["words"] for step in said["data"]["steps"])
+
+
 def test_nobodys_word_is_taken_against_what_the_venue_says(
     ask: Ask, sqlite_ledger: Ledger, exchange: SimulatedExchangeServer
 ) -> None:
