@@ -57,6 +57,9 @@ class Outcome:
         return scopes if self.strategy is None else [*scopes, halts.strategy_scope(self.strategy)]
 
 
+_COLUMNS = tuple(getattr(OutcomeRow, name) for name in Outcome.__dataclass_fields__)
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     entries: int
@@ -74,12 +77,19 @@ class Outcomes:
         """Harmless however often: what was read is not read again."""
         return self._database.write(lambda session: read_on(session, now))
 
-    def since(self, after: datetime) -> Sequence[Outcome]:
-        """Oldest first."""
-        question = select(OutcomeRow).where(OutcomeRow.at > after).order_by(OutcomeRow.at)
-        return self._database.read(
-            lambda session: [_outcome(row) for row in session.scalars(question)]
+    def since(self, after: datetime, most: int) -> Sequence[Outcome]:
+        """Oldest first; of more than ``most`` the latest."""
+        question = (
+            select(*_COLUMNS)
+            .where(OutcomeRow.at > after)
+            .order_by(OutcomeRow.at.desc(), OutcomeRow.order_id.desc())
+            .limit(most)
         )
+
+        def work(session: Session) -> list[Outcome]:
+            return [Outcome(**row._mapping) for row in session.execute(question)]
+
+        return self._database.read(work)[::-1]
 
 
 def read_on(session: Session, now: datetime) -> Read:

@@ -15,6 +15,8 @@ from botswarm.ledger.outcomes import Outcome
 from botswarm.risk.pausing import Pause, pause
 from botswarm.sweeps.sweep import Report, Tools
 
+SINCE_MAX = 20_000
+"""Closing orders; a sweep comes every few seconds, and takes less than one for so many."""
 OF_MONEY = frozenset((ProtectionKind.LOW_PROFIT, ProtectionKind.MAX_DRAWDOWN))
 BY_MARKET = frozenset((ProtectionKind.COOL_DOWN, ProtectionKind.LOW_PROFIT))
 
@@ -25,13 +27,18 @@ def sweep(tools: Tools, now: datetime) -> Report:
     if not wanted:
         return Report(looked=0)
     longest = max(each.time("within") + each.time("pause") for each in wanted)
-    closed = tools.ledger.outcomes.since(now - longest)
+    closed = tools.ledger.outcomes.since(now - longest, SINCE_MAX)
     held = {each.scope: each for each in tools.ledger.halts.all()}
     findings = list(_findings(wanted, closed, held, now))
     return Report(
         looked=len(closed),
         findings=findings,
-        result={"protections": len(wanted), "pauses": len(findings)},
+        result={
+            "protections": len(wanted),
+            "pauses": len(findings),
+            # Of more than it looks at the latest were, whatever their time.
+            "is_cut": len(closed) >= SINCE_MAX,
+        },
     )
 
 

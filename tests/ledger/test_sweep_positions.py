@@ -218,9 +218,10 @@ def test_losses_in_a_row_are_counted_by_order_and_a_win_ends_them(either: Floor)
         assert found.losing_streak == streak, price
         assert either.standing(SWARM).losing_streak == streak
     assert either.standing("bot:alpha").lost_at == either.clock.at
-    closed = either.ledger.outcomes.since(NOW)
+    closed = either.ledger.outcomes.since(NOW, most=100)
     assert [each.realised for each in closed] == [D(-10), D(-5), D(20), D(-1)]
     assert [each.turnover for each in closed] == [D(90), D(95), D(120), D(99)]
+    assert either.ledger.outcomes.since(NOW, most=2) == closed[-2:], "of too many the latest"
     assert either.standing("bot:alpha").realised == D(4)
 
 
@@ -437,7 +438,7 @@ def test_sweeps_that_run_at_once_count_once_and_tell_once(either: Floor) -> None
         done = list(pool.map(lambda _: either.sweep(), range(4)))
     assert {each.error for each in done} == {None}
     assert len(either.events("daily_loss")) == 1
-    (outcome,) = either.ledger.outcomes.since(NOW - timedelta(seconds=1))
+    (outcome,) = either.ledger.outcomes.since(NOW - timedelta(seconds=1), most=100)
     assert outcome.realised == D(-100)
     assert either.standing(OF_ACCOUNT).today == D(-500)
 

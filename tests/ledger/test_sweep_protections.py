@@ -207,6 +207,22 @@ def test_a_limit_s_halt_is_not_shortened_by_a_pause(floor: Floor) -> None:
     assert floor.state(OF_MARKET) == "reducing"
 
 
+def test_a_sweep_looks_at_the_latest_of_very_many_and_says_so(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protect(floor, "max_drawdown", OF_ACCOUNT, loss=30, pause=600)
+    lose(floor, "60", "101", "102", "103")
+    monkeypatch.setattr(protections, "SINCE_MAX", 3)
+    done = floor.sweep(protections.sweep, "protections")
+    assert (done.looked, done.result["is_cut"], done.result["pauses"]) == (0, False, 0)
+    floor.sweep(positions.sweep)
+    done = floor.sweep(protections.sweep, "protections")
+    assert (done.looked, done.result["is_cut"], done.result["pauses"]) == (3, True, 0)
+    monkeypatch.undo()
+    done = floor.sweep(protections.sweep, "protections")
+    assert (done.looked, done.result["is_cut"], done.result["pauses"]) == (4, False, 1)
+
+
 def test_nothing_pauses_where_nobody_switched_a_protection_on(floor: Floor) -> None:
     lose(floor, "50", "40", "30", stop=True)
     sweep(floor)
