@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from botswarm.domain.amount import plain
@@ -112,22 +112,14 @@ class Protections:
             }
         )
 
-    def keep_guards(self, guards: Sequence[Guard], ended: Sequence[Place]) -> None:
+    def keep_guards(self, guards: Sequence[Guard]) -> None:
         def work(session: Session) -> None:
-            rows = [{name: getattr(each, name) for name in _FIELDS} for each in guards]
-            if rows:
-                save_latest(session, GuardRow, sorted(rows, key=lambda row: row["bot"]))
-            for bot, venue, account, symbol in ended:
-                session.execute(
-                    delete(GuardRow).where(
-                        GuardRow.bot == bot,
-                        GuardRow.venue == venue,
-                        GuardRow.account == account,
-                        GuardRow.symbol == symbol,
-                    )
-                )
+            # In one order everywhere, so that sweeps that run at once do not wait in a circle.
+            ordered = sorted(guards, key=lambda each: each.place)
+            rows = [{name: getattr(each, name) for name in _FIELDS} for each in ordered]
+            save_latest(session, GuardRow, rows)
 
-        if guards or ended:
+        if guards:
             self._database.write(work)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
@@ -69,7 +69,7 @@ def sweep(tools: Tools, now: datetime) -> Report:
             if len(done.placed) < PLACED_MAX:
                 _guard(place, held, facts, tools, now, done)
     # The number of an order first: who dies in between skips one, and never uses one twice.
-    tools.ledger.protections.keep_guards(done.guards, ())
+    tools.ledger.protections.keep_guards(done.guards)
     if done.cancelled:
         reason = "the position is not guarded any more"
         tools.ledger.cancels.wish(done.cancelled, now, actor=ACTOR, reason=reason)
@@ -97,11 +97,15 @@ def _facts(tools: Tools, said: Sequence[Protection], guards: Mapping[Place, Guar
     )
 
 
-def _positions(facts: _Facts) -> Iterator[tuple[Place, HeldPosition]]:
-    for held in facts.seen.positions:
-        place = place_of(held)
-        if held.quantity or place in facts.guards:
-            yield place, held
+def _positions(facts: _Facts) -> Sequence[tuple[Place, HeldPosition]]:
+    """Those without a stop first: stops that only move must not take up all that one sweep does."""
+    found = ((place_of(held), held) for held in facts.seen.positions)
+    guarded = [each for each in found if each[1].quantity or each[0] in facts.guards]
+    return sorted(guarded, key=lambda each: _has_stop(each[0], facts))
+
+
+def _has_stop(place: Place, facts: _Facts) -> bool:
+    return any(order.is_protective for order in facts.orders.get(place, ()))
 
 
 def _guard(

@@ -309,3 +309,20 @@ def test_a_stop_that_follows_the_price_is_no_habit_of_its_bot(floor: Guarded) ->
     watched, begun = floor.ledger.watched, floor.clock.at - timedelta(hours=1)
     assert len(watched.traded(begun)) == 1, "what it bought itself"
     assert watched.counted(["alpha"], begun, floor.clock.at)["alpha"][0] == 1
+
+
+def test_stops_that_only_move_leave_no_position_without_one(
+    floor: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "PLACED_MAX", 1)
+    floor.protect("trailing_stop", "10")
+    floor.look("100")
+    floor.moves(floor.stop(), OrderState.LIVE)
+    floor.bot("beta")
+    floor.trade("beta", "buy", "2", "110")
+    floor.look("120")
+    assert [each.is_protective for each in floor.ledger.orders.under_way(bot="beta")] == [True]
+    floor.look("120")
+    stop = floor.stop()
+    assert stop is not None
+    assert stop.stop_price == D(108), "its turn is next"
