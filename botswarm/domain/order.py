@@ -94,6 +94,8 @@ NEXT: Mapping[OrderState, frozenset[OrderState]] = {
     _S.EXPIRED: frozenset(),
 }
 _MAY_BE_LIVE = frozenset({_S.APPROVED, _S.SENDING, _S.UNKNOWN, _S.LIVE, _S.PARTIAL})
+NOT_PLACED = frozenset({_S.READY, _S.APPROVED, _S.REFUSED, _S.STALE, _S.REJECTED})
+"""By the books nothing of the order is at the venue, and nothing of it is filled."""
 
 
 class IllegalTransition(BotswarmError):

@@ -14,11 +14,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from botswarm.domain.order import OrderState
+from botswarm.domain.order import NOT_PLACED, OrderState
 from botswarm.errors import BotswarmError, NotFound, Unreachable
 from botswarm.ledger.models import FillRow, OrderRow
 from botswarm.ledger.session import Database
-from botswarm.ledger.verify import NOT_PLACED, Verification, check_books
+from botswarm.ledger.verify import Verification, check_books
 
 OURS = re.compile(r"[0-9a-f]{32}")
 """What our client order ids look like; whoever trades by hand uses others."""

@@ -11,7 +11,7 @@ from itertools import groupby
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from botswarm.domain.order import NEXT, OrderState
+from botswarm.domain.order import NEXT, NOT_PLACED, OrderState
 from botswarm.ledger import balances, chain
 from botswarm.ledger.account_models import AccountFoldRow
 from botswarm.ledger.booking import Place, holding_of
@@ -33,16 +33,6 @@ from botswarm.ledger.rows import fill_of, is_open
 from botswarm.ledger.session import Database
 
 BATCH = 1_000
-NOT_PLACED = frozenset(
-    (
-        OrderState.READY,
-        OrderState.REFUSED,
-        OrderState.STALE,
-        OrderState.APPROVED,
-        OrderState.REJECTED,
-    )
-)
-"""States in which the ledger believes that the venue has nothing of the order."""
 
 
 @dataclass(frozen=True, slots=True)

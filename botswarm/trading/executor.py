@@ -12,7 +12,7 @@ from botswarm import errors
 from botswarm.clock import Clock
 from botswarm.domain.fill import Fill
 from botswarm.domain.instrument import Instrument
-from botswarm.domain.order import IllegalTransition, Order, OrderState
+from botswarm.domain.order import NOT_PLACED, IllegalTransition, Order, OrderState
 from botswarm.domain.permission import (
     Approved,
     Exposure,
@@ -37,9 +37,6 @@ from botswarm.trading.books import Books, Judge
 from botswarm.trading.rounding import fit
 
 logger = logging.getLogger(__name__)
-
-# States in which, by the books, nothing of the order can be at the venue.
-NEVER_THERE = frozenset({OrderState.READY, OrderState.REFUSED, OrderState.STALE})
 
 SENT_WITHIN_S = 0.3
 """From when an order was judged. A process that slept longer asks first whether trading was halted
@@ -223,7 +220,8 @@ def move(
             order.id, after, now, fills=fills, venue_order_id=venue_order_id, reason=reason
         )
     except IllegalTransition as error:
-        is_alarming = error.before in NEVER_THERE and after not in NEVER_THERE
+        is_there = after not in NOT_PLACED and after is not OrderState.UNKNOWN
+        is_alarming = error.before in NOT_PLACED and is_there
         level = logging.ERROR if is_alarming else logging.INFO
         logger.log(level, "not moved: %s", error, extra={"order_id": order.id})
         return None

@@ -9,7 +9,7 @@ from decimal import Context, Decimal
 
 from botswarm.clock import Clock
 from botswarm.domain.fill import Fill
-from botswarm.domain.order import Order, OrderState
+from botswarm.domain.order import NOT_PLACED, Order, OrderState
 from botswarm.domain.reconciliation import Balances, Difference, Fate, Kind, Reckoned
 from botswarm.exchanges.base import Report, TradingVenue
 from botswarm.trading.accounts import Accounts
@@ -24,9 +24,6 @@ HUNTED_MAX = 20
 """Markets that are searched for trades when balances moved in which we never trade."""
 ASKED_MAX = 20
 """Orders that are asked for one by one; the settling rounds ask for the others."""
-NOT_PLACED = frozenset(
-    {OrderState.READY, OrderState.REFUSED, OrderState.STALE, OrderState.REJECTED}
-)
 RESTING = frozenset({OrderState.LIVE, OrderState.PARTIAL})
 IN_DOUBT = frozenset({OrderState.SENDING, OrderState.UNKNOWN})
 EXACT = Context(prec=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -242,6 +243,20 @@ def test_what_a_market_cannot_take_is_refused_with_the_reason() -> None:
     made.place()
     assert made.state() is OrderState.REFUSED
     assert "under the market's minimum of 5" in (made.books.orders[ORDER.id].reason or "")
+
+
+@pytest.mark.parametrize(
+    ("after", "level"), [(OrderState.LIVE, logging.ERROR), (OrderState.UNKNOWN, logging.INFO)]
+)
+def test_an_order_that_was_not_placed_and_is_there_is_an_error_in_the_log(
+    after: OrderState, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = world(Fault.DECLINE, Fate.RESTS)
+    made.place()
+    assert made.state() is OrderState.REJECTED
+    caplog.set_level(logging.INFO)
+    executor.move(made.books, ORDER, after, made.clock.now())
+    assert [each.levelno for each in caplog.records if "not moved" in each.message] == [level]
 
 
 def test_a_redelivered_message_places_no_second_order() -> None:
