@@ -42,9 +42,21 @@ class LeftWord:
 
     def answer(self, error: BotswarmError) -> Answer:
         """What the order workers did about it."""
-        self.pull()
-        found = self._answers()
         is_committed = self._press.done is not None
+        try:
+            self.pull()
+        except BotswarmError as unwritten:
+            halted = "the halt is committed" if is_committed else "NOTHING is halted by this"
+            return Answer(
+                data={"halted": is_committed, "stop_file": None},
+                text=f"{halted}, and no order worker was told",
+                failure=CheckFailed(
+                    f"{halted}: the ledger could not be told of the stop: {error.cause}; "
+                    f"nor the order workers: {unwritten.cause}",
+                    cure=f"{unwritten.cure}; or stop the order workers: botswarm down",
+                ),
+            )
+        found = self._answers()
         words = "without the ledger no order is judged or sent"
         if is_committed:
             words = "the halt is committed"

@@ -22,12 +22,13 @@ from sqlalchemy import delete, select
 
 from botswarm.cli.emergency import Account, Press
 from botswarm.cli.flattening import _Flattening
+from botswarm.cli.ledgerless import LeftWord
 from botswarm.cli.position import price_known
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
-from botswarm.errors import BotswarmError, Refused
+from botswarm.errors import BotswarmError, Refused, Unreachable
 from botswarm.exchanges.base import Answer, SignedRequest
 from botswarm.exchanges.binance.trading import RULES, BinanceTrading
 from botswarm.ledger import migrate
@@ -200,6 +201,31 @@ def test_what_was_bought_for_very_little_is_worth_more_than_nothing(ledger: Ledg
     assert price_known(ledger, held) == Decimal("0.000000003")
 
 
+def pressing(folder: Path, say: Callable[[str], None] = lambda words: None) -> Press:
+    return Press(
+        settings_of(folder),
+        kind="emergency",
+        scopes=[SWARM],
+        places=None,
+        actor="ada",
+        reason="fire",
+        began=time.monotonic(),
+        say=say,
+    )
+
+
+def test_who_can_tell_neither_the_ledger_nor_the_workers_is_told_that_nothing_is_halted(
+    tmp_path: Path,
+) -> None:
+    StopFile.of(tmp_path).folder.write_text("a file where the folder should be")
+    word = LeftWord(pressing(tmp_path), is_cancelling=True)
+    answer = word.answer(Unreachable("the ledger is gone"))
+    assert answer.failure is not None
+    assert "NOTHING is halted" in answer.failure.cause
+    assert "the ledger is gone" in answer.failure.cause
+    assert "order.json cannot be written" in answer.failure.cause
+
+
 def test_a_ledger_that_is_slow_is_waited_for_where_no_stop_file_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,17 +242,7 @@ def test_a_ledger_that_is_slow_is_waited_for_where_no_stop_file_can_be_written(
         pulled.set()
         raise Refused("the disk is full", cure="make room")
 
-    settings = settings_of(tmp_path)
-    press = Press(
-        settings,
-        kind="emergency",
-        scopes=[SWARM],
-        places=None,
-        actor="ada",
-        reason="fire",
-        began=time.monotonic(),
-        say=said.append,
-    )
+    press = pressing(tmp_path, said.append)
     press._within_patience(commit, pull)
     assert committed.is_set()
     assert "the disk is full" in said[0]
