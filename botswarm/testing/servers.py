@@ -118,6 +118,10 @@ class Server(ABC):
             raise Unreachable(f"{self.name} is not running", cure="start it first")
         return self._processes[-1].pid
 
+    @property
+    def answers(self) -> bool:
+        return self.running and self._is_ready()
+
     def start(self) -> None:
         """Return when clients can really connect; raises Unreachable or TimedOut otherwise."""
         if self.running:

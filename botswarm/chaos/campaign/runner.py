@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from botswarm.chaos.campaign import clocks
 from botswarm.chaos.campaign.load import IN_FLIGHT, Load
-from botswarm.chaos.campaign.plan import Strike
+from botswarm.chaos.campaign.plan import Fault, Strike
 from botswarm.chaos.campaign.roles import thaw
 from botswarm.chaos.campaign.stage import CLOCKED, Stage, clock_file
 from botswarm.errors import BotswarmError
@@ -24,6 +24,7 @@ from botswarm.ledger.models import OrderEventRow, OrderRow
 LOOK_EVERY_S = 0.25
 DRAIN_MAX_S = 180.0
 AT_ONCE = 24
+BRING_BACK_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Runner:
                 room.empty()
         for name in CLOCKED:
             clocks.tell(clock_file(stage.folder, name), 0)
-        for server in (stage.postgresql, stage.rabbitmq, stage.redis, stage.exchange):
+        for server in stage.servers.values():
             server.start()
         stage.exchange.misbehaviour("DELETE")
         stage.arm("clock_offset", seconds=0)
@@ -144,6 +145,7 @@ class Runner:
         except Exception as error:
             # A defect of the fault itself must not end the campaign; it is said in the report.
             failed = f"{type(error).__name__}: {error}"[:300]
+            failed += self._bring_back(fault)
         finally:
             with self._changed:
                 self._unfinished.remove(strike)
@@ -153,6 +155,23 @@ class Runner:
             Note(fault.code, strike.round, round(at - began, 1), round(took, 1), did, failed)
         )
         self._progress(f"{at - began:6.1f} s {fault.code} {failed or did} ({took:.1f} s)")
+
+    def _bring_back(self, fault: Fault) -> str:
+        """A server that a failed strike left half dead would keep every later one from striking."""
+        said = ""
+        for name, server in self._stage.servers.items():
+            if name not in fault.holds:
+                continue
+            for attempt in range(1, BRING_BACK_MAX + 1):
+                try:
+                    if not server.answers:
+                        server.kill()
+                        server.start()
+                        said += f"; {server.name} was started anew"
+                    break
+                except Exception as error:
+                    said += f"; attempt {attempt} to start {server.name}: {error}"[:300]
+        return said
 
 
 def drain(

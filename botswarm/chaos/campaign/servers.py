@@ -97,7 +97,7 @@ def _kill_database(stage: Stage, dice: random.Random) -> str:
         if pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(pids), signal.SIGKILL)
-        until(stage.postgresql._is_ready, "PostgreSQL to recover", 90)
+        until(lambda: stage.postgresql.answers, "PostgreSQL to recover", 90)
     return how
 
 
@@ -144,14 +144,14 @@ def _fill_disk(stage: Stage, dice: random.Random) -> str:
     ended = not server.running
     if not ended:
         try:
-            until(server._is_ready, f"{name} to be back", BACK_BY_ITSELF_S)
+            until(lambda: server.answers, f"{name} to be back", BACK_BY_ITSELF_S)
         except TimedOut:
             # Its process lives and serves nobody: it is restarted, as an operator would.
             server.kill()
             ended = True
     if ended:
         server.start()
-    until(server._is_ready, f"{name} to be back", 120)
+    until(lambda: server.answers, f"{name} to be back", 120)
     return f"{name}{', restarted' if ended else ''}"
 
 

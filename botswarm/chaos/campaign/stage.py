@@ -24,7 +24,7 @@ from botswarm.exchanges.simulated import record
 from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.proxy import FaultProxy
-from botswarm.testing.servers import PostgreSQLServer, RabbitMQServer, RedisServer
+from botswarm.testing.servers import PostgreSQLServer, RabbitMQServer, RedisServer, Server
 
 DATABASE = "swarm"
 SOURCE = Path(__file__).parents[3]
@@ -70,6 +70,16 @@ class Stage:
     feed_mb: list[float] = field(default_factory=list)
     storms: list[Mapping[str, Any]] = field(default_factory=list)
     """Of exchanges that have been restarted since."""
+
+    @property
+    def servers(self) -> Mapping[str, Server]:
+        """By what faults hold of them."""
+        return {
+            "ledger": self.postgresql,
+            "broker": self.rabbitmq,
+            "cache": self.redis,
+            "exchange": self.exchange,
+        }
 
     @property
     def workers(self) -> Sequence[Role]:
