@@ -86,15 +86,18 @@ def order_quantity(_: Limit, asked: Asked) -> Decimal:
     return asked.order.quantity
 
 
-def price_collar(_: Limit, asked: Asked) -> Decimal:
-    """How far its limit is beyond what it was decided on, or beyond the book where that is known.
+def price_collar(limit: Limit, asked: Asked) -> Decimal:
+    """How far its limit is beyond what it was decided on, or beyond the book.
 
-    A price that the market has not come to is no mistake, and trades with nobody.
+    A price that the market has not come to is no mistake, and trades with nobody. Where no book is
+    known a setting is held to the first alone.
     """
     order, facts = asked.order, asked.exposure.facts
     if order.limit_price is None:
         return ZERO
     mark = _fresh(facts.mark, asked.now) if facts is not None else None
+    if mark is None and limit.setting is None:
+        raise NotKnown("no fresh price of the market is known")
     found = [order.reference_price, *([] if mark is None else [_offered(order.side, mark)])]
     shares = (share_of(_beyond(order, order.limit_price, each), each) for each in found)
     return max(ZERO, *shares) * HUNDRED

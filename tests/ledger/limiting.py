@@ -211,7 +211,8 @@ def stood(order: Order, world: World, **changes: Any) -> Order:
     return order
 
 
-def limit_above(value: Decimal) -> Order:
+def limit_above(world: World, value: Decimal) -> Order:
+    world.priced(ask=PRICE)
     price = PRICE * (1 + value / 100)
     return an_order(kind=OrderKind.LIMIT, limit_price=price, quantity=D("0.01"))
 
@@ -240,7 +241,7 @@ SMALL = D(1)
 CASES: dict[LimitKind, Case] = {
     K.ORDER_VALUE: amounts(lambda _, value: worth(value)),
     K.ORDER_QUANTITY: amounts(lambda _, value: an_order(quantity=value)),
-    K.PRICE_COLLAR: amounts(lambda _, value: limit_above(value)),
+    K.PRICE_COLLAR: amounts(limit_above),
     K.SLIPPAGE: amounts(slipped),
     K.POSITION: amounts(lambda _, value: worth(value)),
     K.OPEN_VALUE: amounts(lambda _, value: worth(value)),

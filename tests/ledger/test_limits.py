@@ -346,14 +346,20 @@ def test_a_price_that_a_sweep_missed_refuses_what_grows(
 
 
 @one
+@pytest.mark.parametrize("kind", [K.SLIPPAGE, K.PRICE_COLLAR])
 @pytest.mark.parametrize("age_s", [None, 61, -10])
-def test_without_a_fresh_price_slippage_refuses(world: World, age_s: int | None) -> None:
-    set_(world, K.SLIPPAGE, 5, "swarm")
+def test_without_a_fresh_price_what_is_held_against_it_refuses(
+    world: World, age_s: int | None, kind: LimitKind
+) -> None:
+    set_(world, kind, 5, "swarm")
     if age_s is not None:
         mark = {"venue": "simulated", "symbol": "BTC-USDT", "price": PRICE}
         at = NOW - timedelta(seconds=age_s)
         world.write(lambda session: session.add(MarkRow(**mark, at=at, bid=None, ask=None)))
-    words = refusal(world.judged(worth(SMALL))) or ""
+    order = worth(SMALL)
+    if kind is K.PRICE_COLLAR:
+        order = replace(order, kind=OrderKind.LIMIT, limit_price=PRICE)
+    words = refusal(world.judged(order)) or ""
     assert "no fresh price of the market is known" in words
 
 
