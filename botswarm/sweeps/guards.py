@@ -25,7 +25,7 @@ from botswarm.ledger.halts import Halt
 from botswarm.ledger.limits import chain_of
 from botswarm.ledger.protections import Guard, Place
 from botswarm.ledger.sweeping import Snapshot
-from botswarm.risk.guarding import Do, Held, Plan, plan
+from botswarm.risk.guarding import Do, Held, Plan, Stop, plan
 from botswarm.sweeps import placing
 from botswarm.sweeps.orders import closing_side, place_of, reducing_order, under_way
 from botswarm.sweeps.sweep import Report, Tools
@@ -117,6 +117,9 @@ def _guard(
         return
     instrument = _instrument(tools, held)
     if instrument is None:
+        if wanted and held.quantity:
+            gone = "its venue lists no such market any more"
+            done.findings.append(_unguarded(held, None, gone))
         return
     mark = facts.seen.marks.get((held.venue, held.symbol))
     is_known = mark is not None and mark.is_fresh(now, tools.rules.mark_age_max)
@@ -156,7 +159,7 @@ def _guard(
         ]
     done.guards.append(_kept(place, held, found, before, number, order_id, words, now))
     if words is not None and held.quantity:
-        done.findings.append(_unguarded(held, found, words))
+        done.findings.append(_unguarded(held, found.stop, words))
 
 
 def _wanted(held: HeldPosition, facts: _Facts) -> Sequence[Protection]:
@@ -279,9 +282,9 @@ def _kept(
     )
 
 
-def _unguarded(held: HeldPosition, found: Plan, words: str) -> Finding:
+def _unguarded(held: HeldPosition, wanted: Stop | None, words: str) -> Finding:
     market = f"{held.venue}:{held.symbol}"
-    stop = "" if found.stop is None else f"; it belongs at {found.stop.price:f}"
+    stop = "" if wanted is None else f"; it belongs at {wanted.price:f}"
     return Finding(
         kind="unguarded",
         subject=f"{halts.bot_scope(held.bot)} {held.account} {market}",

@@ -8,11 +8,13 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import delete
 
 from botswarm.bots import guards as bot_guards
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.domain.permission import TradingState
 from botswarm.domain.protections import Protection, ProtectionKind
+from botswarm.ledger.models import InstrumentRow
 from botswarm.ledger.store import Ledger
 from botswarm.sweeps import guards
 from botswarm.sweeps.sweep import Tools
@@ -326,3 +328,13 @@ def test_stops_that_only_move_leave_no_position_without_one(
     stop = floor.stop()
     assert stop is not None
     assert stop.stop_price == D(108), "its turn is next"
+
+
+def test_a_position_in_a_market_that_is_gone_is_told_to_have_no_stop(floor: Guarded) -> None:
+    floor.protect("stop_loss", "5")
+    gone = delete(InstrumentRow).where(InstrumentRow.symbol == SYMBOL)
+    floor.ledger.database.write(lambda session: session.execute(gone))
+    floor.look("100")
+    (event,) = floor.events("unguarded")
+    assert (event.bot, event.severity) == ("alpha", "warn")
+    assert "lists no such market" in event.words
