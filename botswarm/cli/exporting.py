@@ -34,14 +34,11 @@ def export(rows: Iterable[Row], heads: Sequence[str], form: str, out: Path | Non
     if out is None:
         _write(rows, heads, form, sys.stdout)
         return None
-    partial = out.with_name(f".{out.name}.partial")
+    # What is there and is no file, such as a pipe or a device, is written into and never replaced.
+    is_file = out.is_file() or not out.exists()
+    write = _write_whole if is_file else _write_into
     try:
-        with open(partial, "w", encoding="utf-8", newline="", opener=_private) as file:
-            count = _write(rows, heads, form, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # Nobody ever takes a half-written export for a whole one.
-        partial.replace(out)
+        count = write(out, lambda file: _write(rows, heads, form, file))
     except OSError as error:
         raise Unreachable(
             f"{out} cannot be written: {error.strerror}", cure="name a file where there is room"
@@ -49,6 +46,26 @@ def export(rows: Iterable[Row], heads: Sequence[str], form: str, out: Path | Non
     return Answer(
         data={"file": str(out), "rows": count, "format": form}, text=f"{count} rows in {out}."
     )
+
+
+def _write_whole(out: Path, write: Callable[[TextIO], int]) -> int:
+    """Nobody ever takes a half-written export for a whole one."""
+    target = out.resolve()
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", newline="", opener=_private) as file:
+            count = write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _write_into(out: Path, write: Callable[[TextIO], int]) -> int:
+    with out.open("w", encoding="utf-8", newline="") as file:
+        return write(file)
 
 
 def _private(path: str, flags: int) -> int:
