@@ -40,7 +40,9 @@ ROLES: Mapping[str, str] = {
     "strategy": "worker",
     "orders": "worker",
     "ops": "worker",
+    "archive": "archive",
     "beat": "beat",
+    "flower": "flower",
 }
 """Containers of the compose file, and what kind of process each is."""
 HEALTH_PORT = 8080

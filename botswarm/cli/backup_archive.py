@@ -28,7 +28,7 @@ def archive(session: Session, /, if_needed: bool) -> None:
     if not settings.backup_archive:
         reason = "BOTSWARM_BACKUP_ARCHIVE is off"
         if if_needed:
-            standby.stand_by(settings, reason)
+            standby.stand_by(settings, "archive", reason)
             return
         raise Refused(f"the ledger is not archived: {reason}", cure="set it to on, then try again")
 

@@ -61,7 +61,7 @@ def run(session: Session, /, if_needed: bool, **given: str | None) -> None:
     configuration = session.configuration(**flags)
     settings = configuration.settings
     if if_needed and (reason := standby.broker_elsewhere(configuration)):
-        standby.stand_by(settings, reason)
+        standby.stand_by(settings, "broker", reason)
         return
     refuse_in_production(session)
 

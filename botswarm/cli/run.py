@@ -87,7 +87,7 @@ def exchange(
     flags["log_level"] = ("-v", "debug" if session.verbose else None)
     settings = session.settings(**flags)
     if if_needed and (reason := standby.exchange_elsewhere(settings)):
-        standby.stand_by(settings, reason)
+        standby.stand_by(settings, "exchange", reason)
         return
 
     from botswarm import logs
@@ -175,7 +175,7 @@ def paper(
     if venue is None:
         fed = registry.paper_venues(settings)
         if not fed and if_needed:
-            standby.stand_by(settings, "no venue is fed but the simulated exchange")
+            standby.stand_by(settings, "paper", "no venue is fed but the simulated exchange")
             return
         if len(fed) != 1:
             raise click.UsageError(f"name one with --venue: {', '.join(fed) or 'none is fed'}")

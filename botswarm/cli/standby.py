@@ -39,13 +39,15 @@ def exchange_elsewhere(settings: Settings) -> str | None:
     return "an exchange account is configured"
 
 
-def stand_by(settings: Settings, reason: str) -> None:
-    """Until SIGTERM or SIGINT."""
+def stand_by(settings: Settings, role: str, reason: str) -> None:
+    """Until SIGTERM or SIGINT; whoever asks how it is hears that all is well."""
     from botswarm import logs
+    from botswarm.health.process import Health
 
     logs.configure(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     logger.info("not needed here: %s; standing by", reason)
-    stop.wait()
+    with Health(settings, role):
+        stop.wait()

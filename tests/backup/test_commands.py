@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
 
+from botswarm.health.__main__ import main as health
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import make_app
+from botswarm.testing.servers import wait_until
 from tests.backup.conftest import FILLS, PlaceOf
 from tests.campaign import backup_corruption
-from tests.command_line import run_botswarm
+from tests.command_line import ROOT, run_botswarm
 from tests.standing import reconciled
 from workers import backups
 
@@ -89,6 +95,19 @@ def test_a_bucket_that_nobody_named_is_said(run: Run) -> None:
     code, answer, _ = run("push")
     assert code == 4
     assert "BOTSWARM_BACKUP_S3_URL" in answer["error"]["cure"]
+
+
+def test_an_archive_that_is_switched_off_stands_by_and_is_well(tmp_path: Path) -> None:
+    """Whoever starts a container for each line waits until all of them say so."""
+    environ = {"BOTSWARM_STATE_DIR": str(tmp_path)}
+    words = (sys.executable, "-m", "botswarm", "run", "archive", "--if-needed")
+    with subprocess.Popen(words, cwd=ROOT, env=os.environ | environ, stderr=DEVNULL) as archive:
+        try:
+            wait_until(lambda: health((), environ) == 0, "it to be well", 20)
+        finally:
+            archive.terminate()
+        assert archive.wait(10) == 0
+    assert health((), environ) == 4
 
 
 def test_the_nights_tasks_save_rehearse_and_let_go(sqlite_url: str, place_for: PlaceOf) -> None:

@@ -109,6 +109,18 @@ def test_prod_has_a_container_for_each_line_of_the_procfile(services: Mapping[st
     assert {name: " ".join(prod[name]["command"]) for name in commands} == commands
 
 
+def test_prometheus_asks_every_container_of_ours_that_stays(services: Mapping[str, Any]) -> None:
+    ours = {
+        name
+        for name, each in services.items()
+        if "prod" in each["profiles"] and each["image"].startswith("botswarm:")
+    }
+    config = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    asked = {target for each in job["static_configs"] for target in each["targets"]}
+    assert asked == {f"{name}:8080" for name in ours - {"release"}}
+
+
 def test_every_server_says_when_it_is_well_and_keeps_its_data(services: Mapping[str, Any]) -> None:
     for name in SERVERS:
         assert services[name]["healthcheck"]["test"], f"{name} has no health check"
