@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from botswarm.cli.emergency import POLL_S, Account, Press, Pressed, venue_of
 from botswarm.cli.position import closing_of, closing_order, price_known
-from botswarm.errors import BotswarmError
+from botswarm.errors import BotswarmError, TimedOut
 
 if TYPE_CHECKING:
     from botswarm.domain.order import Order
@@ -64,6 +64,7 @@ class _Flattening:
         self._until = until
 
     def run(self, account: Account) -> None:
+        self._compare()
         for held in self._ledger.orders.positions(venue=self._venue.name):
             if held.account != self._venue.account or not held.quantity:
                 continue
@@ -78,6 +79,24 @@ class _Flattening:
                 account.held[name] = why or "it is not known yet what became of its order"
             else:
                 account.closed.append(name)
+
+    def _compare(self) -> None:
+        """Nothing is sent for an account that was not held against its venue lately, and where no
+        order worker runs nobody else does it.
+        """
+        from botswarm.clock import SystemClock
+        from botswarm.trading.reconcile import reconcile
+
+        ledger, venue, clock = self._ledger, self._venue, SystemClock()
+        if ledger.reconciliations.is_awaited(venue.name, venue.account, clock.now()):
+            reconcile(ledger.books, ledger.reconciliations, venue, clock, self._look_again)
+
+    def _look_again(self, seconds: float) -> None:
+        if time.monotonic() + seconds >= self._until:
+            raise TimedOut(
+                "what it holds does not agree with its venue: longer --wait, or ledger reconcile"
+            )
+        time.sleep(seconds)
 
     def _close(self, held: Held) -> tuple[Held, str]:
         """What is left, and why."""

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from botswarm.cli.emergency import Account, Press
 from botswarm.cli.flattening import _Flattening
@@ -28,7 +28,7 @@ from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
 from botswarm.domain.permission import Approved, Exposure, TradingState, Verdict
-from botswarm.errors import BotswarmError, Refused, Unreachable
+from botswarm.errors import BotswarmError, Refused, TimedOut, Unreachable
 from botswarm.exchanges.base import Answer, SignedRequest
 from botswarm.exchanges.binance.trading import RULES, BinanceTrading
 from botswarm.ledger import migrate
@@ -436,3 +436,22 @@ def test_a_ledger_that_lets_it_wait_is_told_all_the_same(
     assert done.returncode == 0, done.stderr
     assert sqlite_ledger.halts.all()[0].state is TradingState.HALTED
     assert file.read() is None, "the ledger knows: nobody else has to be told"
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_positions_are_closed_however_long_ago_their_account_was_compared(
+    ledger: Ledger, venue: BinanceTrading, tmp_path: Path, is_clean: bool
+) -> None:
+    bought = sent(ledger, venue, a_market_order(quantity=Decimal("0.002")))
+    assert bought.state is S.FILLED
+    values = {"reconciled_at": datetime.now(UTC) - timedelta(hours=1), "is_clean": is_clean}
+    ledger.database.write(lambda session: session.execute(update(AccountRow).values(**values)))
+    now = datetime.now(UTC)
+    halting(ledger).halt([SWARM], reason="fire", actor="ada", now=now)
+    press = cast("Press", SimpleNamespace(settings=settings_of(tmp_path), ledger=ledger))
+    account = Account(place=PLACE)
+    out = _Flattening(press, venue, time.monotonic() + 8)
+    with pytest.raises(TimedOut, match="does not agree"):
+        out._look_again(15)
+    out.run(account)
+    assert account.held == {}
