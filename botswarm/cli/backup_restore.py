@@ -80,7 +80,8 @@ def drill(session: Session, name: str | None, folder: Path | None, history: bool
 
     Everything of a restore but its last step, to the side, with the archive as far as it reaches.
     Kept in the ledger and told in the metrics; exits with 3 where it takes longer than
-    BOTSWARM_BACKUP_RTO_MAX_S, loses more than BOTSWARM_BACKUP_RPO_MAX_S, or fails.
+    BOTSWARM_BACKUP_RTO_MAX_S, loses more than BOTSWARM_BACKUP_RPO_MAX_S, or fails. A backup that is
+    named is not held to its age.
     """
     from botswarm.backup.drill import drill as rehearse
     from botswarm.ledger.store import Ledger

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -116,6 +116,19 @@ def test_any_moment_since_the_copy_can_be_brought_back(
     note(place, "two")
     archive.carry()
     assert brought_back(place, start, Wish(with_archive=True, until=moment)) == {"one"}
+
+
+def test_a_drill_of_an_older_backup_is_not_held_to_what_its_age_would_lose(
+    sqlite_url: str, place_for: PlaceOf
+) -> None:
+    place = place_for(sqlite_url, backup_rpo_max_s="60")
+    old = try_out(place, create(place).backup)
+    clock = StoppedClock(datetime.now(UTC) + timedelta(days=3))
+    done = drill(replace(place, clock=clock), old.id)
+    assert (done.is_good, done.words) == (True, "within its bounds")
+    assert done.rpo_ms is not None
+    assert done.rpo_ms > 60_000
+    assert not drill(replace(place, clock=clock), "latest").is_good
 
 
 def test_a_drill_that_is_too_slow_or_loses_too_much_is_bad_news(
