@@ -198,14 +198,40 @@ def test_every_command_on_a_page_exists_with_its_options(name: str) -> None:
             assert _is_understood(shlex.split(line)[1:]), line
 
 
-def _is_understood(words: list[str]) -> bool:
+@pytest.mark.parametrize("name", pages.names())
+def test_every_command_to_run_has_the_arguments_it_needs_and_no_others(name: str) -> None:
+    for block in re.findall(r"```sh\n(.*?)```", pages.page(name), re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("botswarm ") and "--help" not in line:
+                assert _takes_its_arguments(shlex.split(line)[1:]), line
+
+
+def _takes_its_arguments(words: list[str]) -> bool:
+    command, words = _found(words)
+    try:
+        assert command is not None
+        command.make_context(command.name, words)
+    except click.UsageError:
+        return False
+    return True
+
+
+def _found(words: list[str]) -> tuple[click.Command | None, list[str]]:
+    """The command that these words name, and those that are left for it."""
     command: click.Command = botswarm
     context = click.Context(command)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         following = command.get_command(context, words[0])
         if following is None:
-            return False
+            return None, words
         command, words = following, words[1:]
+    return command, words
+
+
+def _is_understood(words: list[str]) -> bool:
+    command, words = _found(words)
+    if command is None:
+        return False
     options = {name for each in command.params for name in each.opts}
     return {word for word in words if word.startswith("--")} <= options | {"--help"}
 
