@@ -342,3 +342,17 @@ def venue_of(settings: Settings, ledger: Ledger, place: Place) -> TradingVenue:
     keys = opened(settings, ledger, account)
     # It cancels and shrinks positions; whether anything else passes is asked where orders begin.
     return accounts.trading_venue(settings, SystemClock(), account, keys, accounts.anybody)
+
+
+def compare_where_awaited(
+    ledger: Ledger, venue: TradingVenue, wait: Callable[[float], None] = time.sleep
+) -> None:
+    """Nothing is sent for an account that was not held against its venue lately, and where no
+    order worker runs nobody else does it.
+    """
+    from botswarm.clock import SystemClock
+    from botswarm.trading.reconcile import reconcile
+
+    clock = SystemClock()
+    if ledger.reconciliations.is_awaited(venue.name, venue.account, clock.now()):
+        reconcile(ledger.books, ledger.reconciliations, venue, clock, wait)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from botswarm.cli.emergency import POLL_S, Account, Press, Pressed, venue_of
+from botswarm.cli.emergency import (
+    POLL_S,
+    Account,
+    Press,
+    Pressed,
+    compare_where_awaited,
+    venue_of,
+)
 from botswarm.cli.position import closing_of, closing_order, price_known
 from botswarm.errors import BotswarmError, TimedOut
 
@@ -64,7 +71,7 @@ class _Flattening:
         self._until = until
 
     def run(self, account: Account) -> None:
-        self._compare()
+        compare_where_awaited(self._ledger, self._venue, self._look_again)
         for held in self._ledger.orders.positions(venue=self._venue.name):
             if held.account != self._venue.account or not held.quantity:
                 continue
@@ -79,17 +86,6 @@ class _Flattening:
                 account.held[name] = why or "it is not known yet what became of its order"
             else:
                 account.closed.append(name)
-
-    def _compare(self) -> None:
-        """Nothing is sent for an account that was not held against its venue lately, and where no
-        order worker runs nobody else does it.
-        """
-        from botswarm.clock import SystemClock
-        from botswarm.trading.reconcile import reconcile
-
-        ledger, venue, clock = self._ledger, self._venue, SystemClock()
-        if ledger.reconciliations.is_awaited(venue.name, venue.account, clock.now()):
-            reconcile(ledger.books, ledger.reconciliations, venue, clock, self._look_again)
 
     def _look_again(self, seconds: float) -> None:
         if time.monotonic() + seconds >= self._until:

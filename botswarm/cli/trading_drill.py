@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import click
 
 from botswarm.cli.bot_choice import actor
 from botswarm.cli.command import Command
-from botswarm.cli.emergency import Place, Press
+from botswarm.cli.emergency import Place, Press, compare_where_awaited
 from botswarm.cli.failures import CheckFailed
 from botswarm.cli.order_cancel import confirm
 from botswarm.cli.order_words import account_of
@@ -135,13 +136,15 @@ class Rehearsal:
     def _place_all(self, place: Place, count: int) -> None:
         name = ":".join(place)
         try:
-            venue = self._venue(place)
-            for _ in range(count):
-                known = self._placed(venue, self._order(venue))
-                if known.state.value != "live":
-                    self.failures.append(f"{name}: an order was {known.state}: {known.reason}")
-                    break
-                self.placed[name] = self.placed.get(name, 0) + 1
+            with contextlib.closing(self._venue(place)) as venue:
+                compare_where_awaited(self.ledger, venue)
+                for _ in range(count):
+                    known = self._placed(venue, self._order(venue))
+                    if known.state.value != "live":
+                        words = f"{name}: an order was {known.state}: {known.reason}"
+                        self.failures.append(words)
+                        break
+                    self.placed[name] = self.placed.get(name, 0) + 1
         except BotswarmError as error:
             self.failures.append(f"{name}: no order was placed: {error.cause}")
 
@@ -149,8 +152,8 @@ class Rehearsal:
         """It must be refused."""
         name = ":".join(place)
         try:
-            venue = self._venue(place)
-            known = self._placed(venue, self._order(venue))
+            with contextlib.closing(self._venue(place)) as venue:
+                known = self._placed(venue, self._order(venue))
         except BotswarmError as error:
             self.failures.append(f"{name}: it was not tried whether it is halted: {error.cause}")
             return

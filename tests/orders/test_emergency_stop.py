@@ -20,10 +20,12 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import delete, select, update
 
+from botswarm.cli import order_place
 from botswarm.cli.emergency import Account, Press
 from botswarm.cli.flattening import _Flattening
 from botswarm.cli.ledgerless import LeftWord
 from botswarm.cli.position import price_known
+from botswarm.cli.trading_drill import Rehearsal
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.domain.order import Order, OrderKind, OrderState, Side
@@ -438,14 +440,31 @@ def test_a_ledger_that_lets_it_wait_is_told_all_the_same(
     assert file.read() is None, "the ledger knows: nobody else has to be told"
 
 
+def compared_long_ago(ledger: Ledger, *, is_clean: bool = True) -> None:
+    values = {"reconciled_at": datetime.now(UTC) - timedelta(hours=1), "is_clean": is_clean}
+    ledger.database.write(lambda session: session.execute(update(AccountRow).values(**values)))
+
+
+def test_a_drill_places_its_orders_where_no_worker_has_run_for_long(
+    ledger: Ledger,
+    venue: BinanceTrading,
+    exchange: SimulatedExchangeServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared_long_ago(ledger)
+    monkeypatch.setattr(order_place, "last_price", lambda *_: Decimal(50_000))
+    rehearsal = Rehearsal(settings_of(exchange.state_dir), ledger, [PLACE])
+    rehearsal._place_all(PLACE, 2)
+    assert (rehearsal.placed, rehearsal.failures) == ({":".join(PLACE): 2}, [])
+
+
 @pytest.mark.parametrize("is_clean", [True, False])
 def test_positions_are_closed_however_long_ago_their_account_was_compared(
     ledger: Ledger, venue: BinanceTrading, tmp_path: Path, is_clean: bool
 ) -> None:
     bought = sent(ledger, venue, a_market_order(quantity=Decimal("0.002")))
     assert bought.state is S.FILLED
-    values = {"reconciled_at": datetime.now(UTC) - timedelta(hours=1), "is_clean": is_clean}
-    ledger.database.write(lambda session: session.execute(update(AccountRow).values(**values)))
+    compared_long_ago(ledger, is_clean=is_clean)
     now = datetime.now(UTC)
     halting(ledger).halt([SWARM], reason="fire", actor="ada", now=now)
     press = cast("Press", SimpleNamespace(settings=settings_of(tmp_path), ledger=ledger))
