@@ -150,7 +150,8 @@ def test_account(session: Session, account: str) -> Answer:
     """
     place = _place(account)
     with _opened(session) as (settings, ledger, ring):
-        tested = _test(settings, ledger, place, ring.find(place.venue, place.name))
+        keys = ring.find(place.venue, place.name)
+        tested = _test(settings, ledger, place, keys, must_know=False)
         _note(ledger, place, tested, datetime.now(UTC))
     return Answer(
         data=tested.data(), text=in_columns(["", ""], tested.words()), failure=tested.objection
@@ -269,12 +270,19 @@ def _venue(
         venue.close()
 
 
-def _test(settings: Settings, ledger: Ledger, place: Account, keys: ApiKeys | None) -> Tested:
+def _test(
+    settings: Settings,
+    ledger: Ledger,
+    place: Account,
+    keys: ApiKeys | None,
+    *,
+    must_know: bool = True,
+) -> Tested:
     from botswarm.cli.account_test import ask
     from botswarm.clock import SystemClock
 
     with _venue(settings, ledger, place, keys) as venue:
-        return ask(venue, SystemClock())
+        return ask(venue, SystemClock(), must_know=must_know)
 
 
 def _note(ledger: Ledger, place: Account, tested: Tested | None, now: datetime) -> None:

@@ -12,14 +12,14 @@ from botswarm.errors import BotswarmError, Refused
 
 if TYPE_CHECKING:
     from botswarm.clock import Clock
-    from botswarm.exchanges.base import TradingVenue
+    from botswarm.exchanges.base import Permissions, TradingVenue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
     clock_offset_s: float
-    can_trade: bool
-    can_withdraw: bool
+    can_trade: bool | None
+    can_withdraw: bool | None
     is_address_bound: bool | None
     balances: Mapping[str, Decimal]
 
@@ -33,7 +33,7 @@ class Tested:
                 "the key may withdraw money, which nothing here ever needs",
                 cure="make one at the venue that may read and trade, and revoke this one",
             )
-        if not self.can_trade:
+        if self.can_trade is False:
             return Refused("the key may not trade", cure="allow it at the venue, or make another")
         if abs(self.clock_offset_s) > OFFSET_MAX.total_seconds():
             return CheckFailed(
@@ -61,17 +61,25 @@ class Tested:
         ]
 
 
-def ask(venue: TradingVenue, clock: Clock) -> Tested:
-    """Raises Unreachable and Refused in the venue's words."""
+def ask(venue: TradingVenue, clock: Clock, *, must_know: bool = True) -> Tested:
+    """Raises Unreachable and Refused in the venue's words.
+
+    Unless it ``must_know`` what the key may do, a venue may refuse to say.
+    """
     before, started = clock.now(), clock.monotonic()
     theirs = venue.server_time()
     took_s = clock.monotonic() - started
     offset_s = (theirs - before).total_seconds() - took_s / 2
-    rights = venue.permissions()
+    rights: Permissions | None = None
+    try:
+        rights = venue.permissions()
+    except Refused:
+        if must_know:
+            raise
     return Tested(
         clock_offset_s=round(offset_s, 3),
-        can_trade=rights.can_trade,
-        can_withdraw=rights.can_withdraw,
-        is_address_bound=rights.is_address_bound,
+        can_trade=None if rights is None else rights.can_trade,
+        can_withdraw=None if rights is None else rights.can_withdraw,
+        is_address_bound=None if rights is None else rights.is_address_bound,
         balances=venue.balances(),
     )

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from botswarm.cli.account_test import ask
 from botswarm.clock import StoppedClock
 from botswarm.config import Secret
 from botswarm.domain.order import OrderKind, OrderState, TimeInForce
@@ -346,6 +347,28 @@ def test_its_fence_never_passes_so_nothing_is_ever_sent_again() -> None:
     venue._client.has["fetchTime"] = False
     request = venue.sign(ORDER, None, NOW)  # type: ignore[arg-type]
     assert request.fence_at > NOW + timedelta(days=36_000)
+
+
+class Asked(CcxtTrading):
+    """Its server answers these without a server."""
+
+    def server_time(self) -> datetime:
+        return self._clock.now()
+
+    def balances(self) -> dict[str, Decimal]:
+        return {"USDT": Decimal(5)}
+
+
+def test_a_kept_account_is_tested_although_its_rights_cannot_be_asked() -> None:
+    given: dict[str, Any] = {"name": "ccxt-binance", "account": "spot", "urls": {}}
+    venue = Asked(key=Secret("key"), secret=Secret("secret"), clock=StoppedClock(NOW), **given)
+    with pytest.raises(Refused, match="cannot be asked"):
+        ask(venue, StoppedClock(NOW))
+    tested = ask(venue, StoppedClock(NOW), must_know=False)
+    assert tested.objection is None
+    assert tested.data()["can_withdraw"] is None
+    assert ("may withdraw", "the venue does not say") in tested.words()
+    assert ("assets", "USDT") in tested.words()
 
 
 # --- which venues ---------------------------------------------------------------------------------
