@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from botswarm.ledger.stops import Stop, Stops
     from botswarm.ledger.store import Ledger
     from botswarm.trading.emergency import Ended
+
+logger = logging.getLogger(__name__)
 
 Place = tuple[str, str]
 Say = Callable[[str], None]
@@ -270,6 +273,10 @@ class Press:
             account.ended = end_all(ledger.books, venue, SystemClock(), until, stop, is_in_force)
         except BotswarmError as error:
             account.failure = f"{error.cause}; {error.cure}" if error.cure else error.cause
+        except Exception as error:
+            # An entrance: a defect at one venue leaves nothing open at the others.
+            logger.exception("%s: a defect", account.name)
+            account.failure = f"{type(error).__name__}: {error}"
         else:
             if account.ended.at is not None:
                 account.cancelled_ms = round((account.ended.at - self.began) * 1000)

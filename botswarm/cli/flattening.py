@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from botswarm.exchanges.base import TradingVenue
     from botswarm.ledger.orders import Held
 
+logger = logging.getLogger(__name__)
+
 TRIES = 3
 
 
@@ -37,6 +40,10 @@ def flatten(press: Press, wait_s: float) -> Pressed:
             _Flattening(press, venue, until).run(account)
         except BotswarmError as error:
             account.held["all"] = error.cause
+        except Exception as error:
+            # An entrance: a defect at one venue keeps nobody in at the others.
+            logger.exception("%s: a defect", account.name)
+            account.held["all"] = f"{type(error).__name__}: {error}"
     if not any(each.held for each in done.accounts):
         done.flat_ms = press.ms()
         press.say(f"{done.flat_ms:6d} ms  flat: no position is left")

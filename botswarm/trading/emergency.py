@@ -105,7 +105,11 @@ class _Ending:
             return self._is_empty(symbol, {order.client_order_id: order for order in orders})
         except BotswarmError as error:
             self._failed(f"{symbol}: {error.cause}")
-            return False
+        except Exception as error:
+            # An entrance: a defect in one market leaves nothing open in the others.
+            logger.exception("%s: a defect", symbol)
+            self._failed(f"{symbol}: {type(error).__name__}: {error}")
+        return False
 
     def _is_empty(self, symbol: str, unwanted: dict[str, Order]) -> bool:
         there = self._there(symbol)

@@ -21,8 +21,8 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from botswarm.cli import order_place
-from botswarm.cli.emergency import Account, Press
-from botswarm.cli.flattening import _Flattening
+from botswarm.cli.emergency import Account, Press, Pressed
+from botswarm.cli.flattening import _Flattening, flatten
 from botswarm.cli.ledgerless import LeftWord
 from botswarm.cli.position import price_known
 from botswarm.cli.trading_drill import Rehearsal
@@ -45,6 +45,7 @@ from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import PostgreSQLServer
 from botswarm.trading import executor
+from botswarm.trading.emergency import end_all
 from botswarm.trading.stop_file import StopFile
 from tests.integration.swarm import until
 from tests.ledger.conftest import Migrated
@@ -474,3 +475,52 @@ def test_positions_are_closed_however_long_ago_their_account_was_compared(
         out._look_again(15)
     out.run(account)
     assert account.held == {}
+
+
+def test_a_defect_at_one_venue_is_a_failure_of_its_account_and_of_no_other(
+    ledger: Ledger, venue: BinanceTrading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = ("strange", "spot")
+
+    def venue_of(_: Any, __: Any, place: tuple[str, str]) -> BinanceTrading:
+        if place == strange:
+            raise KeyError("no such thing")
+        return venue
+
+    monkeypatch.setattr("botswarm.cli.emergency.venue_of", venue_of)
+    monkeypatch.setattr("botswarm.cli.flattening.venue_of", venue_of)
+    press, stop = pressing(tmp_path), threading.Event()
+    press.done = Pressed(at=datetime.now(UTC), said_ms=1)
+    orders = SimpleNamespace(positions=list)
+    press.ledger = cast("Any", SimpleNamespace(orders=orders))
+    press.stops = cast("Any", SimpleNamespace(keep=lambda stop: 1))
+    press.force.is_reached.set()
+    failed = press._end(ledger, strange, time.monotonic() + 5, stop)
+    done = press._end(ledger, PLACE, time.monotonic() + 5, stop)
+    assert failed.failure == "KeyError: 'no such thing'"
+    assert (done.failure, done.is_empty) == (None, True)
+    press.done.accounts = [Account(place=strange, cancelled_ms=1)]
+    flatten(press, 1)
+    assert "KeyError" in press.done.accounts[0].held["all"]
+
+
+def test_a_defect_in_one_market_leaves_nothing_open_in_the_others(
+    ledger: Ledger, venue: BinanceTrading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eth = {"symbol": "ETH-USDT", "limit_price": Decimal(2000), "quantity": Decimal("0.01")}
+    orders = [sent(ledger, venue, order) for order in (an_order(), an_order(**eth))]
+    now, ids = datetime.now(UTC), [each.id for each in orders]
+    ledger.cancels.wish(ids, now, actor="ada", reason="fire")
+    whole = venue.open_orders
+
+    def open_orders(symbol: str | None = None) -> Any:
+        if symbol == "BTC-USDT":
+            raise KeyError("orderId")
+        return whole(symbol)
+
+    monkeypatch.setattr(venue, "open_orders", open_orders)
+    until = time.monotonic() + 2
+    ended = end_all(ledger.books, venue, SystemClock(), until, threading.Event(), lambda: True)
+    assert ended.asked == 1, "the other one is left to the rounds of settling"
+    assert "BTC-USDT: KeyError: 'orderId'" in ended.failures
+    assert ledger.orders.get(ids[1]).state is S.CANCELED
