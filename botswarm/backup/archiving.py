@@ -103,13 +103,16 @@ def _session(place: Place, stop: threading.Event, progress: Progress) -> None:
             PageArchive(place, database) if database.is_sqlite else LogArchive(place, database)
         )
         remote = remote_of(place)
+        # Beside the rounds: a bucket that hangs, or has hours to catch up with, delays none.
+        carrier = threading.Thread()
         with closing(archive):
             _begin(place, archive)
             progress.turned()
             while not stop.wait(place.settings.backup_archive_every_s):
                 archive.carry()
-                if remote is not None:
-                    _push(remote)
+                if remote is not None and not carrier.is_alive():
+                    carrier = threading.Thread(target=_push, args=(remote,), daemon=True)
+                    carrier.start()
                 progress.turned()
                 if archive.is_due():
                     _begin(place, archive)
@@ -121,9 +124,10 @@ def _push(remote: Remote) -> None:
     """What does not arrive in the second place now does so with the next round."""
     try:
         remote.push_archive()
-    except BotswarmError as error:
+    except (BotswarmError, OSError) as error:
         metrics.ARCHIVE_FAILURES.inc()
-        logger.error("the archive does not reach the bucket: %s; %s", error, error.cure)
+        cure = getattr(error, "cure", "") or "it is tried again by itself"
+        logger.error("the archive does not reach the bucket: %s; %s", error, cure)
 
 
 def _begin(place: Place, archive: Archive) -> None:

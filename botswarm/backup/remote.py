@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from botswarm.backup.increments import MARK, UNFINISHED
 from botswarm.backup.place import Place
 from botswarm.backup.s3 import Bucket, bucket_of
 from botswarm.backup.sealing import Damaged, sha256_of, spoken
-from botswarm.errors import NotFound
+from botswarm.errors import NotFound, Unreachable
 
 WAL = "wal"
 PARTIAL = ".partial"
@@ -51,19 +52,31 @@ class Remote:
         for folder in (*sorted(self._folder.path.glob(f"*{ARCHIVE}")), self._folder.path / WAL):
             if not folder.is_dir():
                 continue
-            with spoken(folder):
-                names = sorted(each.name for each in folder.iterdir())
-            for name in names:
-                if UNFINISHED in name or name == MARK:
-                    continue
-                key = f"{folder.name}/{_key(name)}"
-                # A segment that is still being written has one name there, whatever it holds.
-                if key not in self._known() or (PARTIAL in name and folder.name == WAL):
-                    with suppress(FileNotFoundError):  # it has just become whole
-                        self._put(key, folder / name)
-                        count += 1
-            if MARK in names:
-                self._put(f"{folder.name}/{MARK}", folder / MARK)
+            with tempfile.TemporaryDirectory() as kept:
+                # The archive goes on meanwhile: a mark of later would miss what is not there yet.
+                mark = _kept_mark(folder, Path(kept))
+                count += self._push_pieces(folder)
+                if mark is not None:
+                    self._put(f"{folder.name}/{MARK}", mark)
+        return count
+
+    def _push_pieces(self, folder: Path) -> int:
+        count = 0
+        with spoken(folder):
+            names = sorted(each.name for each in folder.iterdir())
+        for name in names:
+            if UNFINISHED in name or name == MARK:
+                continue
+            key = f"{folder.name}/{_key(name)}"
+            # A segment that is still being written has one name there, whatever it holds.
+            if key not in self._known() or (PARTIAL in name and folder.name == WAL):
+                try:
+                    self._put(key, folder / name)
+                except Unreachable:
+                    if (folder / name).exists():
+                        raise
+                    continue  # it has just become whole
+                count += 1
         return count
 
     def ids(self) -> Sequence[str]:
@@ -122,6 +135,12 @@ class Remote:
     def _put(self, key: str, path: Path) -> None:
         self._bucket.put(key, path)
         self._known().add(key)
+
+
+def _kept_mark(folder: Path, kept: Path) -> Path | None:
+    with spoken(folder), suppress(FileNotFoundError):
+        return Path(shutil.copyfile(folder / MARK, kept / MARK))
+    return None
 
 
 def _key(name: str) -> str:

@@ -10,14 +10,15 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from botswarm.backup import page_archive
-from botswarm.backup.archiving import PageArchive
+from botswarm.backup import archiving, page_archive
+from botswarm.backup.archiving import PageArchive, Progress
 from botswarm.backup.create import create, try_out
-from botswarm.backup.folder import State
+from botswarm.backup.folder import Backup, State
 from botswarm.backup.place import Place
 from botswarm.backup.remote import Remote, remote_of
 from botswarm.backup.s3 import EMPTY, Bucket, Keys, Request, bucket_of, signed
@@ -26,7 +27,7 @@ from botswarm.config import Secret
 from botswarm.errors import NotFound, Refused, Unreachable
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
-from botswarm.testing.servers import free_port
+from botswarm.testing.servers import free_port, wait_until
 from tests.backup.conftest import KEY, PlaceOf
 
 # From Amazon's own pages on the signature of requests to S3.
@@ -202,6 +203,86 @@ def test_the_archive_comes_back_from_the_bucket_too(bucket: Place) -> None:
     remote(bucket).fetch(start.id)
     assert page_archive.check(pieces) == 3
     assert [piece.sha256 for piece in pieces.list()] == before
+
+
+def test_what_the_archive_writes_while_it_is_carried_there_does_not_spoil_it(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        closing(Database(bucket.database_url)) as database,
+        closing(PageArchive(bucket, database)) as archive,
+    ):
+        start = archive.begin()
+        remote(bucket).push(start)
+        put = Bucket.put
+
+        def while_it_goes_on(there: Bucket, key: str, path: Path) -> None:
+            with closing(Ledger(bucket.database_url)) as ledger:
+                ledger.heartbeats.beat("meanwhile", "test", datetime.now(UTC))
+            archive.carry()
+            put(there, key, path)
+
+        monkeypatch.setattr(Bucket, "put", while_it_goes_on)
+        assert remote(bucket).push_archive() > 0
+    emptied(bucket)
+    remote(bucket).fetch(start.id)
+    assert page_archive.check(page_archive.pieces_of(bucket.folder, start.id, bucket.key)) > 0
+
+
+def test_a_piece_that_goes_while_it_is_carried_there_is_left_out(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that is still being written gives way to what it becomes."""
+    folder = bucket.folder.path / "wal"
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / name).write_text(name)
+    put = Bucket.put
+
+    def after_it_went(there: Bucket, key: str, path: Path) -> None:
+        if path.name == "a":
+            path.unlink()
+        put(there, key, path)
+
+    monkeypatch.setattr(Bucket, "put", after_it_went)
+    assert remote(bucket).push_archive() == 1
+
+
+def test_a_bucket_that_hangs_holds_up_no_round_of_the_archive(
+    sqlite_url: str, place_for: PlaceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost with the machine is what was not carried into the folder."""
+    place = place_for(sqlite_url, backup_archive_every_s="1")
+    asked, answer, stop = threading.Event(), threading.Event(), threading.Event()
+
+    class Hanging:
+        def push(self, _: Backup) -> int:
+            return 0
+
+        def push_archive(self) -> int:
+            asked.set()
+            answer.wait(30)
+            return 0
+
+    class Rounds(Progress):
+        count = 0
+
+        def turned(self) -> None:
+            super().turned()
+            self.count += 1
+
+    monkeypatch.setattr(archiving, "remote_of", lambda _: Hanging())
+    rounds = Rounds(place)
+    running = threading.Thread(target=archiving.run, args=(place, stop, rounds))
+    running.start()
+    try:
+        assert asked.wait(20)
+        before = rounds.count
+        wait_until(lambda: rounds.count >= before + 2, "two more rounds", 10)
+    finally:
+        stop.set()
+        answer.set()
+        running.join()
 
 
 def test_what_was_cut_off_on_its_way_is_no_backup(bucket: Place, store: Store) -> None:
