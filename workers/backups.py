@@ -40,10 +40,11 @@ def back_up() -> str | None:
     done = making.try_out(place, made.backup)
     for words in (*made.left_out, *made.warnings):
         logger.warning("backup %s: %s", done.id, words)
-    if (remote := remote_of(place)) is not None:
-        remote.push(done)
+    # Before the bucket is asked: while that is away the disk fills up all the same.
     gone = prune_place(place)
     logger.info("backup %s is good; %d old ones removed", done.id, len(gone.removed))
+    if (remote := remote_of(place)) is not None:
+        remote.push(done)
     return done.id
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from botswarm.backup.folder import Backup
+from botswarm.errors import Unreachable
 from botswarm.health.__main__ import main as health
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import make_app
@@ -120,6 +122,23 @@ def test_the_nights_tasks_save_rehearse_and_let_go(sqlite_url: str, place_for: P
     with closing(Ledger(place.database_url)) as ledger:
         assert [each.id for each in ledger.backups.list()] == [made]
         assert len(ledger.backups.drills()) == 1
+
+
+def test_a_bucket_that_is_away_keeps_no_old_backup_on_the_disk(
+    sqlite_url: str, place_for: PlaceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def push(self, _: Backup) -> int:
+            raise Unreachable("the bucket is away", cure="wait")
+
+    place = place_for(sqlite_url)
+    make_app(place.settings)
+    old = place.folder.path / "20200101T000000Z-abcdef"
+    old.mkdir(parents=True)
+    monkeypatch.setattr(backups, "remote_of", lambda _: Away())
+    with pytest.raises(Unreachable):
+        backups.back_up()
+    assert not old.exists()
 
 
 def test_a_dozen_spoilt_backups_and_a_few_killed_writers_are_all_noticed() -> None:
