@@ -100,11 +100,17 @@ def confirm(session: Session, what: str, which: str) -> None:
     if session.no_input or session.json or not sys.stdin.isatty():
         raise NotConfirmed(
             f"this would {what}, and nobody confirmed it",
-            cure="look first: --dry-run; if that is meant, add --yes",
+            cure=f"{_look_first()}if that is meant, add --yes",
         )
     click.echo(which, err=True)
     if not click.confirm(f"This would {what}. Go on?", default=False, err=True):
         raise NotConfirmed("nothing was done", cure="answer y, or add --yes")
+
+
+def _look_first() -> str:
+    """Where the command can show what it would do."""
+    options = (name for each in click.get_current_context().command.params for name in each.opts)
+    return "look first: --dry-run; " if "--dry-run" in options else ""
 
 
 def _number(orders: Sequence[object]) -> str:

@@ -11,12 +11,14 @@ import click
 
 from botswarm.cli import trading_arm, trading_drill, trading_enable, trading_stop
 from botswarm.cli.command import Group
+from botswarm.cli.order_cancel import confirm
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.cli.trading_scope import ending, scope_of, scoped, until_of
 from botswarm.cli.typed import have_typed
 
 if TYPE_CHECKING:
+    from botswarm.domain.permission import TradingState
     from botswarm.ledger.halts import Halt
     from botswarm.ledger.restores import Waiting
     from botswarm.ledger.store import Ledger
@@ -94,16 +96,21 @@ def halt(session: Session, /, reducing: bool, reason: str, **options: Any) -> An
     """Let no further order be sent, of the whole swarm unless told otherwise.
 
     It holds for orders that were judged but not sent yet, and survives every restart. Orders
-    that rest at the venue stay there. Without an end it holds until somebody resumes.
+    that rest at the venue stay there. Without an end it holds until somebody resumes. What would
+    loosen or shorten a halt that holds already is asked about.
     """
     from botswarm.domain.permission import TradingState
     from botswarm.ledger.scopes import doubts
 
     ledger, scope, until = _ledger(session), scope_of(options), until_of(options)
+    state = TradingState.REDUCING if reducing else TradingState.HALTED
+    held = next((each for each in ledger.halts.all() if each.scope == scope), None)
+    if held is not None and (loosened := _loosened(held, state, until)) is not None:
+        confirm(session, loosened, f"{scope}: {held.state}, {held.reason}")
     warnings = doubts(ledger.database, scope)
     done = ledger.halts.set(
         scope,
-        TradingState.REDUCING if reducing else TradingState.HALTED,
+        state,
         reason=reason,
         actor=person(),
         now=datetime.now(UTC),
@@ -113,6 +120,20 @@ def halt(session: Session, /, reducing: bool, reason: str, **options: Any) -> An
     ends = "" if until is None else f" until {until:%Y-%m-%d %H:%M:%S}"
     text = f"{scope}: {done.state}{ends}"
     return Answer(data=_described(done, done.at), text=text, warnings=warnings)
+
+
+def _loosened(held: Halt, state: TradingState, until: datetime | None) -> str | None:
+    """What it would take away from a halt that holds, in words."""
+    from botswarm.ledger.halts import STRICTNESS
+
+    now = datetime.now(UTC)
+    strictness = STRICTNESS[held.state_at(now)]
+    if STRICTNESS[state] < strictness:
+        return f"let orders pass that shrink a position of {held.scope}, which is {held.state}"
+    ends_earlier = until is not None and (held.until is None or until < held.until)
+    if strictness and until is not None and ends_earlier:
+        return f"let {held.scope}, which {held.actor} holds, go on at {until:%Y-%m-%d %H:%M:%S}"
+    return None
 
 
 @trading.command("resume")

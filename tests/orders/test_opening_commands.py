@@ -144,3 +144,20 @@ def test_whoever_opens_trading_takes_an_earlier_stop_file_back(
     file.pull(Pulled(at=datetime.now(UTC), actor="ada", reason="fire"))
     ask("trading", "enable", *words, "--yes")
     assert file.read() is None
+
+
+def test_a_halt_that_would_loosen_or_shorten_another_is_asked_about(ask: Ask) -> None:
+    ask("trading", "halt", "--reducing", "--for", "2h")
+    ask("trading", "halt", "--reducing", "--for", "3h")
+    shorter = ask("trading", "halt", "--for", "1h", exits=6)
+    assert "let swarm, which" in shorter["cause"]
+    ask("trading", "halt")
+    for words in (("--reducing",), ("--for", "30m")):
+        refused = ask("trading", "halt", *words, exits=6)
+        assert "nobody confirmed it" in refused["cause"]
+        assert "--dry-run" not in refused["cure"], "there is none"
+    (swarm,) = ask("trading", "status")["states"]
+    assert (swarm["state"], swarm["until"]) == ("halted", None)
+    ask("trading", "halt", "--reducing", "--yes")
+    (swarm,) = ask("trading", "status")["states"]
+    assert swarm["state"] == "reducing"
