@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from botswarm.domain.amount import plain
 from botswarm.domain.limits import level_of
 from botswarm.domain.protections import Protection, ProtectionKind
-from botswarm.errors import NotFound
+from botswarm.errors import NotFound, Refused
 from botswarm.ledger.models import AuditRow
 from botswarm.ledger.session import Database, save_latest
 from botswarm.ledger.sweep_models import GuardRow, ProtectionRow
@@ -132,7 +132,13 @@ def _guard(row: GuardRow) -> Guard:
 
 def _said(row: ProtectionRow) -> Said:
     values = {name: Decimal(value) for name, value in row.parameters.items()}
-    protection = Protection.of(row.scope, ProtectionKind(row.kind), values)
+    try:
+        protection = Protection.of(row.scope, ProtectionKind(row.kind), values)
+    except Refused as error:
+        raise Refused(
+            f"the protection {row.kind} of {row.scope} makes no sense: {error.cause}",
+            cure=f"botswarm risk protections unset {row.kind} --for {row.scope}",
+        ) from error
     return Said(protection=protection, at=row.at, actor=row.actor, reason=row.reason)
 
 

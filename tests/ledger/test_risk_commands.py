@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from botswarm.domain.limits import LimitKind
 from botswarm.ledger.store import Ledger
+from botswarm.ledger.sweep_models import ProtectionRow
 from botswarm.sweeps.sweep import Report, run
 from tests.command_line import alone, answer
 from tests.ledger.sweeping import OF_ACCOUNT, Floor
@@ -117,6 +119,17 @@ def test_what_nobody_can_mean_is_refused_before_a_sweep_stumbles_over_it(
     ask: Ask, words: tuple[str, ...], code: int, cause: str
 ) -> None:
     assert cause in ask(*words, exits=code)["error"]["cause"]
+    assert ask("protections")["data"]["protections"] == []
+
+
+def test_a_protection_of_another_version_names_the_command_that_takes_it_away(
+    floor: Floor, ask: Ask
+) -> None:
+    ask("protections", "set", "cool_down", "--for", "bot:alpha")
+    mood = update(ProtectionRow).values(parameters={"mood": "1"})
+    floor.ledger.database.write(lambda session: session.execute(mood))
+    cure = ask("protections", exits=6)["error"]["cure"]
+    ask(*cure.removeprefix("botswarm risk ").split(), "--yes")
     assert ask("protections")["data"]["protections"] == []
 
 
