@@ -108,7 +108,8 @@ def _facts(ask: Ask, now: datetime) -> Facts:
             key = scope.partition(":")[0], state
             held[key] = held.get(key, 0) + 1
     missed = ask(
-        "SELECT entry, sum(slots) FROM schedule_misses WHERE to_at > ? GROUP BY entry",
+        "SELECT entry, sum(slots) FROM schedule_misses WHERE to_at > ? "
+        "AND substr(reason, 1, 7) <> 'paused ' GROUP BY entry",
         (now - MISSED_WITHIN,),
     )
     good = ask(

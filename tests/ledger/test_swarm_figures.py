@@ -22,6 +22,7 @@ from botswarm.ledger import risk_events
 from botswarm.ledger.backup_models import BackupDrillRow, BackupRow
 from botswarm.ledger.models import OrderEventRow
 from botswarm.ledger.risk_events import RiskEvent
+from botswarm.ledger.schedules import Missed
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import ACCOUNT, BTC, NOW, VENUE, a_bot, a_fill, an_order, sent
 
@@ -186,6 +187,24 @@ class Time:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_what_somebody_paused_was_not_missed(ledger: Ledger) -> None:
+    def missed(slot: int, reason: str) -> Missed:
+        at = NOW - timedelta(hours=slot)
+        return Missed(
+            entry="probe",
+            first_slot=slot,
+            last_slot=slot,
+            slots=1,
+            from_at=at,
+            to_at=at,
+            reason=reason,
+        )
+
+    both = [missed(1, "no beat led"), missed(2, "paused by her: the disk is being replaced")]
+    ledger.schedules.note(leader="", stands=[], sent=[], missed=both, withdrawn=[], now=NOW)
+    assert facts.read(secret_of(ledger), NOW).missed == {"probe": 1}
 
 
 def test_the_oldest_that_waits_is_younger_than_the_last_look_that_had_counted_fewer() -> None:
