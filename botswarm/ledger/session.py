@@ -26,6 +26,14 @@ ATTEMPTS_MAX = 5
 PAUSE_MAX_S = 0.1
 LOCK_TIMEOUT_S = 5
 IDLE_IN_TRANSACTION_TIMEOUT_S = 30
+NOTICE_A_LOST_HOST: Mapping[str, int] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A host that vanishes answers nothing, ever: by the system's own rules that takes minutes to see.
+A server that only takes long still answers these."""
 CONNECT_TIMEOUT_S = 5
 POOL_SIZE = 5
 POOL_OVERFLOW_MAX = 10
@@ -182,7 +190,11 @@ class Database:
         engine = create_engine(
             self.url,
             json_serializer=to_json,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "botswarm"},
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": "botswarm",
+                **NOTICE_A_LOST_HOST,
+            },
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW_MAX,
             executemany_mode="values_plus_batch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -49,6 +50,14 @@ print(sum(isinstance(ledger.books.judge(i, judge, NOW), Approved) for i in ids))
 
 def url_of(ledger: Ledger) -> str:
     return ledger.database.url.render_as_string(hide_password=False)
+
+
+TCP_PATIENCE = (
+    socket.TCP_KEEPIDLE,
+    socket.TCP_KEEPINTVL,
+    socket.TCP_KEEPCNT,
+    socket.TCP_USER_TIMEOUT,
+)
 
 
 def test_racing_processes_cannot_exceed_a_limit_together(ledger: Ledger, tmp_path: Path) -> None:
@@ -187,6 +196,23 @@ def test_a_server_that_was_killed_is_used_again_when_it_is_back(
     own_server.restart()
     assert ledger.books.record(order.id, order.state.LIVE, NOW).state == "live"
     ledger.close()
+
+
+def test_a_host_that_vanished_is_noticed_within_half_a_minute(
+    own_server: PostgreSQLServer,
+) -> None:
+    database = Database(own_server.ledger_url("postgres"))
+
+    def of_its_socket(open_: Session) -> list[int]:
+        raw = open_.connection().connection.dbapi_connection
+        assert raw is not None
+        with socket.socket(fileno=os.dup(raw.fileno())) as wire:
+            return [wire.getsockopt(socket.IPPROTO_TCP, option) for option in TCP_PATIENCE]
+
+    idle, apart, count, unanswered_ms = database.read(of_its_socket)
+    database.close()
+    assert idle + apart * count <= 30
+    assert 0 < unanswered_ms <= 30_000
 
 
 def test_a_connection_lost_in_the_middle_of_the_work_means_to_do_it_again(
