@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeps": GROUND | {"domain", "risk", "ledger"},
     "ops": GROUND | {"domain", "exchanges", "market", "ledger"},
     # It asks every part how it is, and no part of the swarm waits for it.
-    "health": GROUND | {"domain", "exchanges", "market", "ledger"},
+    "health": GROUND | {"domain", "exchanges", "market", "ledger", "schedule"},
     # What is wrong is told from what processes say of their health and the ledger has on record.
     "alerts": GROUND | {"domain", "ledger", "health"},
     "backtest": GROUND | {"domain", "exchanges", "market", "strategies", "risk", "trading"},

@@ -36,6 +36,8 @@ class Entry:
     held: str | None
     outcome: str | None
     result: str | None
+    ended_at: datetime | None
+    """Of its last run, also of one that a person asked for."""
     runs: int
     failures: int
 
@@ -64,6 +66,8 @@ class Facts:
     """How many scopes besides the swarm are not active, by kind and state."""
     entries: Sequence[Entry]
     missed: Mapping[str, int]
+    missed_at: Mapping[str, datetime]
+    """The last of them, by entry."""
     backup: Backup | None
     """The newest good one."""
     backups: Mapping[str, int]
@@ -108,7 +112,7 @@ def _facts(ask: Ask, now: datetime) -> Facts:
             key = scope.partition(":")[0], state
             held[key] = held.get(key, 0) + 1
     missed = ask(
-        "SELECT entry, sum(slots) FROM schedule_misses WHERE to_at > ? "
+        "SELECT entry, sum(slots), max(to_at) FROM schedule_misses WHERE to_at > ? "
         "AND substr(reason, 1, 7) <> 'paused ' GROUP BY entry",
         (now - MISSED_WITHIN,),
     )
@@ -143,15 +147,19 @@ def _facts(ask: Ask, now: datetime) -> Facts:
                 held=is_held,
                 outcome=outcome,
                 result=result,
+                ended_at=_moment(ended_at),
                 runs=int(runs),
                 failures=int(failures),
             )
-            for name, sent_at, next_at, is_held, outcome, result, runs, failures in ask(
-                "SELECT name, sent_at, next_at, held, outcome, result, runs, failures "
+            for (
+                name, sent_at, next_at, is_held, outcome, result, ended_at, runs, failures,
+            ) in ask(
+                "SELECT name, sent_at, next_at, held, outcome, result, ended_at, runs, failures "
                 "FROM schedules ORDER BY name", (),
             )
         ],
-        missed={entry: int(slots) for entry, slots in missed},
+        missed={entry: int(slots) for entry, slots, _ in missed},
+        missed_at={entry: moment(at) for entry, _, at in missed},
         backup=_backup(good),
         backups={
             state: int(many)

@@ -23,6 +23,7 @@ from botswarm.health.facts import Facts
 from botswarm.health.process import Health
 from botswarm.health.queues import Queues
 from botswarm.health.watch import Finding
+from botswarm.schedule import BY_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -272,13 +273,26 @@ class Swarm:
             for entry in found.entries
             if entry.next_at is not None and _age_s(found.at, entry.next_at) > LATE_S
         ]
-        said = [f"{name} missed {many}" for name, many in sorted(missed.items())]
+        owed = [entry.name for entry in found.entries if _is_owed(entry, found)]
+        said = [
+            f"{name} missed {many}{', and has not run since' if name in owed else ''}"
+            for name, many in sorted(missed.items())
+        ]
         said += [f"{name} failed" for name in failed]
         said += [f"{name} is late" for name in late if name not in missed]
-        words = "; ".join(said) or f"{len(found.entries)} entries run on time"
         return Finding(
-            words=words, value=sum(missed.values()), status="warn" if failed or late else "ok"
+            words="; ".join(said) or f"{len(found.entries)} entries run on time",
+            value=sum(missed.values()),
+            status="warn" if failed or late or owed else "ok",
         )
+
+
+def _is_owed(entry: facts.Entry, found: Facts) -> bool:
+    """A night's backup or drill was missed; what comes every few seconds has come since."""
+    at, planned = found.missed_at.get(entry.name), BY_NAME.get(entry.name)
+    if at is None or planned is None or planned.at_s is None:
+        return False
+    return entry.ended_at is None or entry.ended_at < at
 
 
 def _age_s(now: datetime, at: datetime | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,16 +14,17 @@ from sqlalchemy import delete, insert
 
 from botswarm import exposition, metrics
 from botswarm.clock import StoppedClock
-from botswarm.config import Secret
+from botswarm.config import Secret, load
 from botswarm.health import facts
 from botswarm.health.exporter import Exporter
 from botswarm.health.queues import Ages
+from botswarm.health.swarm import Swarm
 from botswarm.health.tail import OVERLAP, Tail
 from botswarm.ledger import risk_events
 from botswarm.ledger.backup_models import BackupDrillRow, BackupRow
 from botswarm.ledger.models import OrderEventRow
 from botswarm.ledger.risk_events import RiskEvent
-from botswarm.ledger.schedules import Missed
+from botswarm.ledger.schedules import Ended, Missed
 from botswarm.ledger.store import Ledger
 from tests.ledger.conftest import ACCOUNT, BTC, NOW, VENUE, a_bot, a_fill, an_order, sent
 
@@ -205,6 +207,50 @@ def test_what_somebody_paused_was_not_missed(ledger: Ledger) -> None:
     both = [missed(1, "no beat led"), missed(2, "paused by her: the disk is being replaced")]
     ledger.schedules.note(leader="", stands=[], sent=[], missed=both, withdrawn=[], now=NOW)
     assert facts.read(secret_of(ledger), NOW).missed == {"probe": 1}
+
+
+def test_a_night_that_was_missed_is_owed_until_it_is_made_up_for(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    settings = load(
+        environ={
+            "BOTSWARM_STATE_DIR": str(tmp_path),
+            "BOTSWARM_DATABASE_URL": secret_of(ledger).reveal(),
+            "BOTSWARM_BROKER_URL": "amqp://nobody@127.0.0.1:1",
+        }
+    ).settings
+    swarm = Swarm(settings, Slots(), {}, StoppedClock(NOW))
+
+    def missed(entry: str) -> Missed:
+        at = NOW - timedelta(hours=2)
+        return Missed(
+            entry=entry,
+            first_slot=1,
+            last_slot=1,
+            slots=1,
+            from_at=at,
+            to_at=at,
+            reason="no beat led",
+        )
+
+    def ran(entry: str, hours_ago: int) -> None:
+        at = NOW - timedelta(hours=hours_ago)
+        ledger.schedules.ended(
+            Ended(entry=entry, started_at=at, ended_at=at, outcome="done", result="")
+        )
+
+    for entry in ("rehearse-restore", "sweep-orders"):
+        ran(entry, 26)
+    both = [missed("rehearse-restore"), missed("sweep-orders")]
+    ledger.schedules.note(leader="", stands=[], sent=[], missed=both, withdrawn=[], now=NOW)
+    swarm.look()
+    finding = swarm.schedules()
+    assert finding.status == "warn"
+    assert "rehearse-restore missed 1, and has not run since" in finding.words
+    assert "sweep-orders missed 1" in finding.words
+    ran("rehearse-restore", 1)
+    swarm.look()
+    assert swarm.schedules().status == "ok"
 
 
 def test_the_oldest_that_waits_is_younger_than_the_last_look_that_had_counted_fewer() -> None:
