@@ -43,7 +43,8 @@ class Watched(orders.Stage):
     def workers(self, count: int) -> Iterator[Mapping[str, int]]:
         self.environment["BOTSWARM_HEALTH_ENABLE"] = "on" if self.is_watched else "off"
         celery = [sys.executable, "-m", "celery", "-A", "botswarm"]
-        ops = [*celery, "worker", "-Q", "ops,risk", "-n", "ops@%h"]
+        # Not risk: to its sweeps thousands of orders a minute are a habit to be held up.
+        ops = [*celery, "worker", "-Q", "ops", "-n", "ops@%h"]
         with ExitStack() as stack:
             pids = dict(stack.enter_context(super().workers(count)))
             pids["ops"] = stack.enter_context(tasks.running(self._start(ops))).pid
