@@ -27,6 +27,9 @@ class Host:
         forks.not_for_children(self)
 
     def leave_to_parent(self) -> None:
+        self.release()
+
+    def release(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -71,7 +71,8 @@ class Health:
         self._work: dict[str, Callable[[], float]] = {}
         self._watch = Watch(self._clock, SecretMask(settings.secrets))
         self._sources: list[Source] = []
-        self._sampler = Sampler([Host(settings.state_dir)])
+        self._host = Host(settings.state_dir)
+        self._sampler = Sampler([self._host])
         self._registry = exposition.registry(self._families, self._sampler.of_process)
         self._facts: list[Callable[[], Mapping[str, Any]]] = []
         self._usage = Usage()
@@ -163,6 +164,7 @@ class Health:
         self._work.clear()
         self._watch.stop()
         self._sampler.stop()
+        self._host.release()
         for server in self._servers:
             server.close()
         if self._seat is not None:

@@ -15,6 +15,8 @@ from botswarm.health.usage import SAMPLE_S, Usage
 
 logger = logging.getLogger(__name__)
 
+STOP_S = 2.0
+
 T = TypeVar("T")
 
 
@@ -30,12 +32,17 @@ class Sampler:
         self._found: Sequence[Samples] = ()
         self._of_process: Sequence[Metric] = ()
         self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._keep_looking, name="health figures", daemon=True
+        )
 
     def start(self) -> None:
-        threading.Thread(target=self._keep_looking, name="health figures", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_S)
 
     def _keep_looking(self) -> None:
         while not self._stop.is_set():
