@@ -22,6 +22,9 @@ from botswarm.testing.servers import EmbeddedBrokerServer
 SCRAPE_EVERY_S = 5.0
 """Three times as often as Prometheus would."""
 
+STUDENT_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)
+"""By degrees of freedom."""
+
 Progress = Callable[[str], None]
 
 
@@ -139,10 +142,24 @@ def _compared(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
         "orders_per_s": [plain.orders_per_s for plain, _ in pairs],
         "watched_orders_per_s": [watched.orders_per_s for _, watched in pairs],
         "share": round(statistics.median(lost), 4),
-        "share_within": [round(min(lost), 4), round(max(lost), 4)],
+        "share_within": interval(lost),
         "cpu_share": round(statistics.median(spent), 4),
+        "cpu_share_within": interval(spent),
         "idle_percent_of_core": round(idle, 2),
         "watched_idle_percent_of_core": round(watched_idle, 2),
         "of_machine": round((watched_idle - idle) / 100 / cores, 4),
-        "of_machine_within": [round(min(taken), 4), round(max(taken), 4)],
+        "of_machine_within": interval(taken),
     }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where the mean of endlessly many rounds lies, 95 times of 100; None where one says nothing.
+
+    By Student's distribution: rounds on a shared machine differ by more than what is looked for.
+    """
+    if len(values) < 2:
+        return None
+    mean, freedom = statistics.fmean(values), len(values) - 1
+    error = statistics.stdev(values) / len(values) ** 0.5
+    reach = error * STUDENT_95[min(freedom, len(STUDENT_95)) - 1]
+    return round(mean - reach, 4), round(mean + reach, 4)

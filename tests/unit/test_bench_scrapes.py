@@ -7,6 +7,7 @@ import pytest
 from botswarm import exposition, metrics
 from botswarm.bench.metrics import cost_is_met
 from botswarm.bench.scrapes import ACCEPT, Scraped, check_bots, made_bots
+from botswarm.bench.watching import interval
 from botswarm.errors import BotswarmError
 from botswarm.families import Samples
 from botswarm.strategies.registry import load
@@ -33,6 +34,13 @@ def test_the_bots_have_strategies_that_there_are() -> None:
 
 
 def test_rounds_that_differ_by_more_than_the_limit_show_nothing() -> None:
-    assert cost_is_met(-0.1, 0.02) is None
-    assert cost_is_met(0.01, 0.02) is True
-    assert cost_is_met(0.02, 0.04) is False
+    assert cost_is_met((-0.1, 0.04), (0.0, 0.01)) is None
+    assert cost_is_met(None, (0.0, 0.01)) is None
+    assert cost_is_met((-0.01, 0.02), (0.01, 0.029)) is True
+    assert cost_is_met((0.01, 0.02), (0.031, 0.05)) is False
+
+
+def test_the_interval_of_rounds_is_students() -> None:
+    """Five values with mean 3 and deviation 1.58: 3 +- 2.78 * 1.58 / sqrt(5)."""
+    assert interval([1, 2, 3, 4, 5]) == pytest.approx((1.034, 4.966), abs=0.01)
+    assert interval([2.0]) is None
