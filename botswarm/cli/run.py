@@ -63,6 +63,13 @@ def _exchange_flags(command: Callback) -> Callback:
     show_default=True,
     help="Requests a second that Coinbase's private side takes of a key.",
 )
+@click.option(
+    "--weight-per-minute",
+    type=click.IntRange(min=100),
+    default=6_000,
+    show_default=True,
+    help="Request weight a minute that Binance's side takes of an address.",
+)
 @standby.if_needed
 @click.pass_obj
 def exchange(
@@ -72,6 +79,7 @@ def exchange(
     writes_streams: bool,
     kraken_tier: str,
     coinbase_per_s: int,
+    weight_per_minute: int,
     **given: str | None,
 ) -> None:
     """Run the simulated exchange: a market of its own, over Binance's spot protocols.
@@ -105,7 +113,10 @@ def exchange(
         writes_streams=writes_streams,
         kraken_tier=kraken_tier,
         coinbase_per_s=coinbase_per_s,
-        limits=RateLimits(orders_per_10s=settings.exchange_orders_per_10s_max),
+        limits=RateLimits(
+            weight_per_minute=weight_per_minute,
+            orders_per_10s=settings.exchange_orders_per_10s_max,
+        ),
     )
     with Health(settings, "exchange") as health:
         serve(options, turned=health.pulse("the market").mark)

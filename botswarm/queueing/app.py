@@ -23,6 +23,8 @@ from botswarm.queueing.table import BY_NAME, DEFAULT, TABLE, WORK, declared, que
 logger = logging.getLogger(__name__)
 
 NO_ROUTE = 312
+CONFIRM_S = 5.0
+"""So long a message may take to be in the broker; then it is sent once more, over a new link."""
 WORKERS = (
     *("workers.ops", "workers.orders", "workers.strategy", "workers.risk", "workers.backtest"),
     "workers.runs",
@@ -78,6 +80,8 @@ class App(Celery):  # type: ignore[misc]
         Raises Unroutable, or Unreachable where the broker did not confirm the message.
         """
         options.setdefault("mandatory", True)
+        # Without it a link that fell silent, or a queue that was lost, is waited for for ever.
+        options.setdefault("timeout", CONFIRM_S)
         _round_up_delay(options)
         self._keep_expired_from_the_dead(name, options)
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
@@ -92,6 +96,8 @@ class App(Celery):  # type: ignore[misc]
                 if getattr(error.__cause__, "reply_code", None) == NO_ROUTE:
                     _take_new_channel(producer)
                     raise _unroutable(name, error) from error
+                # A confirm that comes late after all would be taken for the next message's.
+                producer.connection.collect()
                 raise Unreachable(
                     f"the broker did not take {name}: {str(error) or 'no confirm'}",
                     cure="check the broker: botswarm broker status",
@@ -209,6 +215,7 @@ def _importable(modules: tuple[str, ...]) -> list[str]:
 def make_app(settings: Settings, *, set_as_current: bool = True) -> App:
     app = App(settings, set_as_current=set_as_current)
     app.conf.update(configuration(settings))
+    app.steps["worker"].add("botswarm.queueing.mending:Mending")
     return app
 
 
