@@ -26,7 +26,7 @@ from botswarm.ledger.heartbeats import Place, Watched
 from botswarm.ledger.store import Ledger
 from botswarm.queueing import App
 from botswarm.trading.stop_file import Brake, Pulled, StopFile
-from botswarm.trading.watchdog import Charge, Watchdog, watch
+from botswarm.trading.watchdog import Charge, Watchdog, cancelled, watch
 
 logger = logging.getLogger(__name__)
 
@@ -159,16 +159,6 @@ def guard(ledger: Ledger, venues: Venues, limit_s: float, clock: Clock) -> int |
     if not charges:
         return None
     logger.critical("no order worker has been well since %s: cancelling what is open", last)
-    done = sum(_cancelled(each, symbol) for each in charges for symbol in sorted(each.markets))
+    done = sum(cancelled(each, symbol) for each in charges for symbol in sorted(each.markets))
     ledger.heartbeats.beat("guard", GUARD, now)
     return done
-
-
-def _cancelled(charge: Charge, symbol: str) -> bool:
-    try:
-        charge.venue.cancel_all(symbol)
-    except BotswarmError as error:
-        logger.error("not cancelled yet: %s %s: %s", charge.name, symbol, error)
-        return False
-    logger.critical("cancelled everything open in %s %s", charge.name, symbol)
-    return True

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from botswarm.errors import BotswarmError, Refused
-from botswarm.trading.watchdog import Charge
+from botswarm.errors import Refused
+from botswarm.trading.watchdog import Charge, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -134,27 +134,10 @@ class Brake:
             return
         for charge in charges:
             for symbol in sorted(charge.markets):
-                if (charge.name, symbol) not in self._done and self._is_empty(charge, symbol):
-                    self._done.add((charge.name, symbol))
+                key = charge.name, symbol
+                if key not in self._done and cancelled(charge, symbol, is_proven=True):
+                    self._done.add(key)
         self._tell(charges, pulled)
-
-    def _is_empty(self, charge: Charge, symbol: str) -> bool:
-        """By the venue's own word: an order that was on its way may have come since."""
-        try:
-            charge.venue.cancel_all(symbol)
-            left = len(charge.venue.open_orders(symbol))
-        except BotswarmError as error:
-            logger.error("not cancelled yet: %s %s: %s", charge.name, symbol, error)
-            return False
-        except Exception:
-            # An entrance: a defect at one venue leaves nothing open at the others.
-            logger.exception("not cancelled yet: %s %s: a defect", charge.name, symbol)
-            return False
-        if left:
-            logger.error("%s %s still has %d open orders", charge.name, symbol, left)
-            return False
-        logger.critical("cancelled everything open in %s %s", charge.name, symbol)
-        return True
 
     def _tell(self, charges: Sequence[Charge], pulled: Pulled) -> None:
         wanted = {(each.name, symbol) for each in charges for symbol in each.markets}

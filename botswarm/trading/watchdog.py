@@ -31,6 +31,27 @@ class Charge:
         return f"{self.venue.name}:{self.venue.account}"
 
 
+def cancelled(charge: Charge, symbol: str, *, is_proven: bool = False) -> bool:
+    """Everything open there; ``is_proven`` where the venue is to show that nothing is left, as an
+    order that was on its way may have come since. What goes wrong at one venue, were it a defect,
+    is told, and leaves nothing open at the others.
+    """
+    try:
+        charge.venue.cancel_all(symbol)
+        left = len(charge.venue.open_orders(symbol)) if is_proven else 0
+    except BotswarmError as error:
+        logger.error("not cancelled yet: %s %s: %s", charge.name, symbol, error)
+        return False
+    except Exception:
+        logger.exception("not cancelled yet: %s %s: a defect", charge.name, symbol)
+        return False
+    if left:
+        logger.error("%s %s still has %d open orders", charge.name, symbol, left)
+        return False
+    logger.critical("cancelled everything open in %s %s", charge.name, symbol)
+    return True
+
+
 @dataclass(slots=True)
 class Watchdog:
     """Of one process, which may have one thread that says it is well, and another that looks.
@@ -81,15 +102,7 @@ class Watchdog:
             key = charge.name, symbol
             if self._left is None or key not in self._left:
                 continue
-            try:
-                charge.venue.cancel_all(symbol)
-            except BotswarmError as error:
-                logger.error("not cancelled yet: %s %s: %s", *key, error)
-            except Exception:
-                # An entrance: a defect at one venue leaves nothing open at the others.
-                logger.exception("not cancelled yet: %s %s: a defect", *key)
-            else:
-                logger.critical("cancelled everything open in %s %s", *key)
+            if cancelled(charge, symbol):
                 with self._lock:
                     if self._left is not None:
                         self._left.discard(key)
