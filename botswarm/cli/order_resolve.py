@@ -13,6 +13,7 @@ import click
 from botswarm.cli.account_choice import opened
 from botswarm.cli.bot_choice import actor, ledger_of, now
 from botswarm.cli.command import Command
+from botswarm.cli.order_wait import patience_option
 from botswarm.cli.order_words import in_a_line, order_data
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.typed import have_typed
@@ -33,14 +34,8 @@ TYPED = "not placed"
 
 @click.command("resolve", cls=Command)
 @click.argument("order_id", metavar="ID")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0, 3600),
-    default=PATIENCE_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Ask again for so long; a proof of absence takes the fence and fifteen seconds.",
+@patience_option(
+    PATIENCE_S, "Ask again for so long; a proof of absence takes the fence and fifteen seconds."
 )
 @click.option(
     "--not-placed",

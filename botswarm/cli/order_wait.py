@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 WAIT_DEFAULT_S = 30.0
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def wait_option(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def wait_option(words: str) -> Option:
     return click.option(
         "--wait",
         "wait_s",
@@ -27,6 +28,19 @@ def wait_option(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         type=click.FloatRange(0, 3600),
         metavar="[SECONDS]",
         help=f"{words}; exit 7 if that takes longer (default {WAIT_DEFAULT_S:g} s).",
+    )
+
+
+def patience_option(seconds: float, words: str) -> Option:
+    """Of a command that waits in any case."""
+    return click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0, 3600),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help=words,
     )
 
 

@@ -220,7 +220,7 @@ def closing_order(settings: Settings, closing: Closing, price: Decimal) -> Order
         venue=held.venue,
         account=held.account,
         symbol=held.symbol,
-        side=Side.SELL if held.quantity > 0 else Side.BUY,
+        side=Side.closing(held.quantity),
         kind=OrderKind.MARKET,
         quantity=closing.quantity,
         limit_price=None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from botswarm.cli import trading_arm, trading_drill, trading_enable, trading_stop
+from botswarm.cli.bot_choice import ledger_of
 from botswarm.cli.command import Group
 from botswarm.cli.order_cancel import confirm
 from botswarm.cli.session import Answer, Session
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from botswarm.domain.permission import TradingState
     from botswarm.ledger.halts import Halt
     from botswarm.ledger.restores import Waiting
-    from botswarm.ledger.store import Ledger
     from botswarm.trading.stop_file import StopFile
 
 
@@ -40,7 +40,7 @@ def show_status(session: Session) -> Answer:
     from botswarm.ledger.restores import Restores
 
     settings, now = session.settings(), datetime.now(UTC)
-    ledger = _ledger(session)
+    ledger = ledger_of(session)
     halts = ledger.halts.all()
     rows = [
         (
@@ -102,7 +102,7 @@ def halt(session: Session, /, reducing: bool, reason: str, **options: Any) -> An
     from botswarm.domain.permission import TradingState
     from botswarm.ledger.scopes import doubts
 
-    ledger, scope, until = _ledger(session), scope_of(options), until_of(options)
+    ledger, scope, until = ledger_of(session), scope_of(options), until_of(options)
     state = TradingState.REDUCING if reducing else TradingState.HALTED
     held = next((each for each in ledger.halts.all() if each.scope == scope), None)
     if held is not None and (loosened := _loosened(held, state, until)) is not None:
@@ -149,7 +149,7 @@ def resume(session: Session, /, reason: str, **options: Any) -> Answer:
     from botswarm.ledger.halts import SWARM
     from botswarm.ledger.scopes import doubts
 
-    ledger, scope = _ledger(session), scope_of(options)
+    ledger, scope = ledger_of(session), scope_of(options)
     have_typed(session, "resume", f"let orders of {scope} be sent again")
     warnings = doubts(ledger.database, scope)
     done = ledger.halts.set(
@@ -193,12 +193,6 @@ def _described(each: Halt, now: datetime) -> dict[str, object]:
         "until": None if each.until is None else each.until.isoformat(),
         "share": each.share,
     }
-
-
-def _ledger(session: Session) -> Ledger:
-    from botswarm.ledger.store import Ledger
-
-    return Ledger(session.settings().database_url)
 
 
 def _stop_file(session: Session) -> StopFile:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from botswarm.cli.bot_choice import actor, now
+from botswarm.cli.bot_choice import actor, ledger_of, now
 from botswarm.cli.command import Command
 from botswarm.cli.moments import Duration
 from botswarm.cli.session import Answer, Session
@@ -91,7 +91,7 @@ def enable(
         raise click.UsageError(
             f"{strange} belongs to --gradual, without which trading opens to all bots at once"
         )
-    ledger = _ledger(session)
+    ledger = ledger_of(session)
     if of_status:
         return _status(ledger)
     if of_cancel:
@@ -266,9 +266,3 @@ def described(each: Enabling) -> dict[str, object]:
         "ended_at": each.ended_at and each.ended_at.isoformat(),
         "words": each.words,
     }
-
-
-def _ledger(session: Session) -> Ledger:
-    from botswarm.ledger.store import Ledger
-
-    return Ledger(session.settings().database_url)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from botswarm.cli.moments import MOMENT, Duration
+from botswarm.cli.order_words import pair_of
 
 
 def scoped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,10 +56,10 @@ def _scope_of(options: dict[str, Any]) -> str:
         case {"strategy": strategy}:
             return halts.strategy_scope(strategy)
         case {"market": market}:
-            venue, symbol = _pair(market, "--market", "simulated:BTC-USDT")
+            venue, symbol = pair_of(market, "--market", "simulated:BTC-USDT")
             return halts.market_scope(venue, symbol.upper())
         case {"account": account}:
-            return halts.account_scope(*_pair(account, "--account", "simulated:paper"))
+            return halts.account_scope(*pair_of(account, "--account", "simulated:paper"))
     return halts.SWARM
 
 
@@ -70,10 +71,3 @@ def until_of(options: dict[str, Any]) -> datetime | None:
     if duration is not None:
         return datetime.now(UTC) + timedelta(seconds=duration)
     return until if until is None else until.astimezone(UTC)
-
-
-def _pair(text: str, option: str, example: str) -> tuple[str, str]:
-    venue, colon, name = text.partition(":")
-    if not (venue and colon and name):
-        raise click.UsageError(f"{option} is {text!r}; write it as {example}")
-    return venue, name

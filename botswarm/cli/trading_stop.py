@@ -14,6 +14,7 @@ from botswarm.cli.command import Command
 from botswarm.cli.emergency import Press, Pressed
 from botswarm.cli.failures import NotConfirmed
 from botswarm.cli.ledgerless import LeftWord
+from botswarm.cli.order_wait import patience_option
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.urgency import started_at
 from botswarm.errors import BotswarmError, TimedOut, Unreachable
@@ -51,15 +52,7 @@ def in_words(found: Mapping[str, int]) -> str:
 
 @click.command("stop", cls=Command)
 @click.option("--drain", is_flag=True, help="Wait until no order is on its way any more.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0, 3600),
-    default=DRAIN_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="So long; exit 7 if that was not enough.",
-)
+@patience_option(DRAIN_S, "So long; exit 7 if that was not enough.")
 @click.option("--reason", default="stopped from the command line", help="Kept in the audit log.")
 @click.pass_obj
 def stop(session: Session, drain: bool, wait_s: float, reason: str) -> Answer:
@@ -119,14 +112,8 @@ def _is_moving(found: Mapping[str, int]) -> bool:
 @click.command("emergency-stop", cls=Command)
 @click.option("--cancel", is_flag=True, help="End every open order at the venues, too.")
 @click.option("--flatten", is_flag=True, help="End them, and close every position at market.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0, 3600),
-    default=ENDING_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="So long it is waited until it is in force and nothing is open; exit 7 if not.",
+@patience_option(
+    ENDING_S, "So long it is waited until it is in force and nothing is open; exit 7 if not."
 )
 @click.option("--reason", default="emergency stop", help="Kept in the audit log.")
 @click.pass_obj

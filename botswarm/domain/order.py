@@ -26,6 +26,11 @@ class Side(StrEnum):
     def opposite(self) -> Side:
         return Side.SELL if self is Side.BUY else Side.BUY
 
+    @staticmethod
+    def closing(quantity: Decimal) -> Side:
+        """Of what closes a position of so much, which is negative when short."""
+        return Side.SELL if quantity > 0 else Side.BUY
+
 
 class OrderKind(StrEnum):
     MARKET = "market"

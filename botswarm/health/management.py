@@ -54,7 +54,7 @@ class Management:
             found["blocked"] = float(bool(ours.get("blocked_for")))
             return found
         nodes = self.nodes()
-        found["memory_bytes"] = float(sum(_size(node.get("mem_used")) for node in nodes))
+        found["memory_bytes"] = float(sum(number(node.get("mem_used")) for node in nodes))
         alarms = ("mem_alarm", "disk_free_alarm")
         found["blocked"] = float(any(node.get(alarm) for node in nodes for alarm in alarms))
         return found
@@ -122,5 +122,5 @@ def _rows(answer: object) -> Rows:
     return [row for row in answer if isinstance(row, Mapping)]
 
 
-def _size(value: object) -> int:
+def number(value: object) -> int:
     return value if isinstance(value, int) else 0

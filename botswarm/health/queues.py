@@ -12,7 +12,7 @@ from botswarm.config import Settings
 from botswarm.config.table import QUEUES
 from botswarm.errors import BotswarmError
 from botswarm.health.broker import Broker, vhost_of
-from botswarm.health.management import Management
+from botswarm.health.management import Management, number
 from botswarm.health.watch import Finding
 
 SAMPLES_MAX = 2000
@@ -119,10 +119,10 @@ class Queues:
         published, done = stats.get("publish"), stats.get("ack")
         return self._made(
             name,
-            _number(row.get("messages_ready")),
-            _number(row.get("messages_unacknowledged")),
-            _number(row.get("consumers")),
-            _number(dead.get("messages")),
+            number(row.get("messages_ready")),
+            number(row.get("messages_unacknowledged")),
+            number(row.get("consumers")),
+            number(dead.get("messages")),
             published if isinstance(published, int) else None,
             done if isinstance(done, int) else None,
         )
@@ -204,7 +204,3 @@ class Queues:
         ):
             if name in self.broker_facts:
                 yield metrics.Samples(family, [((), self.broker_facts[name])])
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from botswarm.domain.amount import plain
 from botswarm.domain.enabling import ALL, NONE, OF_ORDERS, UNITS, Enabling, EnablingState, Figures
 from botswarm.domain.permission import TradingState
 
@@ -60,7 +61,7 @@ def exceeded(enabling: Enabling, figures: Figures) -> str | None:
         unit = UNITS[watched]
         of = f" of the last {figures.orders} orders" if watched in OF_ORDERS else ""
         of = f" at {figures.silent}" if figures.silent and watched.value == "data_age" else of
-        found.append(f"{watched} is {value.normalize():f}{unit}{of}, over {limit}{unit}")
+        found.append(f"{watched} is {plain(value)}{unit}{of}, over {limit}{unit}")
     return "; ".join(found) or None
 
 

@@ -49,7 +49,7 @@ class Held:
     @property
     def side(self) -> Side:
         """Of what closes it."""
-        return Side.SELL if self.quantity > 0 else Side.BUY
+        return Side.closing(self.quantity)
 
     @property
     def average(self) -> Decimal:

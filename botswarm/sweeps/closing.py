@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from botswarm.domain.order import Order, OrderKind, protective_id
+from botswarm.domain.order import Order, OrderKind, Side, protective_id
 from botswarm.domain.standing import HeldPosition
 from botswarm.errors import NotFound
 from botswarm.ledger.fold import EXACT
@@ -15,7 +15,7 @@ from botswarm.ledger.limits import chain_of
 from botswarm.ledger.protections import Place
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.guarding import AT_REST
-from botswarm.sweeps.orders import closing_side, place_of, reducing_order, under_way
+from botswarm.sweeps.orders import place_of, reducing_order, under_way
 from botswarm.sweeps.placing import place
 from botswarm.sweeps.sweep import Tools
 
@@ -75,7 +75,7 @@ def _order(
     tools: Tools,
     now: datetime,
 ) -> Order | None:
-    side = closing_side(held)
+    side = Side.closing(held.quantity)
     mark = seen.marks.get((held.venue, held.symbol))
     try:
         instrument = tools.ledger.books.instrument(held.venue, held.symbol)

@@ -13,6 +13,7 @@ from botswarm.domain.order import (
     Order,
     OrderKind,
     OrderState,
+    Side,
     protective_id,
 )
 from botswarm.domain.permission import TradingState
@@ -27,7 +28,7 @@ from botswarm.ledger.protections import Guard, Place
 from botswarm.ledger.sweeping import Snapshot
 from botswarm.risk.guarding import Do, Held, Plan, Stop, plan
 from botswarm.sweeps import placing
-from botswarm.sweeps.orders import closing_side, place_of, reducing_order, under_way
+from botswarm.sweeps.orders import place_of, reducing_order, under_way
 from botswarm.sweeps.sweep import Report, Tools
 
 ACTOR = "guards"
@@ -243,7 +244,7 @@ def _order(
         held,
         protective_id(*place_of(held), number),
         now,
-        side=closing_side(held),
+        side=Side.closing(held.quantity),
         kind=found.order_kind,
         quantity=found.stop.quantity + (replaced.filled_quantity if replaced else 0),
         reference_price=price if price is not None else found.stop.price,

@@ -26,10 +26,6 @@ def under_way(bots: Iterable[str], tools: Tools) -> Mapping[Place, Sequence[Orde
     return found
 
 
-def closing_side(held: HeldPosition) -> Side:
-    return Side.SELL if held.quantity > 0 else Side.BUY
-
-
 def reducing_order(
     held: HeldPosition,
     order_id: str,

@@ -61,6 +61,8 @@ class Report:
     in_doubt: int = 0
     taken: int = 0
     """Orders the exchange took in all."""
+    undelivered: int = 0
+    """Decided while the broker did not answer."""
     between: int = 0
     """Taken after the halt was committed and before it was in force: judged before."""
     failures: list[str] = field(default_factory=list)
@@ -71,6 +73,7 @@ class Report:
             f"load {min(self.loads, default=0):.1f} to {max(self.loads, default=0):.1f}",
             f"the exchange took {self.taken} orders, {self.between} of them between the halt and "
             "the commit that put it in force",
+            f"{self.undelivered} were decided while the broker did not answer",
             f"{self.cancelled} orders cancelled by the command; of {self.in_doubt} nobody knew "
             "whether they were there when it ended",
         ]
@@ -335,6 +338,7 @@ def run(
                     report.failures.append(f"press {number + 1} was not made: {error}")
                     break
             made.look_for_late(report)
+        report.undelivered = made.undelivered
         return report
 
 
