@@ -37,7 +37,7 @@ SWEPT_EVERY = 50
 """Orders; it is not measured."""
 IN_TURN = 50
 """Bots whose orders are judged: one alone would have passed thousands in the last minute."""
-VENUE, ACCOUNT, SYMBOL, STRATEGY = "simulated", "paper", "BTC-USDT", "sma_cross"
+VENUE, ACCOUNT, SYMBOL, STRATEGY = "simulated", "paper", "BTC-USDT", "sma-cross"
 MUCH = Decimal(10**9)
 LIMITS = Limits(
     order_notional_max=MUCH,

@@ -85,8 +85,6 @@ class Publisher:
         self.connects = 0
         self.turned_at = time.monotonic()
         """When its thread last went about its work, whatever that was."""
-        self.took_over_s = 0.0
-        """How long it took, the last time, from having the lead to going on with it."""
         self._said = ""
 
     @property
@@ -99,10 +97,6 @@ class Publisher:
     @property
     def published(self) -> int:
         return sum(self.tally.published.values())
-
-    @property
-    def nacked(self) -> int:
-        return self.tally.refused
 
     def start(self) -> None:
         self._thread.start()
@@ -166,9 +160,7 @@ class Publisher:
     def _lead(self, connection: Any, row: lead.Lead) -> None:
         if not lead.knock(connection, self.tracker.venue, self._stop.is_set):
             return
-        began = time.monotonic()
         outlet = self._take_the_lead(connection)
-        self.took_over_s = time.monotonic() - began
         self._say("leading: ticks and digests are published", logging.INFO)
         try:
             outlet.flush()

@@ -31,19 +31,11 @@ from botswarm.feed.liveness import Pulse
 from botswarm.feed.pace import SHARE, SharedPace
 from botswarm.feed.rules import PoolRules
 from botswarm.feed.security import SAID_PER_MINUTE_MAX, Rejects, SecurityLog
+from tests.integration.mini_venue import frame
 
 MIB = 1_048_576
 COINBASE = replace(BINANCE, connects_max=8, connects_period_s=1.0)
 KRAKEN = replace(BINANCE, connects_max=120, connects_period_s=600.0)
-
-
-def frame(code: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    head = (0x80 if fin else 0) | code
-    if len(payload) < 126:
-        return bytes([head, len(payload)]) + payload
-    if len(payload) < 65536:
-        return bytes([head, 126]) + len(payload).to_bytes(2, "big") + payload
-    return bytes([head, 127]) + len(payload).to_bytes(8, "big") + payload
 
 
 # --- frames -----------------------------------------------------------------------------------
