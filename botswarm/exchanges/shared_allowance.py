@@ -31,6 +31,13 @@ class Wish(NamedTuple):
     share: float
 
 
+class Short(NamedTuple):
+    """What there is too little of, in words, and for how long."""
+
+    wait_s: float
+    of: str
+
+
 class Answer(Protocol):
     @property
     def wait_s(self) -> float: ...
@@ -83,10 +90,12 @@ class SharedAllowance:
 
     def spend(self, cost: Mapping[str, int], purpose: Purpose) -> None:
         self.obey()
-        wait_s = self._take(list(self._wishes(cost, purpose)), purpose)
-        if wait_s:
-            words = f"{self.venue} allows no more for now ({' '.join(cost)})"
-            raise TooSoon(words, self._until(wait_s))
+        short = self._take(list(self._wishes(cost, purpose)), purpose)
+        if short is not None:
+            words = (
+                f"{self.venue} allows no more for now ({short.of}; again in {short.wait_s:.1f} s)"
+            )
+            raise TooSoon(words, self._until(short.wait_s))
         self._asked.at = self._board.now()
 
     def heard(self, used: Mapping[str, int]) -> None:
@@ -160,8 +169,8 @@ class SharedAllowance:
 
     # --- taking -----------------------------------------------------------------------------------
 
-    def _take(self, wishes: Sequence[Wish], purpose: Purpose) -> float:
-        """0.0 and everything is taken, or how long to wait and nothing is."""
+    def _take(self, wishes: Sequence[Wish], purpose: Purpose) -> Short | None:
+        """None and everything is taken, or what there is too little of and nothing is."""
         at = self._elsewhere
         if at is None:
             return self._take_here(wishes, purpose)
@@ -181,7 +190,8 @@ class SharedAllowance:
             self._board.ban(said.ban_s, "told to another machine")
         elif not said.wait_s:
             self._keep(wishes)
-        return said.wait_s
+        names = ", ".join(wish.name for wish in wishes)
+        return Short(said.wait_s, f"one of {names}") if said.wait_s else None
 
     def _keep(self, wishes: Sequence[Wish]) -> None:
         with self._board.held() as is_held:
@@ -189,21 +199,26 @@ class SharedAllowance:
                 for wish in wishes:
                     self._board.count(wish.name, wish.limit).add(wish.amount)
 
-    def _take_here(self, wishes: Sequence[Wish], purpose: Purpose) -> float:
+    def _take_here(self, wishes: Sequence[Wish], purpose: Purpose) -> Short | None:
+        short: Short | None = None
         with self._board.held() as is_held:
             if not is_held:
                 # What looks after orders that are there goes on; a new one can wait.
-                return LOCKED_AGAIN_S if purpose >= Purpose.PLACE else 0.0
+                is_patient = purpose >= Purpose.PLACE
+                return Short(LOCKED_AGAIN_S, "its counts are locked") if is_patient else None
             counts = [self._board.count(wish.name, wish.limit) for wish in wishes]
             now = self._board.now()
-            wait_s = 0.0
             for wish, count in zip(wishes, counts, strict=True):
                 # The limit as anybody of this machine last heard it from the venue.
-                wait_s = max(wait_s, count.wait_s(wish.amount, count.most * wish.share, now))
-            if not wait_s:
+                ceiling = count.most * wish.share
+                wait_s = count.wait_s(wish.amount, ceiling, now)
+                if wait_s > (short.wait_s if short else 0.0):
+                    of = f"{wish.name}: {count.used:.0f} of {ceiling:.0f} for this purpose"
+                    short = Short(wait_s, of)
+            if short is None:
                 for wish, count in zip(wishes, counts, strict=True):
                     count.add(wish.amount)
-        return wait_s
+        return short
 
     def _wishes(self, cost: Mapping[str, int], purpose: Purpose) -> Iterator[Wish]:
         for wanted, amount in cost.items():

@@ -194,10 +194,10 @@ def test_accounts_have_orders_of_their_own_and_share_what_the_address_may_ask() 
     other = SharedAllowance("binance", desk.limits, board, account="other")
     for _ in range(10):
         first.spend({"ORDERS": 1, "REQUEST_WEIGHT": 7}, Purpose.PLACE)
-    with pytest.raises(TooSoon):
+    with pytest.raises(TooSoon, match=r"ORDERS-10S: 10 of 10 for this purpose; again in 10\.\d s"):
         first.spend({"ORDERS": 1}, Purpose.PLACE)
     other.spend({"ORDERS": 1, "REQUEST_WEIGHT": 10}, Purpose.PLACE)
-    with pytest.raises(TooSoon):
+    with pytest.raises(TooSoon, match="REQUEST_WEIGHT-1M: 80 of 80"):
         other.spend({"ORDERS": 1, "REQUEST_WEIGHT": 1}, Purpose.PLACE)
 
 
