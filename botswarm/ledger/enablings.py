@@ -229,7 +229,7 @@ def _open_to(session: Session, enabling: Enabling, step: Step, now: datetime) ->
     held = halts.hold(session, SWARM)
     if held is not None and held.state_at(now) is not TradingState.ACTIVE:
         # Stepping back beneath what the system holds: that stays as it is.
-        halts.narrow(session, step.share)
+        halts.narrow(session, wanted)
         return
     halts.put(session, wanted, is_human=False, is_granted=True)
 

@@ -219,25 +219,31 @@ def put(session: Session, wanted: Halt, *, is_human: bool, is_granted: bool = Fa
         row.share = None if after.share == ALL else after.share
     done = _halt(row)
     if described(done) != said or is_human:
-        session.add(
-            AuditRow(
-                at=wanted.at,
-                actor=wanted.actor,
-                action="trading.set",
-                subject=wanted.scope,
-                before={"state": before.value} | said,
-                after=described(done) | {"is_human": is_human},
-                reason=wanted.reason,
-            )
-        )
+        before_row = {"state": before.value} | said
+        session.add(_audited(wanted, before_row, described(done) | {"is_human": is_human}))
     return done
 
 
-def narrow(session: Session, share: int) -> None:
+def narrow(session: Session, wanted: Halt) -> None:
     """Fewer of the swarm's bots may grow positions; who holds it, and how, stays as it is."""
     row = session.get(TradingStateRow, SWARM, with_for_update=True)
-    if row is not None and share < _share(_halt(row)):
-        row.share = share
+    if row is None or wanted.share is None or wanted.share >= _share(held := _halt(row)):
+        return
+    row.share = wanted.share
+    before_row = {"state": held.state_at(wanted.at).value} | described(held)
+    session.add(_audited(wanted, before_row, described(_halt(row)) | {"is_human": False}))
+
+
+def _audited(wanted: Halt, before: dict[str, Any], after: dict[str, Any]) -> AuditRow:
+    return AuditRow(
+        at=wanted.at,
+        actor=wanted.actor,
+        action="trading.set",
+        subject=wanted.scope,
+        before=before,
+        after=after,
+        reason=wanted.reason,
+    )
 
 
 def _check_processes(

@@ -131,6 +131,31 @@ def test_a_burst_of_errors_makes_it_step_back_at_the_next_look_and_stay_there(
     assert (events[-1].numbers or {})["figures"]["error_rate"] == "25"
 
 
+def test_a_step_back_beneath_a_hold_of_the_system_is_audited_and_leaves_the_hold(
+    ledger: Ledger,
+) -> None:
+    begun(ledger)
+    looked(ledger, timedelta(seconds=20))
+    at = NOW + 21 * SECOND
+    ledger.halts.restrict(
+        SWARM, REDUCING, reason="restoring", actor="backup", now=at, cause=Cause.SYSTEM
+    )
+    orders(ledger, *[OrderState.CANCELED] * 9, *[OrderState.UNKNOWN] * 3, at=at)
+    back = look(ledger.database, NOW + 22 * SECOND)
+    assert back is not None
+    held = swarm_of(ledger)
+    assert (back.state, held.state, held.share) == (S.STEPPED_BACK, REDUCING, 10)
+    assert (held.actor, held.reason) == ("backup", "restoring")
+    last = ledger.database.read(
+        lambda session: session.scalars(select(AuditRow).order_by(AuditRow.id.desc())).first()
+    )
+    assert last is not None
+    assert last.actor == f"enabling {back.id} of alice"
+    assert last.before is not None
+    assert last.after is not None
+    assert (last.before["share"], last.after["share"], last.after["state"]) == (25, 10, "reducing")
+
+
 def test_errors_at_the_first_stage_leave_no_bot_that_may_grow(ledger: Ledger) -> None:
     begun(ledger)
     orders(ledger, *[OrderState.REJECTED] * 6)
