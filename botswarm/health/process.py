@@ -243,7 +243,12 @@ class Health:
         return self._clock.monotonic() - self._began
 
     def targets(self) -> object:
-        """Every process of this machine, as Prometheus' service discovery over HTTP reads it."""
+        """Every process of this machine, as Prometheus' service discovery over HTTP reads it.
+
+        One that was killed is among them: left out, its silence would be noticed by nobody.
+        """
+        found = cards.found(self._settings.state_dir)
+        answering = {each.card.address for each in found if each.is_alive}
         return [
             {
                 "targets": [each.card.address],
@@ -253,8 +258,8 @@ class Health:
                     "environment": self._settings.env,
                 },
             }
-            for each in cards.found(self._settings.state_dir)
-            if each.is_alive
+            for each in found
+            if each.is_alive or each.card.address not in answering
         ]
 
     def metrics(self, accept: str = "") -> Answer:
