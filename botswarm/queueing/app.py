@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from amqp.exceptions import ChannelError
+from amqp.exceptions import ConnectionError as ConnectionLost
 from celery import Celery, signals
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
@@ -96,12 +97,10 @@ class App(Celery):  # type: ignore[misc]
                 if getattr(error.__cause__, "reply_code", None) == NO_ROUTE:
                     _take_new_channel(producer)
                     raise _unroutable(name, error) from error
-                # A confirm that comes late after all would be taken for the next message's.
-                producer.connection.collect()
-                raise Unreachable(
-                    f"the broker did not take {name}: {str(error) or 'no confirm'}",
-                    cure="check the broker: botswarm broker status",
-                ) from error
+                raise _not_taken(name, error, producer) from error
+            except ConnectionLost as error:
+                # Those of the client library that its caller is not to try again after.
+                raise _not_taken(name, error, producer) from error
 
     def _keep_expired_from_the_dead(self, name: str, options: dict[str, Any]) -> None:
         """Leave it to the worker to drop what is too late, where a queue has dead letters.
@@ -141,6 +140,16 @@ def _take_new_channel(producer: Any) -> None:
     spoilt = producer.channel
     producer.revive(producer.connection.channel())
     spoilt.close()
+
+
+def _not_taken(name: str, error: Exception, producer: Any) -> Unreachable:
+    # A confirm that comes late after all would be taken for the next message's.
+    if (connection := producer.connection) is not None:
+        connection.collect()
+    return Unreachable(
+        f"the broker did not take {name}: {str(error) or 'no confirm'}",
+        cure="check the broker: botswarm broker status",
+    )
 
 
 def _unroutable(name: str, error: Exception) -> Unroutable:

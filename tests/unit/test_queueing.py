@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from amqp.exceptions import AMQPError, ConnectionForced, InternalError
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
 
 from botswarm import messages
 from botswarm.config.table import BY_NAME as SETTINGS
 from botswarm.config.table import QUEUES
+from botswarm.errors import Unreachable
 from botswarm.queueing import App, make_app, safety, task
 from botswarm.queueing.leadership import task_id
 from botswarm.queueing.slots import FileSlots, held
@@ -183,3 +187,28 @@ def test_a_retry_goes_to_the_queue_and_never_where_beat_keeps_its_marks(tmp_path
         probe.pop_request()
     assert options["queue"] == "ops"
     assert "exchange" not in options
+
+
+# --- sending -------------------------------------------------------------------------------------
+
+
+class LosingProducer:
+    """Its connection ends while it publishes."""
+
+    def __init__(self, error: AMQPError) -> None:
+        self.connection: Any = Connection("amqp://")  # type: ignore[no-untyped-call]
+        self._error = error
+
+    def publish(self, *_: Any, **__: Any) -> None:
+        self.connection = None  # as kombu's is, once the channel is closed
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ConnectionForced("shutdown"), InternalError("a lost queue")])
+def test_a_broker_that_ends_the_connection_while_it_is_sent_to_is_unreachable(
+    tmp_path: Path, error: AMQPError
+) -> None:
+    app = app_in(tmp_path, BOTSWARM_BROKER_URL="amqp://127.0.0.1:9")
+    options: dict[str, Any] = {"producer": LosingProducer(error), "ignore_result": True}
+    with pytest.raises(Unreachable, match=r"the broker did not take workers\.ops\.probe"):
+        app.send_task(messages.Probe.task, **options)
