@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 DAYS_SHOWN = 7
 SHOWN_MAX = 200
+WATCH = "watch-alerts"
+WATCHED_WITHIN = timedelta(seconds=90)
+"""Workers write down every half minute that they looked."""
 
 
 @click.group(cls=Group)
@@ -48,19 +51,47 @@ def list_alerts(session: Session, with_past: bool, notices: bool, silences: bool
         return _told(alerts)
     if silences:
         return _silenced(alerts)
-    warnings: list[str] = []
+    now = datetime.now(UTC)
+    looked_at, warnings = _looked_here(settings, now), []
     try:
+        looked_at = max(filter(None, (looked_at, _looked_elsewhere(settings))), default=None)
+        if alerts.silences(now):
+            warnings.append("some alerts are told to nobody; see: botswarm alert list --silences")
         episodes = list(alerts.open())
         if with_past:
-            since = datetime.now(UTC) - timedelta(days=DAYS_SHOWN)
+            since = now - timedelta(days=DAYS_SHOWN)
             episodes += alerts.history(since=since, limit=SHOWN_MAX)
     except BotswarmError as error:
         episodes = _known_here(settings)
         warnings.append(f"{error.cause}; shown is what this machine's watch knows")
-    return _listed(episodes, warnings)
+    is_watched = looked_at is not None and now - looked_at < WATCHED_WITHIN
+    if not is_watched:
+        warnings.append(_unwatched(looked_at))
+    return _listed(episodes, warnings, is_watched=is_watched)
 
 
-def _listed(episodes: list[Episode], warnings: list[str]) -> Answer:
+def _unwatched(looked_at: datetime | None) -> str:
+    when = "yet" if looked_at is None else f"since {looked_at:%Y-%m-%d %H:%M:%S}"
+    return f"nobody has looked for it {when}: does a beat run, and a worker of ops? botswarm ps"
+
+
+def _looked_here(settings: Settings, now: datetime) -> datetime | None:
+    from botswarm.alerts.spool import Spool
+
+    age_s = Spool(settings.state_dir).age_s(now.timestamp())
+    return None if age_s is None else now - timedelta(seconds=age_s)
+
+
+def _looked_elsewhere(settings: Settings) -> datetime | None:
+    """Workers of other machines say so in the ledger."""
+    from botswarm.ledger.schedules import Schedules
+    from botswarm.ledger.session import Database
+
+    known = Schedules(Database(settings.database_url)).known().get(WATCH)
+    return None if known is None else known.ended_at
+
+
+def _listed(episodes: list[Episode], warnings: list[str], *, is_watched: bool) -> Answer:
     from botswarm.domain.alert import URGENCY
 
     ordered = sorted(
@@ -78,10 +109,11 @@ def _listed(episodes: list[Episode], warnings: list[str]) -> Answer:
         for each in ordered
     ]
     heads = ["SEVERITY", "ALERT", "ABOUT", "STATE", "SINCE", "WHAT"]
+    nothing = "Nothing is wrong." if is_watched else "Nothing is known to be wrong."
     first = next((each for each in ordered if each.ended_at is None), None)
     return Answer(
         data=[_described(each) for each in ordered],
-        text=in_columns(heads, rows) if rows else "Nothing is wrong.",
+        text=in_columns(heads, rows) if rows else nothing,
         warnings=warnings,
         next=[f"botswarm runbook {first.name}"] if first is not None else (),
     )

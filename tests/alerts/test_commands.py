@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from botswarm.alerts.spool import Kept, Spool
 from botswarm.domain.alert import Episode, Seen, Severity
 from botswarm.ledger import migrate
 from botswarm.ledger.alerts import Alerts
+from botswarm.ledger.schedules import Ended, Schedules
 from botswarm.ledger.session import Database
+from botswarm.schedule import BY_NAME
 from tests.alerts.receivers import Receiver, http_receiver
 from tests.command_line import alone, called
 
@@ -84,6 +87,37 @@ def test_without_the_ledger_the_list_is_what_the_watch_knows_here(run: Run, tmp_
     code, answer = run("alert", "list")
     assert (code, [each["name"] for each in answer["data"]]) == (0, ["DatabaseConnectionFailure"])
     assert "this machine's watch" in answer["warnings"][0]
+
+
+def test_where_nobody_looks_it_is_not_said_that_nothing_is_wrong(
+    run: Run, alerts: Alerts, tmp_path: Path
+) -> None:
+    code, said = run("alert", "list", is_json=False)
+    assert (code, "Nothing is wrong" in said) == (0, False)
+    assert "nobody has looked for it yet" in said
+    with Spool(tmp_path).sole_judge():
+        assert run("alert", "list")[1]["warnings"] == []
+    old = datetime.now(UTC) - timedelta(minutes=5)
+    os.utime(tmp_path / "alerts.lock", (old.timestamp(), old.timestamp()))
+    assert f"since {old:%Y-%m-%d %H:%M:%S}" in run("alert", "list")[1]["warnings"][0]
+
+
+def test_a_watch_on_another_machine_is_known_by_the_ledger(
+    run: Run, alerts: Alerts, tmp_path: Path
+) -> None:
+    now, entry = datetime.now(UTC), BY_NAME["watch-alerts"].name
+    ended = Ended(entry=entry, started_at=now, ended_at=now, outcome="done", result="0")
+    database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    Schedules(database).ended(ended)
+    database.close()
+    assert run("alert", "list")[1]["warnings"] == []
+    said: Any = run("alert", "list", is_json=False)[1]
+    assert said == "Nothing is wrong.\n"
+
+
+def test_whoever_lists_what_is_wrong_is_told_of_silences(run: Run, alerts: Alerts) -> None:
+    run("alert", "silence", "all", "--for", "30m", "--reason", "upgrade")
+    assert "alert list --silences" in run("alert", "list")[1]["warnings"][0]
 
 
 def test_who_takes_an_alert_is_named_in_the_list(run: Run, alerts: Alerts) -> None:
