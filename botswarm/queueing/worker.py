@@ -23,6 +23,7 @@ from botswarm.queueing.table import BY_NAME
 M_ARENA_MAX = -8
 """glibc's; elsewhere there is no such."""
 BEAT_PATIENCE_S = 5.0
+PREFORK = "botswarm.queueing.prefork:Pool"
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class Worker(CeleryWorker):  # type: ignore[misc]
             self.concurrency = max(1, sum(self.app.caps[name] for name in queues))
         limits = ", ".join(f"{name} {self.app.caps[name]}" for name in queues)
         logger.info("pool %s of %d; at most: %s", self.pool_cls, self.concurrency, limits)
+        if self.pool_cls == "prefork":
+            self.pool_cls = PREFORK
 
     def wait_for_soft_shutdown(self) -> None:
         """Called at SIGQUIT and the second Ctrl-C: whoever has not ended after it is ended."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from amqp.exceptions import AMQPError, ConnectionForced, InternalError
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
+from kombu.asynchronous import Hub
 
 from botswarm import messages
 from botswarm.config.table import BY_NAME as SETTINGS
@@ -19,6 +22,7 @@ from botswarm.config.table import QUEUES
 from botswarm.errors import Unreachable
 from botswarm.queueing import App, make_app, safety, task
 from botswarm.queueing.leadership import task_id
+from botswarm.queueing.prefork import Children
 from botswarm.queueing.slots import FileSlots, held
 from botswarm.queueing.table import BY_NAME, TABLE, declared, queue_of
 from botswarm.schedule import SCHEDULE, Entry
@@ -212,3 +216,22 @@ def test_a_broker_that_ends_the_connection_while_it_is_sent_to_is_unreachable(
     options: dict[str, Any] = {"producer": LosingProducer(error), "ignore_result": True}
     with pytest.raises(Unreachable, match=r"the broker did not take workers\.ops\.probe"):
         app.send_task(messages.Probe.task, **options)
+
+
+# --- children ------------------------------------------------------------------------------------
+
+
+def test_a_child_whose_end_is_known_is_not_listened_to_when_the_broker_is_back() -> None:
+    hub: Any = Hub()  # type: ignore[no-untyped-call]
+    pool, pipe = object.__new__(Children), os.pipe()
+    try:
+        child = SimpleNamespace(_popen=SimpleNamespace(sentinel=pipe[0]))
+        pool._track_child_process(child, hub)
+        assert list(hub.readers) == [child._sentinel_poll]
+        pool._untrack_child_process(child, hub)
+        pool._track_child_process(child, hub)
+        assert not hub.readers
+    finally:
+        hub.close()
+        for end in pipe:
+            os.close(end)
