@@ -266,14 +266,16 @@ class Swarm:
 
     def schedules(self) -> Finding:
         found = self._known()
-        missed = {name: many for name, many in found.missed.items() if many}
-        failed = [entry.name for entry in found.entries if entry.outcome == "failed"]
+        # An older version may have sent others, which nobody sends any more.
+        entries = [entry for entry in found.entries if entry.name in BY_NAME]
+        missed = {name: many for name, many in found.missed.items() if many and name in BY_NAME}
+        failed = [entry.name for entry in entries if entry.outcome == "failed"]
         late = [
             entry.name
-            for entry in found.entries
+            for entry in entries
             if entry.next_at is not None and _age_s(found.at, entry.next_at) > LATE_S
         ]
-        owed = [entry.name for entry in found.entries if _is_owed(entry, found)]
+        owed = [entry.name for entry in entries if _is_owed(entry, found)]
         said = [
             f"{name} missed {many}{', and has not run since' if name in owed else ''}"
             for name, many in sorted(missed.items())
@@ -281,7 +283,7 @@ class Swarm:
         said += [f"{name} failed" for name in failed]
         said += [f"{name} is late" for name in late if name not in missed]
         return Finding(
-            words="; ".join(said) or f"{len(found.entries)} entries run on time",
+            words="; ".join(said) or f"{len(entries)} entries run on time",
             value=sum(missed.values()),
             status="warn" if failed or late or owed else "ok",
         )
@@ -289,8 +291,8 @@ class Swarm:
 
 def _is_owed(entry: facts.Entry, found: Facts) -> bool:
     """A night's backup or drill was missed; what comes every few seconds has come since."""
-    at, planned = found.missed_at.get(entry.name), BY_NAME.get(entry.name)
-    if at is None or planned is None or planned.at_s is None:
+    at, planned = found.missed_at.get(entry.name), BY_NAME[entry.name]
+    if at is None or planned.at_s is None:
         return False
     return entry.ended_at is None or entry.ended_at < at
 

@@ -209,17 +209,21 @@ def test_what_somebody_paused_was_not_missed(ledger: Ledger) -> None:
     assert facts.read(secret_of(ledger), NOW).missed == {"probe": 1}
 
 
-def test_a_night_that_was_missed_is_owed_until_it_is_made_up_for(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def swarm_of(ledger: Ledger, state_dir: Path) -> Swarm:
     settings = load(
         environ={
-            "BOTSWARM_STATE_DIR": str(tmp_path),
+            "BOTSWARM_STATE_DIR": str(state_dir),
             "BOTSWARM_DATABASE_URL": secret_of(ledger).reveal(),
             "BOTSWARM_BROKER_URL": "amqp://nobody@127.0.0.1:1",
         }
     ).settings
-    swarm = Swarm(settings, Slots(), {}, StoppedClock(NOW))
+    return Swarm(settings, Slots(), {}, StoppedClock(NOW))
+
+
+def test_a_night_that_was_missed_is_owed_until_it_is_made_up_for(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    swarm = swarm_of(ledger, tmp_path)
 
     def missed(entry: str) -> Missed:
         at = NOW - timedelta(hours=2)
@@ -251,6 +255,17 @@ def test_a_night_that_was_missed_is_owed_until_it_is_made_up_for(
     ran("rehearse-restore", 1)
     swarm.look()
     assert swarm.schedules().status == "ok"
+
+
+def test_an_entry_that_is_no_longer_in_the_schedule_is_neither_late_nor_failed(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.schedules.ended(
+        Ended(entry="of-old", started_at=NOW, ended_at=NOW, outcome="failed", result="")
+    )
+    swarm = swarm_of(ledger, tmp_path)
+    swarm.look()
+    assert (swarm.schedules().status, swarm.schedules().words) == ("ok", "0 entries run on time")
 
 
 def test_the_oldest_that_waits_is_younger_than_the_last_look_that_had_counted_fewer() -> None:
