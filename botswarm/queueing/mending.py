@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
-from amqp.exceptions import AMQPError, InternalError
+from amqp.exceptions import AMQPError, InternalError, ResourceLocked
 from amqp.exceptions import NotFound as QueueMissing
 from celery import bootsteps
 
@@ -23,6 +23,8 @@ GRACE_S = 10.0
 """RabbitMQ brings a queue that failed back within moments, or not at all before it is restarted."""
 ANSWER_S = 5.0
 NO_PROCESS = "noproc"
+LOCK = "botswarm.mending"
+"""With the queue's name after it: an exclusive queue of whoever makes that one anew."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ class Stand(Enum):
     LOST = "lost"
     """Listed, and nothing stands behind it: its log is damaged, or could not be written."""
     MISSING = "missing"
+    UNSURE = "unsure"
+    """The broker refuses it for another reason, which may pass."""
 
 
 class Mending(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -66,6 +70,9 @@ class Mending(bootsteps.StartStopStep):  # type: ignore[misc]
             except (OSError, AMQPError) as error:
                 # That there is no broker is said by those who cannot work without it.
                 logger.debug("queues were not looked at: %s", error)
+            except Exception:
+                # With this thread ended nobody would look, and nobody would know.
+                logger.exception("queues were not looked at: a defect; looking again")
         self._mender.close()
 
 
@@ -103,7 +110,7 @@ class Mender:
             for name in self._queues:
                 is_any_back |= self._look_at(name)
                 self._look_at_letters(name)
-        except (OSError, AMQPError):
+        except Exception:
             self.close()
             # Broken off or restarted: what comes of it deserves the whole time once more.
             self._lost_at = dict.fromkeys(self._lost_at, self._monotonic())
@@ -114,8 +121,7 @@ class Mender:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.collect()
+            _end(connection)
 
     def _look_at(self, name: str) -> bool:
         """Whether it was lost and is back."""
@@ -135,16 +141,29 @@ class Mender:
             self._lost_at.pop(name)
             logger.warning("queue %s is there again: listening to it anew", name)
             return True
+        if stand is Stand.UNSURE:
+            self._lost_at[name] = self._monotonic()
+            return False
         if stand is Stand.MISSING or self._monotonic() - self._lost_at[name] >= self._grace_s:
             self._make_anew(name)
         return False
 
     def _make_anew(self, name: str) -> None:
-        channel = self._channel()
-        channel.queue_delete(name)
-        self._queues[name](channel).declare()
-        channel.close()
-        logger.error("queue %s was lost by the broker and is made anew", name)
+        """One worker at a time, and only what is lost still: another may have been here before."""
+        connection = self._connect()
+        try:
+            channel = connection.channel()
+            channel.queue_declare(f"{LOCK}.{name}", exclusive=True)
+            stand = self._stand(name)
+            if stand is Stand.LOST:
+                channel.queue_delete(name)
+            if stand in (Stand.LOST, Stand.MISSING):
+                self._queues[name](channel).declare()
+                logger.error("queue %s was lost by the broker and is made anew", name)
+        except ResourceLocked:
+            logger.debug("queue %s is being made anew by another worker", name)
+        finally:
+            _end(connection)
 
     def _look_at_letters(self, name: str) -> None:
         """Dead letters wait for a person, and so does what becomes of them."""
@@ -164,28 +183,41 @@ class Mender:
     def _stand(self, name: str) -> Stand:
         channel = self._channel()
         try:
-            # One that is lost has neither messages nor consumers. Where there are any, none is
-            # taken: being handed out counts against a message.
-            if channel.queue_declare(name, passive=True).message_count:
-                return Stand.WELL
-            message = channel.basic_get(name, no_ack=False)
-        except QueueMissing:
-            return Stand.MISSING
+            stand = _stand_of(channel, name)
         except InternalError as error:
             # The broker has closed the connection.
             self.close()
-            if NO_PROCESS not in str(error):
-                raise
-            return Stand.LOST
-        if message is not None:
-            channel.basic_reject(message.delivery_tag, requeue=True)
+            if NO_PROCESS in str(error):
+                return Stand.LOST
+            logger.debug("queue %s was not looked at: %s", name, error)
+            return Stand.UNSURE
         channel.close()
-        return Stand.WELL
+        return stand
 
     def _channel(self) -> Any:
         if self._connection is None:
             self._connection = self._connect()
         return self._connection.channel()
+
+
+def _stand_of(channel: Any, name: str) -> Stand:
+    """Raises InternalError where the broker cannot reach it."""
+    try:
+        # One that is lost has neither messages nor consumers. Where there are any, none is taken:
+        # being handed out counts against a message.
+        if channel.queue_declare(name, passive=True).message_count:
+            return Stand.WELL
+        message = channel.basic_get(name, no_ack=False)
+    except QueueMissing:
+        return Stand.MISSING
+    if message is not None:
+        channel.basic_reject(message.delivery_tag, requeue=True)
+    return Stand.WELL
+
+
+def _end(connection: Any) -> None:
+    with contextlib.suppress(Exception):
+        connection.collect()
 
 
 def _connection(app: Any) -> Any:
@@ -208,7 +240,8 @@ def _break_off(connection: Any) -> None:
     was handed out to it and not acknowledged comes again.
     """
     inner = getattr(connection, "_connection", None)
-    sock = getattr(getattr(inner, "transport", None), "sock", None)
+    # Without the underscore one that has ended would be connected again, from here.
+    sock = getattr(getattr(inner, "_transport", None), "sock", None)
     if sock is not None:
         with contextlib.suppress(OSError):
             # The method of the plain socket: one for TLS would take its own state apart while the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,11 @@ class Room:
         self.url = url
         self.clock = Clock()
         self.listened_anew = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What another worker does before the mender is connected anew."""
         self.mender = Mender(
             ["orders"],
-            connect=self._connection,
+            connect=self._connection_of_the_mender,
             listen_anew=self._listen,
             monotonic=self.clock,
         )
@@ -62,12 +64,22 @@ class Room:
             for queue in declared():
                 queue(connection.channel()).declare()
 
+    def _connection_of_the_mender(self) -> Any:
+        self.meanwhile()
+        return self._connection()
+
     def _connection(self) -> Any:
         options = {"confirm_publish": True}
         return Connection(self.url, transport_options=options)  # type: ignore[no-untyped-call]
 
     def _listen(self) -> None:
         self.listened_anew += 1
+
+    def make_anew(self) -> None:
+        with self._connection() as connection:
+            channel = connection.channel()
+            channel.queue_delete("orders")
+            next(each for each in declared() if each.name == "orders")(channel).declare()
 
     def put(self, body: str) -> None:
         with self._connection() as connection:
@@ -121,6 +133,48 @@ def test_a_lost_queue_is_given_time_and_then_made_anew(
     assert room.listened_anew == 1, "whoever listened to the lost one is deaf"
     assert not room.mender.is_waiting
     assert room.take() == ("two", False)
+
+
+def test_what_another_worker_has_just_made_anew_is_not_deleted(
+    room: Room, server: RabbitMQServer, vhost: str
+) -> None:
+    lose(server, vhost, "orders")
+    room.look()
+    done: list[None] = []
+
+    def meanwhile() -> None:
+        if not done:
+            done.append(None)
+            room.make_anew()
+            room.put("rung meanwhile")
+
+    room.look(after_s=2)
+    room.meanwhile = meanwhile
+    room.look(after_s=9)
+    assert done
+    assert room.take() == ("rung meanwhile", False)
+
+
+def test_one_that_another_worker_is_making_anew_is_left_to_it(
+    room: Room, server: RabbitMQServer, vhost: str
+) -> None:
+    lose(server, vhost, "orders")
+    room.look()
+    with room._connection() as other:
+        other.channel().queue_declare("botswarm.mending.orders", exclusive=True)
+        room.look(after_s=11)
+        with pytest.raises(InternalError):
+            room.take()
+    until(lambda: not room.look(after_s=11), "the queue to be made anew once nobody else does")
+
+
+def test_looking_leaves_no_channels_behind(room: Room) -> None:
+    room.put("one")
+    with room._connection() as connection:
+        connection.channel().queue_delete("orders.dead")
+    for _ in range(3):
+        room.look(after_s=60)
+    assert set(room.mender._connection.connection.channels) == {0}
 
 
 def test_one_that_comes_back_by_itself_keeps_what_it_had(
