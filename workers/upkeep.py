@@ -60,8 +60,10 @@ def _days_kept(timeframe: str, settings: Settings) -> int | None:
 
 
 @task(CheckKeys)
-def check_keys() -> list[str]:
-    """Harmless however often it runs: it looks, and says what is old."""
+def check_keys() -> str:
+    """Harmless however often it runs: it looks, and says what is old. The check of health
+    ``keys`` tells what it answers, and an empty answer is none to tell.
+    """
     settings = current_settings()
     keys = ExchangeKeys(_database(settings.database_url, os.getpid())).all()
     most = timedelta(days=settings.key_days_max)
@@ -72,7 +74,7 @@ def check_keys() -> list[str]:
             found.append(words)
     for words in found:
         logger.warning("%s", words)
-    return found
+    return "; ".join(found)
 
 
 @task(ReportDay)

@@ -202,6 +202,20 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        name="KeysOld",
+        severity=Severity.WARNING,
+        group=SAFETY,
+        says="a key, or a certificate of a server, is so old that it has to be renewed",
+        expression='max(botswarm_health_check{check="keys"}) > 0',
+        for_s=300,
+        probe=Check("keys", "warn", for_s=300),
+        explained_by=("DatabaseConnectionFailure",),
+        trial=Trial(
+            fires={'botswarm_health_check{check="keys"}': "1x60"},
+            quiet={'botswarm_health_check{check="keys"}': "0x60"},
+        ),
+    ),
+    Rule(
         name="BackupTooOld",
         severity=Severity.HIGH,
         group=SAFETY,

@@ -37,6 +37,7 @@ BACKUP_WARN_S, BACKUP_FAIL_S = 26 * 3600.0, 50 * 3600.0
 LATE_S = 120.0
 DIFFER_FAIL_S = 120.0
 """A deployment that restarts one process after the other is over by then."""
+CHECK_KEYS = "check-keys"
 EXPORT_SLOT = "exporter"
 # What feed and beat lead by. Written out because their rooms are not for this one to import.
 BEAT_LEADER = "botswarm.beat.leader"
@@ -79,6 +80,7 @@ class Swarm:
             ("enabling", self.enabling),
             ("backup_age", self.backup_age),
             ("schedules", self.schedules),
+            ("keys", self.keys),
         ):
             health.check(name, self._told(look))
         health.source(self)
@@ -287,6 +289,16 @@ class Swarm:
             value=sum(missed.values()),
             status="warn" if failed or late or owed else "ok",
         )
+
+    def keys(self) -> Finding:
+        """As the entry that looks at them each night has found them, or a person who ran it."""
+        entries = {entry.name: entry for entry in self._known().entries}
+        last = entries.get(CHECK_KEYS)
+        if last is None or last.outcome != "done":
+            return Finding(words="not looked at yet", status="ok")
+        if last.result:
+            return Finding(words=last.result, status="warn")
+        return Finding(words="none is too old", status="ok")
 
 
 def _is_owed(entry: facts.Entry, found: Facts) -> bool:

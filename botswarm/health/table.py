@@ -180,6 +180,12 @@ LINES: tuple[Line, ...] = (
         every_s=15,
         cure="botswarm schedule list",
     ),
+    Line(
+        name="keys",
+        asks="Is a key, or a certificate of a server, so old that it has to be renewed?",
+        every_s=60,
+        cure="do what it says, then let it look again: botswarm schedule run check-keys",
+    ),
 )  # fmt: skip
 
 BY_NAME: Mapping[str, Line] = {line.name: line for line in (WORK, *LINES)}

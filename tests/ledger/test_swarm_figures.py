@@ -20,6 +20,7 @@ from botswarm.health.exporter import Exporter
 from botswarm.health.queues import Ages
 from botswarm.health.swarm import Swarm
 from botswarm.health.tail import OVERLAP, Tail
+from botswarm.health.watch import Finding
 from botswarm.ledger import risk_events
 from botswarm.ledger.backup_models import BackupDrillRow, BackupRow
 from botswarm.ledger.models import OrderEventRow
@@ -255,6 +256,26 @@ def test_a_night_that_was_missed_is_owed_until_it_is_made_up_for(
     ran("rehearse-restore", 1)
     swarm.look()
     assert swarm.schedules().status == "ok"
+
+
+def test_what_check_keys_found_is_a_check_of_health_until_it_finds_nothing(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    swarm = swarm_of(ledger, tmp_path)
+
+    def looked(outcome: str, result: str) -> Finding:
+        ledger.schedules.ended(
+            Ended(entry="check-keys", started_at=NOW, ended_at=NOW, outcome=outcome, result=result)
+        )
+        swarm.look()
+        return swarm.keys()
+
+    swarm.look()
+    assert swarm.keys().status == "ok"
+    old = "the master key is 400 days old: botswarm secrets rotate"
+    assert looked("done", old) == Finding(words=old, status="warn")
+    assert looked("done", "").status == "ok"
+    assert looked("failed", "Unreachable: the ledger is away").status == "ok"
 
 
 def test_an_entry_that_is_no_longer_in_the_schedule_is_neither_late_nor_failed(
