@@ -89,7 +89,7 @@ RULES: tuple[Rule, ...] = (
         "{{ $value | humanizeDuration }}",
         expression="max by (queue) (botswarm_queue_oldest_seconds) > 30",
         for_s=120,
-        probe=Check("queues", "warn", for_s=120),
+        probe=Figure(metric="botswarm_queue_oldest_seconds", above=30, by=("queue",), for_s=120),
         explained_by=("QueueStuck", "BrokerDown"),
         trial=crossed("botswarm_queue_oldest_seconds", "31x60", "30x60", queue="orders"),
     ),

@@ -144,8 +144,11 @@ def test_every_check_of_health_has_an_alert_that_fires_when_it_fails() -> None:
 
 
 def test_an_alert_is_not_another_ones_worse_case() -> None:
-    """A slow broker takes messages, and nobody attacks where a certificate ends in two days."""
+    """A slow broker takes messages, a dead letter keeps no other waiting, and nobody attacks where
+    a certificate ends in two days.
+    """
     assert of_check("broker", "warn") is None
+    assert of_check("queues", "warn") is None
     worse = of_check("certificates", "fail")
     assert worse is not None
     assert worse.name == "CertificateEnding"
