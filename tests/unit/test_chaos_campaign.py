@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -13,15 +14,18 @@ from typing import Any
 
 import pytest
 
-from botswarm.chaos.campaign.evidence import Event, Evidence, Order, Sent
+from botswarm.chaos.campaign.evidence import Event, Evidence, Order, Sent, unexpected
 from botswarm.chaos.campaign.invariants import CHECKS, judge
 from botswarm.chaos.campaign.load import Tally, wish
 from botswarm.chaos.campaign.main import FAULTS, chosen
 from botswarm.chaos.campaign.plan import LANES, Fault, counted, plan, rounds_within
+from botswarm.chaos.campaign.report import counts_of
 from botswarm.chaos.campaign.runner import Note, Timeline
+from botswarm.chaos.campaign.stage import Stage
 from botswarm.domain.instrument import Instrument
 from botswarm.errors import NotFound
 from botswarm.ledger.verify import Verification
+from botswarm.testing.exchange import Reply
 
 AT = 1_800_000_000.0
 ID = "00000000-0000-4000-8000-000000000001"
@@ -41,8 +45,9 @@ def a_sent(**said: str) -> Sent:
 
 def evidence() -> Evidence:
     """One order that was filled after its outcome had been in doubt."""
-    entry = {"account": "paper", "symbol": "BTCUSDT", "side": "buy", "client_order_id": CLIENT}
-    fill = {"type": "fill", "quantity": "0.002", "at": int(AT * 1000) + 30}
+    entry: dict[str, object] = {"account": "paper", "symbol": "BTCUSDT", "side": "buy"}
+    entry |= {"client_order_id": CLIENT, "order_id": 1}
+    fill = {"type": "fill", "quantity": "0.002", "at": int(AT * 1000) + 30, "status": "FILLED"}
     return Evidence(
         orders={
             ID: Order(
@@ -67,7 +72,8 @@ def evidence() -> Evidence:
         },
         attempts={ID: [a_sent()]},
         fills=[("simulated", "paper", 7, "BTC-USDT", ID)],
-        builds={"one": ["orders-1", "beat"]},
+        roles=["orders-1", "beat"],
+        builds={"one": ["orders-1@chaos", "beat"]},
         money={"BTC": Decimal("0.002"), "USDT": Decimal("-0.2")},
         journal={
             CLIENT: [
@@ -128,8 +134,50 @@ def only_the_cache_was_broken(found: Evidence) -> None:
 
 
 def cancelled_with_more(found: Evidence) -> None:
-    told = {"type": "cancel", "filled": "0.001", "side": "buy", "at": int(AT * 1000) + 40}
+    told = {"type": "cancel", "filled": "0.001", "order_id": 1, "at": int(AT * 1000) + 40}
     found.journal = {CLIENT: [*found.journal[CLIENT], told]}
+
+
+def taken_twice_and_both_ended(found: Evidence) -> None:
+    """Nothing of the first was filled: only that there were two tells of it."""
+    first = {**found.journal[CLIENT][0], "order_id": 2}
+    gone = {**first, "type": "expire", "filled": "0.002"}
+    found.journal = {CLIENT: [first, gone, *found.journal[CLIENT]]}
+
+
+def live_after_all_was_ended(found: Evidence) -> None:
+    found.journal = {CLIENT: found.journal[CLIENT][:1]}
+
+
+def ended_by_the_venue_later(found: Evidence) -> None:
+    late = {**found.journal[CLIENT][1], "at": int(AT * 1000) + 25_000}
+    found.journal = {CLIENT: [found.journal[CLIENT][0], late]}
+
+
+def given_up_before_the_second_fence(found: Evidence) -> None:
+    """The first attempt never came into doubt: the fence is that of the second."""
+    states = ("ready", "approved", "sending", "live", "sending", "unknown", "approved")
+    found.events = {
+        ID: [
+            Event(number, before, after)
+            for number, (before, after) in enumerate(
+                zip([None, *states], states, strict=False), start=1
+            )
+        ]
+    }
+    found.attempts = {ID: [a_sent(), replace(a_sent(), number=2, fence_at=moment(44))]}
+    found.timeline.rows[-1] = (AT + 20, 7)
+
+
+def hardly_anything_moved_without_the_cache(found: Evidence) -> None:
+    found.notes = [
+        *(Note("F15", number, 100.0 * number, 9.0, "hang") for number in range(1, 4)),
+        *(Note("F12", number, 100.0 * number, 2.0, "postmaster") for number in range(1, 4)),
+    ]
+    found.timeline.rows[:] = [
+        (AT + second, second if second % 100 > 9 else second - second % 100)
+        for second in range(1, 320)
+    ]
 
 
 BREACHES: dict[str, Callable[[Evidence], object]] = {
@@ -166,6 +214,68 @@ def test_every_promise_can_be_seen_broken(name: str) -> None:
     found = evidence()
     BREACHES[name](found)
     assert judge(found)[name], f"{name} was broken, and nobody saw it"
+
+
+HARDER: dict[str, tuple[str, Callable[[Evidence], object]]] = {
+    "two orders of one intent that both ended": ("I1", taken_twice_and_both_ended),
+    "an order that is live when all were ended": ("I3", live_after_all_was_ended),
+    "an order that the ledger ended first": ("I3", ended_by_the_venue_later),
+    "a second attempt given up before its own fence": ("I6", given_up_before_the_second_fence),
+    "a finding that no promise names": ("I19", finding("balances")),
+    "a cache that is missed while other things break": (
+        "I23",
+        hardly_anything_moved_without_the_cache,
+    ),
+    "a process that nobody heard of": (
+        "I29",
+        lambda found: setattr(found, "roles", ["orders-1", "beat", "feed"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HARDER)
+def test_a_promise_is_seen_broken_also_by(what: str) -> None:
+    found = evidence()
+    name, breach = HARDER[what]
+    breach(found)
+    assert judge(found)[name], f"{what}, and nobody saw it"
+
+
+def test_the_counts_know_what_was_ended_again_and_what_is_left() -> None:
+    found = evidence()
+    taken_twice_and_both_ended(found)
+    assert counts_of(found)[0]["doubled"] == 1
+    live_after_all_was_ended(found)
+    assert counts_of(found)[0]["orphaned"] == 1
+
+
+def test_errors_are_counted_wherever_they_end_something() -> None:
+    def line(message: str, error: str) -> str:
+        return json.dumps({"level": "error", "message": message, "pid": 1, "error": error})
+
+    told = [
+        line("Task workers.orders.place[1] raised unexpected: KeyError('a')", "KeyError: a"),
+        line("Unrecoverable error: ValueError('file descriptor is None')", "ValueError: no"),
+        line("user data of simulated:paper: a defect; listening again", "InternalError: (541)"),
+        line("uncaught exception", "AttributeError: collect [app.py:1 in send]"),
+        line("Couldn't ack 3, reason:...", "RecoverableConnectionError: closed"),
+    ]
+    assert [*unexpected(told)] == ["KeyError", "ValueError", "InternalError", "AttributeError"]
+
+
+def test_what_an_exchange_counted_outlives_it() -> None:
+    class Counting:
+        def stream_counts(self) -> object:
+            return {"storms": [{"asked": 3}]}
+
+        def misbehaviour(self, _: str) -> Reply:
+            return Reply(200, {}, {"refused": {"-1003": 4}})
+
+    here: Any = object.__new__(Stage)
+    here.exchange, here.storms, here.refused = Counting(), [], Counter()
+    here.note_exchange()
+    here.note_exchange()
+    assert (here.refused["-1003"], len(here.storms)) == (8, 2)
 
 
 def test_a_schedule_follows_from_its_seed_and_never_touches_one_thing_twice_at_once() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -23,8 +24,11 @@ from botswarm.ledger.exchange_journal import OURS, verify_against
 from botswarm.ledger.models import AttemptRow, FillRow, OrderEventRow, OrderRow
 from botswarm.ledger.verify import Verification
 
-UNEXPECTED = re.compile(r"raised unexpected: (\w+)")
-"""As Celery writes it, with the error's type."""
+UNEXPECTED = re.compile(
+    r"(?:raised unexpected|Unrecoverable error): (\w+)"
+    r"|\"message\": \"(?:uncaught exception|[^\"]*\ba defect\b)[^\"]*\".*?\"error\": \"(\w+)"
+)
+"""As Celery writes it of a task and of a worker, and as we do of the rest: the error's type."""
 
 Entry = Mapping[str, Any]
 
@@ -97,6 +101,8 @@ class Evidence:
     drained_s: float = 0.0
     left: Counter[str] = field(default_factory=Counter)
     dead: int = 0
+    roles: Sequence[str] = ()
+    """The processes that were to be there at the end."""
     builds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What the processes said at the end that they are made of, and which said so."""
     unexpected: Counter[str] = field(default_factory=Counter)
@@ -110,6 +116,30 @@ class Evidence:
         before = [seconds for when, seconds in self.skews if when <= at - 2]
         around = [seconds for when, seconds in self.skews if at - 2 < when <= at + 2]
         return [before[-1] if before else 0.0, *around]
+
+    def accepted(self) -> Mapping[str, int]:
+        """How many orders of each name the exchange took; more than one is one too many, also
+        where all of them were ended before anything came of them.
+        """
+        return {
+            client_id: count
+            for client_id, entries in self.journal.items()
+            if (count := sum(entry["type"] == "order" for entry in entries))
+        }
+
+    def ended_at(self) -> Mapping[str, float]:
+        """When the exchange had ended the last order of a name; infinite while one is live."""
+        found = {}
+        for client_id, entries in self.journal.items():
+            taken = {entry["order_id"] for entry in entries if entry["type"] == "order"}
+            ends = {entry["order_id"]: entry["at"] / 1000 for entry in entries if _is_end(entry)}
+            if taken:
+                found[client_id] = max(ends.get(order_id, math.inf) for order_id in taken)
+        return found
+
+
+def _is_end(entry: Entry) -> bool:
+    return entry["type"] in ("cancel", "expire") or entry.get("status") == "FILLED"
 
 
 def gather(
@@ -128,7 +158,7 @@ def gather(
             journal[entry["client_order_id"]].append(entry)
     rows = stage.ledger.database.read(_rows)
     account = stage.exchange.signed("GET", "/api/v3/account").body
-    counts = stage.exchange.stream_counts()
+    stage.note_exchange()
     return Evidence(
         **rows,
         journal=journal,
@@ -144,8 +174,8 @@ def gather(
         notes=notes,
         timeline=timeline,
         skews=stage.skews,
-        storms=[*stage.storms, *counts["storms"]],
-        refused=stage.exchange.misbehaviour("GET").body["refused"],
+        storms=stage.storms,
+        refused=stage.refused,
         stops=stage.stops,
         feed_mb=stage.feed_mb,
         unexpected=_unexpected(stage),
@@ -157,8 +187,15 @@ def _unexpected(stage: Stage) -> Counter[str]:
     found: Counter[str] = Counter()
     for log in stage.folder.glob("*.log"):
         with log.open(encoding="utf-8", errors="replace") as lines:
-            found.update(told[1] for line in lines if (told := UNEXPECTED.search(line)) is not None)
+            found.update(unexpected(lines))
     return found
+
+
+def unexpected(lines: Iterable[str]) -> Iterator[str]:
+    """What kind of error ended a task, a process or a round of something that goes on."""
+    for line in lines:
+        if (told := UNEXPECTED.search(line)) is not None:
+            yield told[1] or told[2]
 
 
 def _rows(session: Session) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
             dead=dead,
             settings=forgetful,
             builds=builds,
+            roles=list(made.roles),
             began=first,
         )
     progress("judging")

@@ -121,7 +121,7 @@ def _storm(stage: Stage, dice: random.Random) -> str:
 def _maintain(stage: Stage, dice: random.Random) -> str:
     how = dice.choice(("killed", "restarted", "shutdown", "cancel all", "garbage", "outage"))
     if how in ("killed", "restarted"):
-        stage.storms.extend(stage.exchange.stream_counts()["storms"])
+        stage.note_exchange()
         (stage.exchange.kill if how == "killed" else stage.exchange.stop)()
         time.sleep(dice.uniform(0, 4))
         stage.exchange.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections import Counter
@@ -74,11 +75,7 @@ def counts_of(found: Evidence) -> tuple[dict[str, int], dict[str, float]]:
     sent = {order_id for order_id, each in found.attempts.items() if each}
     doubtful = {order_id for order_id, each in states.items() if "unknown" in each}
     ended = {each.id for each in found.orders.values() if OrderState(each.state).is_final}
-    counting = {
-        client_id
-        for client_id, entries in found.journal.items()
-        if any(entry["type"] == "order" for entry in entries)
-    }
+    accepted, ended_at = found.accepted(), found.ended_at()
     told = found.verification.counts
     counts = {
         "attempted": found.tally.attempted,
@@ -86,15 +83,15 @@ def counts_of(found: Evidence) -> tuple[dict[str, int], dict[str, float]]:
         "orders": len(found.orders),
         "sent": len(sent),
         "attempts": sum(map(len, found.attempts.values())),
-        "executed": len(counting),
+        "executed": len(accepted),
         "fills": len(found.fills),
         "lost": len(found.tally.acknowledged - found.orders.keys())
         + told.get("lost", 0)
         + told.get("missing", 0)
         + len(found.orders.keys() - ended),
-        "doubled": told.get("doubled", 0),
+        "doubled": sum(count > 1 for count in accepted.values()),
         "unexpected": told.get("unknown", 0),
-        "orphaned": told.get("pending_fills", 0),
+        "orphaned": told.get("pending_fills", 0) + sum(map(math.isinf, ended_at.values())),
         "in doubt": len(doubtful),
         "recovered": len(doubtful & ended),
         "late bytes refused": found.refused.get("-1021", 0),

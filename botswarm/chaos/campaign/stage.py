@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,7 +73,9 @@ class Stage:
     """How long the slowest role of each rolling restart took to end."""
     feed_mb: list[float] = field(default_factory=list)
     storms: list[Mapping[str, Any]] = field(default_factory=list)
-    """Of exchanges that have been restarted since."""
+    """Of all the exchanges that ran so far, as far as they were noted."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """And how often they said no, by code."""
 
     @property
     def servers(self) -> Mapping[str, Server]:
@@ -103,6 +106,11 @@ class Stage:
             check=False,
             timeout=timeout_s,
         )
+
+    def note_exchange(self) -> None:
+        """Keep what this exchange has counted: the next one begins at zero."""
+        self.storms.extend(self.exchange.stream_counts()["storms"])
+        self.refused.update(self.exchange.misbehaviour("GET").body["refused"])
 
     def tell_offset(self, seconds: float) -> None:
         self.skews.append((time.time(), seconds))
