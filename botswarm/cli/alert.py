@@ -11,6 +11,7 @@ import click
 
 from botswarm.cli.command import Group
 from botswarm.cli.moments import Duration
+from botswarm.cli.numbers import ROW
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.cli.trading import person
@@ -291,7 +292,7 @@ def silence(session: Session, name: str, about: str, for_s: float, reason: str) 
 
 
 @alert.command("unsilence")
-@click.argument("number", type=int)
+@click.argument("number", type=ROW)
 @click.pass_obj
 def unsilence(session: Session, number: int) -> Answer:
     """End a silence before its time; NUMBER is that of alert list --silences."""

@@ -82,7 +82,10 @@ def list_backups(session: Session, folder: Path | None) -> Answer:
     rows += [(each.name, "", "", "damaged", "", "", "", each.words) for each in unusable]
     data = [described(each) for each in found]
     data += [{"id": each.name, "state": "damaged", "words": each.words} for each in unusable]
-    return Answer(data=data, text=in_columns(COLUMNS, sorted(rows)))
+    text = in_columns(COLUMNS, sorted(rows)) if rows else f"{place.folder.path} holds no backup."
+    if not place.folder.path.exists():
+        text = f"{place.folder.path} does not exist, so no backup is there."
+    return Answer(data=data, text=text, next=[] if rows else ["botswarm backup create"])
 
 
 @backup.command("verify")
@@ -179,6 +182,7 @@ def described(each: Backup) -> dict[str, object]:
         "test_ms": each.test_ms,
         "sealed_by": manifest.sealed_by,
         "chain": {"sequence": manifest.chain_sequence, "hash": manifest.chain_hash},
+        "archive": manifest.start is not None,
         "path": str(each.path),
     }
 

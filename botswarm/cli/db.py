@@ -8,6 +8,7 @@ import click
 
 from botswarm.cli.command import Group
 from botswarm.cli.failures import NotConfirmed
+from botswarm.cli.numbers import Seconds
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 
@@ -26,7 +27,7 @@ def db() -> None:
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0, WAIT_MAX_S),
+    type=Seconds(0, WAIT_MAX_S),
     default=0.0,
     metavar="SECONDS",
     help="How long to wait for the server to answer and for others that migrate.",

@@ -11,6 +11,7 @@ import click
 
 from botswarm.cli.command import Command
 from botswarm.cli.failures import CheckFailed
+from botswarm.cli.numbers import Seconds
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.errors import BotswarmError, NotFound, TimedOut
@@ -37,7 +38,7 @@ DEFAULT_FOLDER = ".botswarm"
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=WAIT_S,
     show_default=True,
     metavar="SECONDS",

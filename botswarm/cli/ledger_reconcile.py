@@ -13,6 +13,7 @@ from botswarm.cli.account_choice import configured, opened
 from botswarm.cli.bot_choice import actor, ledger_of, now
 from botswarm.cli.command import Command
 from botswarm.cli.failures import NotReconciled
+from botswarm.cli.numbers import ROW
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.errors import BotswarmError, TimedOut
@@ -31,7 +32,7 @@ HEADS = ["ID", "ACCOUNT", "KIND", "WHAT", "DIFFERENCE", "SINCE"]
 @click.command("reconcile", cls=Command)
 @click.option("--account", metavar="VENUE:ACCOUNT", help="Only this one; else all.")
 @click.option("--last", is_flag=True, help="Say what stands, and ask no venue.")
-@click.option("--accept", type=int, metavar="ID", help="End this difference by your word.")
+@click.option("--accept", type=ROW, metavar="ID", help="End this difference by your word.")
 @click.option("--external", is_flag=True, help="With --accept: it was paid in, or out.")
 @click.option("--reason", help="Why, with --accept; kept in the audit log.")
 @click.pass_obj

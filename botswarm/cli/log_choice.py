@@ -51,6 +51,10 @@ class Choice:
     regex: str | None = None
     text: str | None = None
 
+    def __post_init__(self) -> None:
+        # Where no line is held to it, nothing else would find out that it is none.
+        _ = self._pattern
+
     @cached_property
     def _pattern(self) -> re.Pattern[bytes] | None:
         if self.regex is None:

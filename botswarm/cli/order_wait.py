@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from botswarm.cli.numbers import Seconds
 from botswarm.errors import Refused, TimedOut
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def wait_option(words: str) -> Option:
         "wait_s",
         is_flag=False,
         flag_value=WAIT_DEFAULT_S,
-        type=click.FloatRange(0, 3600),
+        type=Seconds(0, 3600),
         metavar="[SECONDS]",
         help=f"{words}; exit 7 if that takes longer (default {WAIT_DEFAULT_S:g} s).",
     )
@@ -36,7 +37,7 @@ def patience_option(seconds: float, words: str) -> Option:
     return click.option(
         "--wait",
         "wait_s",
-        type=click.FloatRange(0, 3600),
+        type=Seconds(0, 3600),
         default=seconds,
         show_default=True,
         metavar="SECONDS",

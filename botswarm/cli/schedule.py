@@ -12,6 +12,7 @@ import click
 
 from botswarm.cli.bot_choice import ledger_of
 from botswarm.cli.command import Group
+from botswarm.cli.numbers import Seconds
 from botswarm.cli.schedule_words import (
     data_of,
     entry_words,
@@ -203,7 +204,7 @@ def resume(session: Session, name: str, reason: str) -> Answer:
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     metavar="SECONDS",
     help="Wait so long for it to end and print how it did (exit 7 if it has not).",
 )

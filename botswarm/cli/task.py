@@ -12,6 +12,7 @@ import click
 
 from botswarm.cli.amqp import broker_of, channel
 from botswarm.cli.command import Group
+from botswarm.cli.numbers import Seconds
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.table import in_columns
 from botswarm.errors import BotswarmError, NotFound, TimedOut
@@ -68,7 +69,7 @@ def _shown(field: dataclasses.Field[Any]) -> str:
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     metavar="SECONDS",
     help="Wait so long for it to end and print what it answered (exit 7 if it has not).",
 )

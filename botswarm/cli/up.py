@@ -15,6 +15,7 @@ import click
 
 from botswarm.cli import standby
 from botswarm.cli.command import Command
+from botswarm.cli.numbers import Seconds
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.start import port_answers
 from botswarm.cli.table import in_columns
@@ -182,7 +183,7 @@ def _card(state_dir: Path, part: str) -> tuple[str, int] | None:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=DOWN_S,
     show_default=True,
     metavar="SECONDS",

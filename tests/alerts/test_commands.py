@@ -138,6 +138,7 @@ def test_a_silence_is_listed_and_ended_by_its_number(run: Run, alerts: Alerts) -
     assert run("alert", "unsilence", str(number))[0] == 0
     assert run("alert", "list", "--silences")[1]["data"] == []
     assert run("alert", "unsilence", str(number))[0] == 4
+    assert run("alert", "unsilence", "9" * 30)[0] == 2
     assert run("alert", "silence", "NoSuchThing", "--reason", "x")[0] == 4
 
 

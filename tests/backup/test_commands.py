@@ -48,7 +48,8 @@ def test_from_the_first_backup_to_a_restored_ledger(run: Run, tmp_path: Path) ->
     assert code == 0
     assert (made["data"]["state"], made["data"]["chain"]["sequence"]) == ("good", FILLS)
     assert any("not sealed" in words for words in made["warnings"])
-    assert [each["id"] for each in run("list")[1]["data"]] == [made["data"]["id"]]
+    listed = run("list")[1]["data"]
+    assert [(each["id"], each["archive"]) for each in listed] == [(made["data"]["id"], False)]
     assert run("restore", "latest")[::2] == (6, "BSW-6001")
     code, done, _ = run("restore", "latest", "--yes")
     assert code == 0
@@ -57,6 +58,21 @@ def test_from_the_first_backup_to_a_restored_ledger(run: Run, tmp_path: Path) ->
     part.write_bytes(part.read_bytes()[:-1])
     assert run("verify")[::2] == (3, "BSW-3005")
     assert run("restore", "latest", "--yes")[0] == 4
+
+
+def test_a_list_without_a_backup_says_so_and_where_it_looked(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    environ = {"BOTSWARM_STATE_DIR": str(tmp_path / "state")}
+
+    def listed(*words: str) -> str:
+        done = run_botswarm("backup", "list", *words, folder=tmp_path, environ=environ)
+        assert done.returncode == 0
+        return done.stdout
+
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no backup" in listed("--from", "empty")
+    assert "gone does not exist" in listed("--from", "gone")
 
 
 def test_without_a_ledger_create_says_how_one_is_made(run: Run, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_nobody_runs(tmp_path: Path) -> None:
     assert health(tmp_path / "state").returncode == 4
     assert probe(tmp_path / "state").returncode == 4
     assert health(tmp_path / "state", "--wait", "ready", "--timeout", "0.1").returncode == 7
+    assert health(tmp_path / "state", "--wait", "ready", "--timeout", "nan").returncode == 2
 
 
 def test_waiting_ends_when_all_are_ready(running: Running) -> None:

@@ -208,6 +208,11 @@ def test_lines_are_found_by_what_they_are_about(
     assert messages(run(folder, "logs", "search", *words)) == found
 
 
+def test_a_pattern_that_is_none_is_said_also_where_no_line_is_held_to_it(folder: Path) -> None:
+    refused = run(folder, "logs", "search", "nowhere", "--regex", "(", expect=2)
+    assert "is no pattern" in str(refused)
+
+
 def test_more_than_asked_for_is_said(folder: Path) -> None:
     answer = run(folder, "logs", "search", "-n", "2")
     assert len(answer["data"]) == 2
