@@ -187,7 +187,9 @@ def cache_decides_nothing(found: Evidence) -> Iterator[str]:
     """Orders went out while the cache was broken, where nothing else was; in a campaign that left
     no such moment, as good as usually.
     """
-    windows = [(n.at_s, n.at_s + n.took_s) for n in found.notes if n.code == "F15" and n.took_s > 1]
+    # Garbage lasts for as long as nobody writes over it: what took time was to find keys.
+    broken = [n for n in found.notes if n.code == "F15" and not n.did.startswith("garbage")]
+    windows = [(note.at_s, note.at_s + note.took_s) for note in broken if note.took_s > 1]
     hard = [note for note in found.notes if note.code not in ("F5", "F6", "F15", "F25", "F28")]
     quiet = [
         (start, end)

@@ -11,11 +11,12 @@ import psutil
 from botswarm.chaos.campaign.load import LOST_REPLIES, QUANTITIES
 from botswarm.chaos.campaign.plan import Fault
 from botswarm.chaos.campaign.stage import LINKS, Stage
+from botswarm.chaos.campaign.waiting import until
 from botswarm.errors import TimedOut
 from botswarm.exchanges.binance.trading import RECEIVE_WINDOW
 from botswarm.testing.proxy import Toxics
 
-FEED_MB_MAX = 300
+CANCELLED_S = 60.0
 
 TOXICS = {
     "50 ms late": Toxics(latency_s=0.05, jitter_s=0.04),
@@ -127,13 +128,20 @@ def _maintain(stage: Stage, dice: random.Random) -> str:
         stage.exchange.start()
         stage.tell_offset(0)
     elif how == "cancel all":
-        for symbol in QUANTITIES:
-            stage.exchange.signed("DELETE", "/api/v3/openOrders", symbol=symbol.replace("-", ""))
+        until(lambda: _cancel_all(stage), "an order to be cancelled by the venue", CANCELLED_S)
     elif how == "garbage":
         _armed(stage.arm("garbage_reply", on="any", times=dice.randint(3, 15)))
     else:
         _armed(stage.arm(how, seconds=dice.randint(1, 4)))
     return how
+
+
+def _cancel_all(stage: Stage) -> bool:
+    """Whether any was open."""
+    path = "/api/v3/openOrders"
+    markets = [symbol.replace("-", "") for symbol in QUANTITIES]
+    replies = [stage.exchange.signed("DELETE", path, symbol=market) for market in markets]
+    return any(reply.status == 200 for reply in replies)
 
 
 def _skew(stage: Stage, dice: random.Random) -> str:

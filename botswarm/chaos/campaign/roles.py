@@ -14,11 +14,13 @@ from typing import Any
 
 import psutil
 
+from botswarm.chaos.campaign.waiting import until
 from botswarm.testing.servers import Server
 
 AGAIN_AFTER_S = 0.3
 BURIED_AFTER_S = 10.0
 """What a killed worker leaves behind may finish its order; then it is ended."""
+BACK_S = 60.0
 MODULE = (sys.executable, "-m")
 
 
@@ -48,6 +50,9 @@ class Role(Server):
     def freeze(self) -> list[psutil.Process]:
         """Stop it and its children where they stand; answers them for ``thaw``."""
         frozen = self.family()
+        if not frozen:
+            until(self.family, f"{self.name} to be there", BACK_S)
+            frozen = self.family()
         for process in frozen:
             with contextlib.suppress(psutil.Error):
                 process.suspend()

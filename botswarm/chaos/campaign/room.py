@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+from botswarm.errors import Unreachable
+
 SIZE_MB = 4096
 # Run by a shell whose standard input ends when we do, however we end.
 LAST_WILL = 'read -r _; umount -l "$0" 2>/dev/null; rm -rf "$0"'
@@ -36,10 +38,11 @@ class Room:
         self._watcher.communicate()
 
     def fill(self) -> None:
-        """No byte more fits from now on."""
+        """No byte more fits from now on. Raises Unreachable where the disk cannot be made small."""
         stats = os.statvfs(self.path)
         used_kb = (stats.f_blocks - stats.f_bfree) * stats.f_frsize // 1024
-        self._mount("-o", f"remount,size={used_kb}k")
+        if not self._mount("-o", f"remount,size={used_kb}k"):
+            raise Unreachable(f"{self.path} was not filled", cure="look who is writing to it")
 
     def empty(self) -> None:
         self._mount("-o", f"remount,size={SIZE_MB}m")

@@ -25,6 +25,8 @@ from botswarm.ledger.verify import verify
 from botswarm.programs import find_program
 
 BACK_BY_ITSELF_S = 20.0
+STRUCK_S = 60.0
+"""So long is waited for something that can be broken."""
 FULL_CHECK_EVERY = 5
 """A restored ledger is checked link by link only so often; that takes as long as it is big."""
 
@@ -49,10 +51,17 @@ def _kill_broker(stage: Stage, dice: random.Random) -> str:
 
 def _lose_broker(stage: Stage, _: random.Random) -> str:
     stage.rabbitmq.kill()
-    for name in ("mnesia", "schema"):
-        shutil.rmtree(stage.rabbitmq.data / name, ignore_errors=True)
-    stage.rabbitmq.start()
+    state = stage.rabbitmq.data / "mnesia"
+    try:
+        until(lambda: _is_gone(state), "the broker's state to be gone", STRUCK_S)
+    finally:
+        stage.rabbitmq.start()
     return "all of its state deleted"
+
+
+def _is_gone(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def _alarm(stage: Stage, dice: random.Random) -> str:
@@ -91,14 +100,20 @@ def _kill_database(stage: Stage, dice: random.Random) -> str:
         until(lambda: not stage.postgresql.running, "PostgreSQL to end", 60)
         stage.postgresql.start()
     else:
-        with contextlib.closing(_query(stage)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'botswarm'")
-            pids = [row[0] for row in cursor.fetchall()]
-        if pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(dice.choice(pids), signal.SIGKILL)
+        until(lambda: _kill_backend(stage, dice), "a backend that serves the swarm", STRUCK_S)
         until(lambda: stage.postgresql.answers, "PostgreSQL to recover", 90)
     return how
+
+
+def _kill_backend(stage: Stage, dice: random.Random) -> bool:
+    with contextlib.closing(_query(stage)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'botswarm'")
+        pids = [row[0] for row in cursor.fetchall()]
+    with contextlib.suppress(ProcessLookupError):
+        if pids:
+            os.kill(dice.choice(pids), signal.SIGKILL)
+            return True
+    return False
 
 
 def _crowd(stage: Stage, dice: random.Random) -> str:
@@ -125,8 +140,11 @@ def _crowd(stage: Stage, dice: random.Random) -> str:
             cursor.execute("SELECT 1 FROM accounts FOR UPDATE")
         else:
             cursor.execute("SET lock_timeout = '5s'")
-            with contextlib.suppress(psycopg2.Error):
+            try:
                 cursor.execute("LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE")
+            except psycopg2.errors.LockNotAvailable:
+                # Whoever wrote meanwhile had to wait behind it.
+                return "table lock waited for in vain for 5 s"
         time.sleep(seconds)
         connection.rollback()
     return f"{how} for {seconds:.0f} s, idle in transaction"
@@ -165,12 +183,12 @@ def _back_up(stage: Stage, dice: random.Random) -> str:
     running = subprocess.Popen([*command, stage.postgresql.url(DATABASE)], stderr=subprocess.PIPE)
     if dice.random() < 0.3:
         time.sleep(dice.uniform(0.02, 0.3))
-        running.kill()
-        code = running.wait()
-        return "killed while dumping" if code else "dumped before it could be killed"
+        running.kill()  # where it was faster, it is a backup like any other
     _, said = running.communicate(timeout=120)
+    if running.returncode == -signal.SIGKILL:
+        return "killed while dumping"
     if running.returncode != 0:
-        return f"failed, and said so: {said.decode(errors='replace').strip()[:80]}"
+        raise BotswarmError(f"nothing was dumped: {said.decode(errors='replace').strip()[:80]}")
     if dice.random() < 0.3:
         return "damaged and noticed" if _is_noticed(path, restore, dice) else "damaged, UNNOTICED"
     return _restored(stage, path, restore, is_whole=dice.randrange(FULL_CHECK_EVERY) == 0)
@@ -236,12 +254,17 @@ def _break_cache(stage: Stage, dice: random.Random) -> str:
     elif how == "flush":
         _say(stage, "FLUSHALL")
     else:
-        keys = [word for word in _say(stage, "KEYS *").split() if word[0] not in "*$"]
-        for key in keys[:50]:
+        until(lambda: _keys(stage), "keys to put garbage in", STRUCK_S)
+        keys = _keys(stage)[:50]
+        for key in keys:
             _say(stage, f"DEL {key}")
             _say(stage, f"SET {key} {dice.randbytes(8).hex()}")
-        how = f"garbage in {len(keys[:50])} keys"
+        how = f"garbage in {len(keys)} keys"
     return how
+
+
+def _keys(stage: Stage) -> list[str]:
+    return [word for word in _say(stage, "KEYS *").split() if word[0] not in "*$"]
 
 
 def _say(stage: Stage, line: str) -> str:
