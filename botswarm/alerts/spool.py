@@ -6,19 +6,25 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from botswarm.domain.alert import Episode, Notice, Silence
+from botswarm.errors import NotFound, TimedOut
 
 logger = logging.getLogger(__name__)
 
 FILE = "alerts.json"
 LOCK = "alerts.lock"
+ROUND_MAX_S = 15.0
+"""A round without the ledger waits for it for a while, and for whoever is told."""
+POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +99,42 @@ class Spool:
         except OSError as error:
             logger.error("alerts are kept in memory only: %s", error)
             self._unwritten = kept
+
+    def acknowledge(
+        self, name: str, subject: str | None, *, actor: str, now: datetime
+    ) -> Sequence[Episode]:
+        """Somebody is at it, and the ledger cannot be told: it is, with the rest, when it is back.
+
+        Raises NotFound where it does not hold, TimedOut where a round goes on and on.
+        """
+
+        def is_meant(each: Episode) -> bool:
+            return each.name == name and each.ended_at is None and subject in (None, each.subject)
+
+        deadline = time.monotonic() + ROUND_MAX_S
+        while any(map(is_meant, self.read().episodes)):
+            with self.sole_judge() as is_ours:
+                if is_ours:
+                    return self._take(is_meant, actor, now)
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"this machine's watch was busy for {ROUND_MAX_S:g} s", cure="say it again"
+                )
+            time.sleep(POLL_S)
+        raise NotFound(f"no alert {name} is open", cure="see: botswarm alert list")
+
+    def _take(
+        self, is_meant: Callable[[Episode], bool], actor: str, now: datetime
+    ) -> Sequence[Episode]:
+        kept = self.read()
+        taken = {
+            each.key: replace(each, acknowledged_at=now, acknowledged_by=actor)
+            for each in kept.episodes
+            if is_meant(each)
+        }
+        episodes = [taken.get(each.key, each) for each in kept.episodes]
+        self.write(replace(kept, episodes=episodes, is_owed=True))
+        return list(taken.values())
 
     def _write(self, kept: Kept) -> None:
         temporary = self._path.with_name(f"{FILE}.{os.getpid()}")

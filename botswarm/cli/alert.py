@@ -305,11 +305,23 @@ def unsilence(session: Session, number: int) -> Answer:
 @click.option("--about", metavar="WHAT", help="Only of this, as ABOUT in the list.")
 @click.pass_obj
 def acknowledge(session: Session, name: str, about: str | None) -> Answer:
-    """Say that you are at the alert NAME: nobody is reminded of it any more."""
-    alerts = _alerts(session.settings())
-    done = alerts.acknowledge(name, about, actor=person(), now=datetime.now(UTC))
+    """Say that you are at the alert NAME: nobody is reminded of it any more.
+
+    While the ledger is away the watch on this machine is told, and the ledger when it is back.
+    """
+    from botswarm.alerts.spool import Spool
+
+    settings, now, warnings = session.settings(), datetime.now(UTC), []
+    try:
+        done = _alerts(settings).acknowledge(name, about, actor=person(), now=now)
+    except NotFound:
+        raise
+    except BotswarmError as error:
+        done = Spool(settings.state_dir).acknowledge(name, about, actor=person(), now=now)
+        words = "this machine's watch knows, and tells the ledger when it is back"
+        warnings.append(f"{error.cause}; {words}")
     text = "\n".join(f"{each.name} {each.subject}: taken by {person()}" for each in done)
-    return Answer(data=[_described(each) for each in done], text=text)
+    return Answer(data=[_described(each) for each in done], text=text, warnings=warnings)
 
 
 @alert.command("files")

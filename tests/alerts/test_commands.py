@@ -89,6 +89,23 @@ def test_without_the_ledger_the_list_is_what_the_watch_knows_here(run: Run, tmp_
     assert "this machine's watch" in answer["warnings"][0]
 
 
+def test_without_the_ledger_the_watch_here_is_told_who_is_at_it(run: Run, tmp_path: Path) -> None:
+    """And the ledger, with what else happened, once it is back."""
+    now = datetime.now(UTC)
+    spool, policy = Spool(tmp_path), Policy()
+    changes = judge([], [DOWN], [], policy, now)
+    spool.write(Kept(episodes=list(changes.episodes)))
+    with spool.sole_judge():
+        pass
+    code, answer = run("alert", "ack", "BrokerDown")
+    assert (code, "when it is back" in answer["warnings"][0]) == (0, True)
+    kept = spool.read()
+    assert (kept.is_owed, bool(kept.episodes[0].acknowledged_by)) == (True, True)
+    assert run("alert", "list")[1]["data"][0]["state"].startswith("taken by ")
+    code, answer = run("alert", "ack", "DiskFilling")
+    assert (code, answer["error"]["cure"]) == (4, "see: botswarm alert list")
+
+
 def test_where_nobody_looks_it_is_not_said_that_nothing_is_wrong(
     run: Run, alerts: Alerts, tmp_path: Path
 ) -> None:
