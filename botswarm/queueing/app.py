@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 NO_ROUTE = 312
 CONFIRM_S = 5.0
-"""So long a message may take to be in the broker; then it is sent once more, over a new link."""
+"""So long a message may take to be in the broker; then it is sent anew, up to three times, each
+over a new link."""
+ANSWER_S = 10.0
+"""So long the broker may take to answer anything else: to open a channel, to declare a queue."""
 WORKERS = (
     *("workers.ops", "workers.orders", "workers.strategy", "workers.risk", "workers.backtest"),
     "workers.runs",
@@ -90,7 +93,7 @@ class App(Celery):  # type: ignore[misc]
                 return super().send_task(name, *args, producer=producer, **options)
             except ChannelError as error:
                 if error.reply_code != NO_ROUTE:
-                    raise
+                    raise _not_taken(name, error, producer) from error
                 _take_new_channel(producer)
                 raise _unroutable(name, error) from error
             except OperationalError as error:
@@ -178,7 +181,12 @@ def configuration(settings: Settings) -> Mapping[str, Any]:
         "task_acks_on_timeout": False,
         "worker_prefetch_multiplier": 1,
         # what is sent has arrived
-        "broker_transport_options": {"confirm_publish": True},
+        "broker_transport_options": {
+            "confirm_publish": True,
+            # of waits that have no limit of their own: a silent link would hold beat for ever
+            "read_timeout": ANSWER_S,
+            "write_timeout": ANSWER_S,
+        },
         "task_publish_retry": True,
         "task_publish_retry_policy": {
             "max_retries": 3,

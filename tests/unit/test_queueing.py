@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp.exceptions import AMQPError, ConnectionForced, InternalError
+from amqp.exceptions import AMQPError, ConnectionForced, InternalError, NotFound, PreconditionFailed
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
@@ -235,3 +235,15 @@ def test_a_child_whose_end_is_known_is_not_listened_to_when_the_broker_is_back()
         hub.close()
         for end in pipe:
             os.close(end)
+
+
+@pytest.mark.parametrize(
+    "error", [NotFound("queue 'ops': no process"), PreconditionFailed("queue 'ops': other type")]
+)
+def test_a_broker_that_closes_the_channel_while_it_is_sent_to_is_unreachable(
+    tmp_path: Path, error: AMQPError
+) -> None:
+    app = app_in(tmp_path, BOTSWARM_BROKER_URL="amqp://127.0.0.1:9")
+    options: dict[str, Any] = {"producer": LosingProducer(error), "ignore_result": True}
+    with pytest.raises(Unreachable, match=r"did not take workers\.ops\.probe: .*'ops'"):
+        app.send_task(messages.Probe.task, **options)

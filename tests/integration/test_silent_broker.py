@@ -1,0 +1,54 @@
+"""Who asks a broker that has fallen silent behind an open connection is not held for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from botswarm.queueing import App, app, make_app
+from botswarm.testing.proxy import FaultProxy, Toxics
+from botswarm.testing.servers import RabbitMQServer
+from tests.settings import settings_of
+
+SILENT = Toxics(is_black_hole=True)
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[tuple[FaultProxy, str]]:
+    with RabbitMQServer() as server, FaultProxy(server.port) as between:
+        yield between, server.url().replace(f":{server.port}", f":{between.port}")
+
+
+@pytest.fixture
+def asking(
+    proxy: tuple[FaultProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[App]:
+    monkeypatch.setattr(app, "ANSWER_S", 0.5, raising=False)
+    yield make_app(settings_of(tmp_path, BOTSWARM_BROKER_URL=proxy[1]), set_as_current=False)
+    proxy[0].heal()
+
+
+def test_a_question_to_a_silent_broker_ends_as_a_broken_link_does(
+    asking: App, proxy: tuple[FaultProxy, str]
+) -> None:
+    raised: list[BaseException] = []
+    connection = asking.connection_for_write()
+    connection.connect()
+    proxy[0].set(down=SILENT)
+
+    def ask() -> None:
+        try:
+            connection.channel()
+        except OSError as error:
+            raised.append(error)
+
+    asks = threading.Thread(target=ask, daemon=True)
+    asks.start()
+    asks.join(5)
+    is_held = asks.is_alive()
+    connection.collect()
+    assert not is_held
+    assert raised
