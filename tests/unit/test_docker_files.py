@@ -18,6 +18,8 @@ from tests.dockerfile import ROOT, TEXT, argument, instructions, last_stage
 DOCKER = ROOT / "docker"
 COMPOSE = (DOCKER / "compose.yaml").read_text()
 SERVERS = {"rabbitmq", "redis", "postgres"}
+CHANNELS = ("email", "slack", "telegram", "pagerduty", "webhook")
+OPTIONAL = ("backup_key", *(f"notify_{channel}_url" for channel in CHANNELS))
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,18 @@ def test_the_secrets_stay_the_same_and_only_their_owner_may_enter(made: Path) ->
     assert (made / "secrets").stat().st_mode & 0o777 == 0o700
 
 
+def test_whom_to_tell_and_what_seals_backups_may_be_a_file_in_every_role(
+    services: Mapping[str, Any],
+) -> None:
+    for name, each in services.items():
+        if not (each["image"].startswith("botswarm:") and "prod" in each["profiles"]):
+            continue
+        for secret in OPTIONAL:
+            place = f"/run/secrets/{secret}"
+            assert each["environment"][f"BOTSWARM_{secret.upper()}_FILE"] == place, name
+            assert secret in each["secrets"], name
+
+
 def test_the_settings_of_prod_are_taken_as_they_come(
     services: Mapping[str, Any], made: Path
 ) -> None:
@@ -192,4 +206,5 @@ def test_the_settings_of_prod_are_taken_as_they_come(
         loaded = load(environ=given, folder=made).settings
         assert loaded.env == "production"
         assert loaded.database_url.reveal().partition("@")[2] == "postgres:5432/botswarm"
+        assert not any(getattr(loaded, name) for name in OPTIONAL), "empty, and so unset"
         assert loaded.broker_url is not None
