@@ -142,16 +142,26 @@ class Leadership:
             self._connection.collect()
 
 
+def bind_work(channel: Any, name: str) -> None:
+    """What beat sends for the queue arrives there: deleted with it, and not declared with it."""
+    exchange = _exchange(channel)
+    work = Queue(name, work_exchange(BY_NAME[name]), routing_key=name)(channel)
+    work.bind_to(exchange, routing_key=name)
+
+
 def _bind(channel: Any, table: Sequence[Entry]) -> Any:
     """The exchange, with every queue it fills; the queue of marks."""
-    exchange = Exchange(BEAT, type="topic", durable=True)(channel)
-    exchange.declare()
+    exchange = _exchange(channel)
     arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "drop-head"}
     marks = Queue(MARKS, durable=True, queue_arguments=arguments)(channel)
     marks.declare()
     marks.bind_to(exchange, routing_key="#")
     for name in sorted({entry.message.queue for entry in table}):
-        row = BY_NAME[name]
-        work = Queue(name, work_exchange(row), routing_key=name)(channel)
-        work.bind_to(exchange, routing_key=name)
+        bind_work(channel, name)
     return marks
+
+
+def _exchange(channel: Any) -> Any:
+    exchange = Exchange(BEAT, type="topic", durable=True)(channel)
+    exchange.declare()
+    return exchange

@@ -15,6 +15,7 @@ from amqp.exceptions import AMQPError, InternalError, ResourceLocked
 from amqp.exceptions import NotFound as QueueMissing
 from celery import bootsteps
 
+from botswarm.queueing.leadership import bind_work
 from botswarm.queueing.table import BY_NAME, declared
 
 LOOK_S = 5.0
@@ -138,6 +139,9 @@ class Mender:
         if name not in self._lost_at:
             return False
         if stand is Stand.WELL:
+            # Once more: whoever made it anew may have ended before it came to that.
+            with self._channel() as channel:
+                bind_work(channel, name)
             self._lost_at.pop(name)
             logger.warning("queue %s is there again: listening to it anew", name)
             return True
@@ -159,6 +163,8 @@ class Mender:
                 channel.queue_delete(name)
             if stand in (Stand.LOST, Stand.MISSING):
                 self._queues[name](channel).declare()
+                # A beat that leads binds when it begins, and is not told of a queue made anew.
+                bind_work(channel, name)
                 logger.error("queue %s was lost by the broker and is made anew", name)
         except ResourceLocked:
             logger.debug("queue %s is being made anew by another worker", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,10 +13,14 @@ import pytest
 from amqp.exceptions import InternalError
 from kombu import Connection, Producer  # type: ignore[attr-defined]  # exported lazily
 
+from botswarm.queueing import make_app
+from botswarm.queueing.leadership import Leadership, Marks, Slot
 from botswarm.queueing.mending import Mender
 from botswarm.queueing.table import declared
+from botswarm.schedule import SCHEDULE
 from botswarm.testing.servers import RabbitMQServer
 from tests.integration.swarm import Swarm, until
+from tests.settings import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +171,42 @@ def test_one_that_another_worker_is_making_anew_is_left_to_it(
         with pytest.raises(InternalError):
             room.take()
     until(lambda: not room.look(after_s=11), "the queue to be made anew once nobody else does")
+
+
+@contextlib.contextmanager
+def leading(room: Room, folder: Path) -> Iterator[Leadership]:
+    app = make_app(settings_of(folder, BOTSWARM_BROKER_URL=room.url), set_as_current=False)
+    lead = Leadership(app, SCHEDULE)
+    yield lead
+    lead.end()
+
+
+def fire_for_orders(lead: Leadership) -> None:
+    entry = next(each for each in SCHEDULE if each.message.queue == "orders")
+    lead.fire(entry, Slot(entry.name, 1, 0.0, 0.0, 0.0, is_kept=False), Marks())
+
+
+def test_what_beat_sends_reaches_a_queue_that_was_made_anew(
+    room: Room, server: RabbitMQServer, vhost: str, tmp_path: Path
+) -> None:
+    with leading(room, tmp_path) as lead:
+        lose(server, vhost, "orders")
+        room.look()
+        room.look(after_s=11)
+        fire_for_orders(lead)
+    assert room.take() is not None
+
+
+def test_what_beat_sends_reaches_a_queue_whose_maker_ended_half_way(
+    room: Room, server: RabbitMQServer, vhost: str, tmp_path: Path
+) -> None:
+    with leading(room, tmp_path) as lead:
+        lose(server, vhost, "orders")
+        room.look()
+        room.make_anew()
+        assert not room.look(after_s=2)
+        fire_for_orders(lead)
+    assert room.take() is not None
 
 
 def test_looking_leaves_no_channels_behind(room: Room) -> None:

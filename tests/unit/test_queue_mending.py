@@ -31,6 +31,8 @@ class Broker:
             queue_declare=self._declare,
             queue_delete=self.deleted.append,
             basic_get=self._get,
+            exchange_declare=lambda **_: None,
+            queue_bind=lambda **_: None,
             close=lambda: None,
         )
 
