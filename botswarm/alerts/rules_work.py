@@ -229,6 +229,15 @@ RULES: tuple[Rule, ...] = (
             quiet={'botswarm_health_check{check="backup_age"}': "0x60"},
         ),
     ),
+    when_fails(
+        Check("archive", "fail", for_s=60),
+        name="ArchiveBehind",
+        severity=Severity.HIGH,
+        group=SAFETY,
+        says="the archive of the ledger does not go on: what came since would be lost",
+        for_s=60,
+        explained_by=("DatabaseConnectionFailure",),
+    ),
     Rule(
         name="RestoreDrillFailed",
         severity=Severity.HIGH,

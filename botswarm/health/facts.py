@@ -78,6 +78,8 @@ class Facts:
     """Those that were heard of lately, on every machine."""
     looked_at: datetime | None = None
     """When somebody last looked at trading that opens step by step; None where none does."""
+    archived_at: datetime | None = None
+    """Up to then the ledger is in the archive; None where it never was archived."""
 
 
 def read(url: Secret, now: datetime) -> Facts:
@@ -168,6 +170,7 @@ def _facts(ask: Ask, now: datetime) -> Facts:
         share=share[0][0] if share else None,
         processes=seen(ask, now),
         looked_at=_moment(opening[0][0]) if opening else None,
+        archived_at=_moment(ask("SELECT max(published_at) FROM archive_marks", ())[0][0]),
     )  # fmt: skip
 
 

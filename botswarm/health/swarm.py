@@ -34,6 +34,10 @@ FIRST_S = 30.0
 COMPARED_WARN_S, COMPARED_FAIL_S = 300.0, 600.0
 BACKUP_WARN_S, BACKUP_FAIL_S = 26 * 3600.0, 50 * 3600.0
 """One is made every night, and one night may go wrong."""
+FIRST_COPY_S = 600.0
+ARCHIVE_FAIL_S, ROUNDS_LATE = 300.0, 3
+"""Behind by so long and so many rounds: each day another copy is made first, of all there is."""
+DAY_S = 86_400.0
 LATE_S = 120.0
 DIFFER_FAIL_S = 120.0
 """A deployment that restarts one process after the other is over by then."""
@@ -79,6 +83,7 @@ class Swarm:
             ("builds", self.builds),
             ("enabling", self.enabling),
             ("backup_age", self.backup_age),
+            ("archive", self.archive),
             ("schedules", self.schedules),
             ("keys", self.keys),
         ):
@@ -264,6 +269,21 @@ class Swarm:
         status: Status = "ok"
         if age_s > BACKUP_WARN_S:
             status = "fail" if age_s > BACKUP_FAIL_S else "warn"
+        return Finding(words=words, value=round(age_s), status=status)
+
+    def archive(self) -> Finding:
+        """It may run on another machine, whose settings are not known here: its mark says so."""
+        found, settings = self._known(), self._settings
+        age_s = _age_s(found.at, found.archived_at)
+        if not settings.backup_archive and (found.archived_at is None or age_s > DAY_S):
+            return Finding(words="the ledger is not archived", status="ok")
+        if found.archived_at is None:
+            has_had_time = self._clock.monotonic() - self._began > FIRST_COPY_S
+            words = "nothing is archived yet"
+            return Finding(words=words, status="fail" if has_had_time else "warn")
+        most_s = ARCHIVE_FAIL_S + ROUNDS_LATE * settings.backup_archive_every_s
+        words = f"the archive is {_duration(age_s)} behind the ledger"
+        status: Status = "fail" if age_s > most_s else "ok"
         return Finding(words=words, value=round(age_s), status=status)
 
     def schedules(self) -> Finding:

@@ -174,6 +174,13 @@ LINES: tuple[Line, ...] = (
         cure="botswarm backup create; botswarm backup list says what went wrong",
     ),
     Line(
+        name="archive",
+        asks="How far is the archive behind the ledger, where there is one?",
+        unit="s",
+        every_s=15,
+        cure="its log says why: botswarm logs search --process archive --level warning",
+    ),
+    Line(
         name="schedules",
         asks="Has anything periodic been missed, or failed?",
         unit="missed",

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete, insert
 
 from botswarm import exposition, metrics
-from botswarm.clock import StoppedClock
+from botswarm.clock import Clock, StoppedClock
 from botswarm.config import Secret, load
 from botswarm.health import facts
 from botswarm.health.exporter import Exporter
@@ -210,15 +210,16 @@ def test_what_somebody_paused_was_not_missed(ledger: Ledger) -> None:
     assert facts.read(secret_of(ledger), NOW).missed == {"probe": 1}
 
 
-def swarm_of(ledger: Ledger, state_dir: Path) -> Swarm:
+def swarm_of(ledger: Ledger, state_dir: Path, clock: Clock | None = None, **more: str) -> Swarm:
     settings = load(
         environ={
+            **more,
             "BOTSWARM_STATE_DIR": str(state_dir),
             "BOTSWARM_DATABASE_URL": secret_of(ledger).reveal(),
             "BOTSWARM_BROKER_URL": "amqp://nobody@127.0.0.1:1",
         }
     ).settings
-    return Swarm(settings, Slots(), {}, StoppedClock(NOW))
+    return Swarm(settings, Slots(), {}, clock or StoppedClock(NOW))
 
 
 def test_a_night_that_was_missed_is_owed_until_it_is_made_up_for(
@@ -276,6 +277,41 @@ def test_what_check_keys_found_is_a_check_of_health_until_it_finds_nothing(
     assert looked("done", old) == Finding(words=old, status="warn")
     assert looked("done", "").status == "ok"
     assert looked("failed", "Unreachable: the ledger is away").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "every_s", "switch", "status"),
+    [
+        (20, "10", "on", "ok"),
+        (300, "10", "on", "ok"),
+        (340, "10", "on", "fail"),
+        (340, "10", "off", "fail"),  # that of another machine, which is archived
+        (340, "600", "on", "ok"),
+        (90_000, "10", "on", "fail"),
+        (90_000, "10", "off", "ok"),  # it was switched off
+    ],
+)
+def test_an_archive_that_does_not_go_on_is_found_long_before_the_drill(
+    quick_ledger: Ledger, tmp_path: Path, behind_s: int, every_s: str, switch: str, status: str
+) -> None:
+    wanted = {"BOTSWARM_BACKUP_ARCHIVE": switch, "BOTSWARM_BACKUP_ARCHIVE_EVERY_S": every_s}
+    swarm = swarm_of(quick_ledger, tmp_path, None, **wanted)
+    at = NOW - timedelta(seconds=behind_s)
+    quick_ledger.backups.mark(at, at)
+    swarm.look()
+    assert swarm.archive().status == status
+
+
+def test_an_archive_that_was_never_begun_is_given_time_for_its_first_copy(
+    quick_ledger: Ledger, tmp_path: Path
+) -> None:
+    clock = StoppedClock(NOW)
+    swarm = swarm_of(quick_ledger, tmp_path, clock, BOTSWARM_BACKUP_ARCHIVE="on")
+    swarm.look()
+    assert swarm.archive().status == "warn"
+    clock.advance(601)
+    swarm.look()
+    assert swarm.archive().status == "fail"
 
 
 def test_an_entry_that_is_no_longer_in_the_schedule_is_neither_late_nor_failed(
