@@ -187,8 +187,12 @@ def slots_of(database_url: str, state_dir: Path) -> Slots:
 
 @contextlib.contextmanager
 def held(slots: Slots, queue: str, cap: int, wait_s: float) -> Iterator[bool]:
-    """True while a slot is held; False if none was free in time and nothing may be done."""
-    slot = _wait(slots, queue, cap, wait_s)
+    """True while a slot is held; False if none could be had in time and nothing may be done."""
+    slot = None
+    try:
+        slot = _wait(slots, queue, cap, wait_s)
+    except Unreachable as error:
+        logger.warning("%s; %s", error, error.cure)
     if slot is None:
         yield False
         return
@@ -202,9 +206,17 @@ def _wait(slots: Slots, queue: str, cap: int, wait_s: float) -> object | None:
     deadline = time.monotonic() + wait_s
     pause = POLL_FIRST_S
     while True:
-        if (slot := slots.take(queue, cap)) is not None:
+        if (slot := _take(slots, queue, cap)) is not None:
             return slot
         if time.monotonic() + pause > deadline:
             return None
         time.sleep(pause)
         pause = min(pause * 1.5, POLL_LAST_S)
+
+
+def _take(slots: Slots, queue: str, cap: int) -> object | None:
+    try:
+        return slots.take(queue, cap)
+    except Unreachable:
+        # A server that was restarted meanwhile answers over a new session.
+        return slots.take(queue, cap)

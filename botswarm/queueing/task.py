@@ -80,7 +80,7 @@ class Task(CeleryTask):  # type: ignore[misc]
 
     def _come_back(self, queue: str, cap: int) -> Any:
         metrics.TASKS.labels(self.name, "no_slot").inc()
-        logger.warning("all %d slots of %s are held: trying again", cap, queue)
+        logger.warning("none of the %d slots of %s can be had: trying again", cap, queue)
         raise self.retry(countdown=NO_SLOT_RETRY_S, max_retries=None)
 
     def _timed(self, *args: Any, **kwargs: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from amqp.exceptions import AMQPError, ConnectionForced, InternalError, NotFound, PreconditionFailed
+from celery.exceptions import Retry
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection  # type: ignore[attr-defined]  # exported lazily
@@ -155,6 +156,42 @@ def test_who_finds_no_slot_in_time_is_told_so(tmp_path: Path) -> None:
 
 
 # --- safety --------------------------------------------------------------------------------------
+
+
+class EndedSlots(FileSlots):
+    """Its database has ended the session, and answers again after so many tries."""
+
+    def __init__(self, folder: Path, failures: int) -> None:
+        super().__init__(folder)
+        self.failures = failures
+
+    def take(self, queue: str, cap: int) -> object | None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise Unreachable("the database does not answer", cure="start it")
+        return super().take(queue, cap)
+
+
+def test_a_session_that_the_database_has_ended_is_opened_anew_for_a_slot(tmp_path: Path) -> None:
+    with held(EndedSlots(tmp_path, failures=1), "orders", 3, 0) as mine:
+        assert mine
+
+
+def test_a_task_without_a_database_for_its_slot_comes_back_and_is_no_dead_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_in(tmp_path)
+    app.loader.import_default_modules()
+    app.finalize()
+    app.slots = EndedSlots(tmp_path, failures=1_000)
+    place = app.tasks[messages.PlaceOrder.task]
+    monkeypatch.setattr(place, "retry", lambda **_: Retry("later"))
+    place.push_request(id="1", delivery_info={"routing_key": "orders"}, args=[], kwargs={})
+    try:
+        with pytest.raises(Retry):
+            place(order_id="00000000-0000-4000-8000-000000000001")
+    finally:
+        place.pop_request()
 
 
 def test_our_own_settings_are_safe(tmp_path: Path) -> None:
