@@ -1,4 +1,4 @@
-"""A quarter of a minute of the fault campaign, and proof that it can fail."""
+"""Five minutes of the fault campaign, every fault once, and proof that it can fail."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from botswarm.chaos.campaign.main import Options, run
+from botswarm.chaos.campaign.main import FAULTS, Options, run
 from botswarm.chaos.campaign.report import as_text
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("F2", "F3", "F12", "F16", "F18", "F19")
 ABOUT_TIME = ("I28", "I30")
 """Held to seconds by the campaign; a machine that runs tests may stall for as long."""
 
 
-@pytest.mark.timeout(900)
-def test_every_promise_holds_while_processes_servers_links_and_replies_fail(tmp_path: Path) -> None:
-    report = run(
-        Options(faults=QUICK, rounds=1, seconds=15, seed=7, folder=tmp_path, drain_max_s=500)
-    )
+@pytest.mark.timeout(1500)
+def test_every_promise_holds_while_each_fault_strikes_once(tmp_path: Path) -> None:
+    report = run(Options(rounds=1, seconds=240, seed=7, per_s=3, folder=tmp_path, drain_max_s=500))
     broken = [name for name, found in report.breaches.items() if found and name not in ABOUT_TIME]
     assert broken == [], as_text(report)
-    assert report.counts["executed"] > 10
-    assert report.counts["recovered"] > 3
-    assert sum(each.done for each in report.faults.values()) >= 3, as_text(report)
+    assert report.counts["executed"] > 100, as_text(report)
+    assert report.counts["recovered"] > 30, as_text(report)
+    assert len(report.faults) + len(report.impossible) == len(FAULTS)
+    # Between other tests a server may take longer to come back than a strike waits for it.
+    assert sum(each.done for each in report.faults.values()) >= 20, as_text(report)
     told = json.loads(json.dumps(report.as_data(), default=str))
     assert all(sum(each["did"].values()) == each["done"] for each in told["faults"].values())
 
