@@ -27,15 +27,21 @@ class Size:
     scrapes: int = 60
     settle_s: float = 20.0
     """The swarm has taken up its bots by then."""
-    orders: int = 1000
+    orders: int = 500
+    drains: int = 6
+    """So often so many, by the same workers."""
     rounds: int = 10
+    start_s: float = 10.0
+    """Workers have settled by then."""
     idle_s: float = 8.0
     """So long after the orders nothing is to be done, and all processor time is counted."""
-    limit_s: float = 390.0
+    limit_s: float = 1200.0
     """No round begins later; one that has begun is ended."""
 
 
-QUICK = Size(bots=2000, scrapes=10, settle_s=5.0, orders=200, rounds=1, idle_s=5.0)
+QUICK = Size(
+    bots=2000, scrapes=10, settle_s=5.0, orders=200, drains=1, rounds=1, start_s=3.0, idle_s=5.0
+)
 
 
 def main(*, size: Size, progress: Progress = lambda line: None) -> dict[str, Any]:
@@ -48,7 +54,13 @@ def main(*, size: Size, progress: Progress = lambda line: None) -> dict[str, Any
     tell(f"a swarm of {size.bots:,} bots is started and scraped")
     scraped = scrapes.measured(size.bots, size.scrapes, size.settle_s, tell)
     tell("orders through one worker, watched and not, in turn")
-    load = watching.Load(orders=size.orders, rounds=size.rounds, idle_s=size.idle_s)
+    load = watching.Load(
+        orders=size.orders,
+        drains=size.drains,
+        rounds=size.rounds,
+        settle_s=size.start_s,
+        idle_s=size.idle_s,
+    )
     cost = watching.measured(load, began + size.limit_s, tell)
     return {
         "command": "botswarm bench metrics",

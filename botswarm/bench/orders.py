@@ -222,7 +222,7 @@ def _bots() -> Iterator[Bot]:
     for number in range(BOTS):
         yield Bot(
             name=f"bench{number}",
-            strategy="sma_cross",
+            strategy="sma-cross",
             venue="simulated",
             symbol=symbols[number % len(symbols)],
             account="paper",
@@ -259,16 +259,8 @@ def _order(number: int) -> Order:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def drained(
-    stage: Stage,
-    workers: int,
-    size: Size,
-    then: Callable[[Mapping[str, int]], None] = lambda pids: None,
-) -> dict[str, Any]:
-    """Orders a second from when 5 % are done (the workers are warm) to the last answer.
-
-    ``then`` is called with the processes, which have nothing to do any more.
-    """
+def drained(stage: Stage, workers: int, size: Size) -> dict[str, Any]:
+    """Orders a second from when 5 % are done (the workers are warm) to the last answer."""
     before = len(stage.accepted_ms())
     orders = stage.queue(size.orders)
     with stage.workers(workers) as pids:
@@ -277,7 +269,6 @@ def drained(
         used, left = used_s(pids), before + len(orders) - _filled(stage)
         stage.wait_for(before + len(orders))
         spent = {name: value - used[name] for name, value in used_s(pids).items()}
-        then(pids)
     ends = sorted(stage.answered(orders).values())
     first = len(ends) // 20
     lasted = (ends[-1] - ends[first]).total_seconds()

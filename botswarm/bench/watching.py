@@ -16,6 +16,7 @@ from typing import Any
 from botswarm.bench import orders, tasks
 from botswarm.bench.loads import used_s
 from botswarm.bench.scrapes import METRICS
+from botswarm.errors import TimedOut
 from botswarm.health import ask
 from botswarm.testing.servers import EmbeddedBrokerServer
 
@@ -31,9 +32,13 @@ Progress = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     orders: int
+    """In each drain: so few that none is rung for again while they are queued."""
+    drains: int
     """In each turn."""
     rounds: int
     """Each is two turns, one watched and one not."""
+    settle_s: float
+    """After the start of a turn's workers, which is no part of what watching costs."""
     idle_s: float
 
 
@@ -54,6 +59,17 @@ class Watched(orders.Stage):
             if self.is_watched:
                 stack.enter_context(_scraping(self.exchange.state_dir))
             yield pids
+
+    def listen(self, wanted: bool) -> None:
+        """Have the worker of the queue orders take from it, or leave what comes."""
+        tell = self.app.control.add_consumer if wanted else self.app.control.cancel_consumer
+        deadline = time.monotonic() + orders.PATIENCE_S
+        while not tell("orders", reply=True, timeout=2, limit=1, pattern="orders*", matcher="glob"):
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"no worker of the queue orders answered within {orders.PATIENCE_S:g} s",
+                    cure="run the bench on a machine that is otherwise idle",
+                )
 
 
 @contextmanager
@@ -116,12 +132,31 @@ def _pair(stage: Watched, load: Load, *, watched_first: bool) -> tuple[Turn, Tur
 
 
 def _turn(stage: Watched, load: Load) -> Turn:
-    idle: list[float] = []
-    size = orders.Size(orders=load.orders, rate=1, seconds=1, workers=(1,), noops=1)
-    done = orders.drained(
-        stage, 1, size, lambda pids: idle.append(_percent_of_core(pids, load.idle_s))
-    )
-    return Turn(done["orders_per_s"], sum(done["cpu_ms_per_order"].values()), idle[0])
+    """Its workers are there and settled before the first order is counted."""
+    spent_s = lasted_s = 0.0
+    with stage.workers(1) as pids:
+        pids = {**{name: server.pid for name, server in stage.servers.items()}, **pids}
+        _drain(stage, load.orders, pids)
+        time.sleep(load.settle_s)
+        for _ in range(load.drains):
+            spent, lasted = _drain(stage, load.orders, pids)
+            spent_s, lasted_s = spent_s + spent, lasted_s + lasted
+        idle = _percent_of_core(pids, load.idle_s)
+    done = load.orders * load.drains
+    return Turn(round(done / lasted_s, 1), spent_s / done * 1e3, idle)
+
+
+def _drain(stage: Watched, count: int, pids: Mapping[str, int]) -> tuple[float, float]:
+    """The processor time of all processes, and the seconds from the first order to the last."""
+    before = len(stage.accepted_ms())
+    stage.listen(False)
+    placed = stage.queue(count)
+    used = sum(used_s(pids).values())
+    stage.listen(True)
+    stage.wait_for(before + count)
+    spent = sum(used_s(pids).values()) - used
+    answered = stage.answered(placed).values()
+    return spent, (max(answered) - min(answered)).total_seconds()
 
 
 def _percent_of_core(pids: Mapping[str, int], lasting_s: float) -> float:
