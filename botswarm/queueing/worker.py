@@ -9,12 +9,17 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from celery import signals
 from celery.apps.beat import Beat as CeleryBeat
 from celery.apps.worker import Worker as CeleryWorker
+from celery.platforms import EX_FAILURE
+from celery.worker import state
 
 from botswarm import stopping
 from botswarm.queueing import caps, safety
@@ -23,6 +28,9 @@ from botswarm.queueing.table import BY_NAME
 M_ARENA_MAX = -8
 """glibc's; elsewhere there is no such."""
 BEAT_PATIENCE_S = 5.0
+FAILED_END_S = 5.0
+LATE_END_S = 20.0
+"""So long after it was told to end a worker says what it still waits for."""
 PREFORK = "botswarm.queueing.prefork:Pool"
 
 logger = logging.getLogger(__name__)
@@ -72,6 +80,19 @@ class Worker(CeleryWorker):  # type: ignore[misc]
         logger.info("pool %s of %d; at most: %s", self.pool_cls, self.concurrency, limits)
         if self.pool_cls == "prefork":
             self.pool_cls = PREFORK
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """After an error that ended the loop nobody hears its children any more: Celery would wait
+        for them for ever. They are ended as by a machine that fails, which loses and doubles
+        nothing, and whoever keeps this worker starts another.
+        """
+        if exitcode == EX_FAILURE:
+            logger.critical("the worker's own loop has ended: so do its children, at once")
+            self._kill_children()
+            end = threading.Timer(FAILED_END_S, os._exit, (EX_FAILURE,))
+            end.daemon = True
+            end.start()
+        super().stop(in_sighandler, exitcode)
 
     def wait_for_soft_shutdown(self) -> None:
         """Called at SIGQUIT and the second Ctrl-C: whoever has not ended after it is ended."""
@@ -148,6 +169,27 @@ def _names(given: Any) -> list[str]:
 def _tell_children(**_: Any) -> None:
     """What they are at may be a wait of half a minute between two looks at a venue."""
     stopping.tell()
+    threading.Thread(target=_say_what_is_waited_for, daemon=True).start()
+
+
+def _say_what_is_waited_for() -> None:
+    time.sleep(LATE_END_S)
+    stack = sys._current_frames().get(threading.main_thread().ident or 0)
+    where = (
+        ""
+        if stack is None
+        else "; ".join(
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_stack(stack)
+        )
+    )
+    running = ", ".join(sorted(request.name for request in state.active_requests)) or "no task"
+    logger.warning(
+        "told to end %g s ago, and still here: %s runs; the worker is at: %s",
+        LATE_END_S,
+        running,
+        where,
+    )
 
 
 @signals.worker_process_init.connect(weak=False)

@@ -6,8 +6,10 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from celery import shared_task
+from celery.worker.control import control_command
 
 EVENTS = Path(os.environ.get("QUEUEING_TEST_EVENTS", os.devnull))
 
@@ -43,3 +45,13 @@ def die(number: int) -> None:
 def hang(number: int) -> None:
     write("start", number)
     time.sleep(60)
+
+
+@control_command()  # type: ignore[untyped-decorator]
+def break_loop(state: Any) -> None:
+    """As a defect of the loop itself does, of which Celery says that it cannot recover."""
+
+    def fail() -> None:
+        raise ValueError("the loop is broken")
+
+    state.consumer.hub.call_soon(fail)

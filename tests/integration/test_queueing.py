@@ -178,6 +178,18 @@ def test_sigquit_ends_the_worker_and_the_task_goes_back(swarm: Swarm) -> None:
     until(lambda: not Path(f"/proc/{child}").exists(), "the child to be gone", 5)
 
 
+def test_a_worker_whose_own_loop_breaks_ends_at_once_and_the_task_goes_back(swarm: Swarm) -> None:
+    worker = swarm.worker("orders")
+    swarm.send("nap", number=1, seconds=100)
+    until(lambda: swarm.count("start"), "the nap to begin")
+    swarm.app.control.broadcast("break_loop")
+    assert worker.popen.wait(15) == 1, worker.text
+    assert "the loop is broken" in worker.text
+    until(lambda: swarm.ready("orders") == 1, "the task to be back in its queue")
+    child = swarm.events()[0].pid
+    until(lambda: not Path(f"/proc/{child}").exists(), "the child to be gone", 5)
+
+
 # --- dead letters --------------------------------------------------------------------------------
 
 
