@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from amqp.exceptions import NotFound as QueueMissing
 from celery import bootsteps
 
 from botswarm.queueing.leadership import bind_work
+from botswarm.queueing.link import break_off
 from botswarm.queueing.table import BY_NAME, declared
 
 LOOK_S = 5.0
@@ -53,7 +53,7 @@ class Mending(bootsteps.StartStopStep):  # type: ignore[misc]
         self._mender = Mender(
             names,
             connect=lambda: _connection(worker.app),
-            listen_anew=lambda: _break_off(getattr(worker.consumer, "connection", None)),
+            listen_anew=lambda: break_off(getattr(worker.consumer, "connection", None)),
         )
         self._over = threading.Event()
         if names:
@@ -239,17 +239,3 @@ def _connection(app: Any) -> Any:
     )
     connection.connect()
     return connection
-
-
-def _break_off(connection: Any) -> None:
-    """Ends the worker's own connection as a broken link would: it comes back by itself, and what
-    was handed out to it and not acknowledged comes again.
-    """
-    inner = getattr(connection, "_connection", None)
-    # Without the underscore one that has ended would be connected again, from here.
-    sock = getattr(getattr(inner, "_transport", None), "sock", None)
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            # The method of the plain socket: one for TLS would take its own state apart while the
-            # worker's loop is at it.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -23,12 +23,17 @@ from celery.worker import state
 
 from botswarm import stopping
 from botswarm.queueing import caps, safety
+from botswarm.queueing.link import Silence
 from botswarm.queueing.table import BY_NAME
 
 M_ARENA_MAX = -8
 """glibc's; elsewhere there is no such."""
 BEAT_PATIENCE_S = 5.0
 FAILED_END_S = 5.0
+SILENT_S = 12.0
+"""Two heartbeats of the broker are missing."""
+SILENT_AGAIN_S = 1.0
+FRAMES_TOLD = 12
 LATE_END_S = 20.0
 """So long after it was told to end a worker says what it still waits for."""
 PREFORK = "botswarm.queueing.prefork:Pool"
@@ -39,6 +44,8 @@ logger = logging.getLogger(__name__)
 # Subclasses, not signal handlers: Celery logs what a handler raises and starts all the same.
 class Worker(CeleryWorker):  # type: ignore[misc]
     flags: dict[str, Any]
+    running: Worker | None = None
+    """The one of this process."""
 
     def __init__(self, app: Any = None, hostname: Any = None, **flags: Any) -> None:
         """Loads only the tasks of its queues: what it never runs costs each of its processes
@@ -80,6 +87,10 @@ class Worker(CeleryWorker):  # type: ignore[misc]
         logger.info("pool %s of %d; at most: %s", self.pool_cls, self.concurrency, limits)
         if self.pool_cls == "prefork":
             self.pool_cls = PREFORK
+
+    def start(self) -> None:
+        Worker.running = self
+        super().start()
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
         """After an error that ended the loop nobody hears its children any more: Celery would wait
@@ -169,26 +180,37 @@ def _names(given: Any) -> list[str]:
 def _tell_children(**_: Any) -> None:
     """What they are at may be a wait of half a minute between two looks at a venue."""
     stopping.tell()
-    threading.Thread(target=_say_what_is_waited_for, daemon=True).start()
+    threading.Thread(target=_see_to_the_end, daemon=True).start()
+
+
+def _see_to_the_end() -> None:
+    """To end, a worker tells and asks its broker several things, and waits for each answer."""
+    consumer = getattr(Worker.running, "consumer", None)
+    dispatcher = getattr(consumer, "event_dispatcher", None)
+    links = [getattr(each, "connection", None) for each in (consumer, dispatcher)]
+    silences = [Silence(link) for link in links if link is not None]
+    told_at, patience_s, is_said = time.monotonic(), SILENT_S, False
+    while True:
+        time.sleep(0.5)
+        for silence in silences:
+            if silence.lasts_s() > patience_s:
+                logger.warning("the broker is silent: ending without its answer")
+                # What comes up anew is as silent as this one was.
+                patience_s = SILENT_AGAIN_S
+                silence.end()
+        if not is_said and time.monotonic() - told_at > LATE_END_S:
+            is_said = True
+            _say_what_is_waited_for()
 
 
 def _say_what_is_waited_for() -> None:
-    time.sleep(LATE_END_S)
     stack = sys._current_frames().get(threading.main_thread().ident or 0)
-    where = (
-        ""
-        if stack is None
-        else "; ".join(
-            f"{frame.filename}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_stack(stack)
-        )
-    )
-    running = ", ".join(sorted(request.name for request in state.active_requests)) or "no task"
+    frames = [] if stack is None else list(reversed(traceback.extract_stack(stack)))
     logger.warning(
         "told to end %g s ago, and still here: %s runs; the worker is at: %s",
         LATE_END_S,
-        running,
-        where,
+        ", ".join(sorted(request.name for request in state.active_requests)) or "no task",
+        " < ".join(f"{each.filename}:{each.lineno} {each.name}" for each in frames[:FRAMES_TOLD]),
     )
 
 

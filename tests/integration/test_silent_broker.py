@@ -11,14 +11,21 @@ import pytest
 from botswarm.queueing import App, app, make_app
 from botswarm.testing.proxy import FaultProxy, Toxics
 from botswarm.testing.servers import RabbitMQServer
+from tests.integration.swarm import Swarm
 from tests.settings import settings_of
 
 SILENT = Toxics(is_black_hole=True)
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[tuple[FaultProxy, str]]:
-    with RabbitMQServer() as server, FaultProxy(server.port) as between:
+def server() -> Iterator[RabbitMQServer]:
+    with RabbitMQServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def proxy(server: RabbitMQServer) -> Iterator[tuple[FaultProxy, str]]:
+    with FaultProxy(server.port) as between:
         yield between, server.url().replace(f":{server.port}", f":{between.port}")
 
 
@@ -52,3 +59,19 @@ def test_a_question_to_a_silent_broker_ends_as_a_broken_link_does(
     connection.collect()
     assert not is_held
     assert raised
+
+
+def test_a_worker_ends_in_time_though_its_broker_answers_no_more(
+    server: RabbitMQServer, proxy: tuple[FaultProxy, str], tmp_path: Path
+) -> None:
+    between, url = proxy
+    swarm = Swarm(server, "/", tmp_path, settings={"BOTSWARM_BROKER_URL": url})
+    try:
+        worker = swarm.worker("orders")
+        between.set(down=SILENT)
+        worker.popen.terminate()
+        assert worker.popen.wait(28) == 0, worker.text
+        assert "the broker is silent" in worker.text
+    finally:
+        between.heal()
+        swarm.close()

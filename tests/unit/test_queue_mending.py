@@ -11,7 +11,7 @@ import amqp
 import pytest
 from amqp.exceptions import InternalError
 
-from botswarm.queueing import mending
+from botswarm.queueing import link, mending
 from botswarm.queueing.mending import Mender, Mending
 from tests.integration.swarm import until
 
@@ -105,5 +105,5 @@ def test_the_thread_outlives_a_defect_and_says_so(
 def test_a_link_that_has_ended_already_is_not_connected_again_to_break_it_off() -> None:
     ended = amqp.Connection("127.0.0.1:1")
     ended.collect()
-    mending._break_off(SimpleNamespace(_connection=ended))
+    link.break_off(SimpleNamespace(_connection=ended))
     assert ended._transport is None
