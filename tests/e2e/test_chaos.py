@@ -1,4 +1,4 @@
-"""Five minutes of the fault campaign, every fault once, and proof that it can fail."""
+"""Some minutes of the fault campaign, every fault once, and proof that it can fail."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ABOUT_TIME = ("I28", "I30")
 
 @pytest.mark.timeout(1500)
 def test_every_promise_holds_while_each_fault_strikes_once(tmp_path: Path) -> None:
-    report = run(Options(rounds=1, seconds=240, seed=7, per_s=3, folder=tmp_path, drain_max_s=500))
+    report = run(Options(rounds=1, seconds=200, seed=7, per_s=2, folder=tmp_path, drain_max_s=500))
     broken = [name for name, found in report.breaches.items() if found and name not in ABOUT_TIME]
     assert broken == [], as_text(report)
-    assert report.counts["executed"] > 100, as_text(report)
-    assert report.counts["recovered"] > 30, as_text(report)
+    assert report.counts["executed"] > 60, as_text(report)
+    assert report.counts["recovered"] > 20, as_text(report)
     assert len(report.faults) + len(report.impossible) == len(FAULTS)
     # Between other tests a server may take longer to come back than a strike waits for it.
     assert sum(each.done for each in report.faults.values()) >= 20, as_text(report)
