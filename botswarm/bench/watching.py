@@ -90,22 +90,12 @@ def _scraping(state_dir: Path) -> Iterator[None]:
         thread.join()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     orders_per_s: float
     cpu_ms_per_order: float
-    """Of all processes together."""
-    exchange_ms_per_order: float
-    """The part of the exchange, which does the same for an order in every turn: the ruler. Minutes
-    apart, a rented processor may need a tenth more for one and the same work.
-    """
     idle_percent: float
     """Of one core, by all processes together, with nothing to do."""
-
-    @property
-    def cost(self) -> float:
-        """Of an order, in what the exchange takes for one."""
-        return self.cpu_ms_per_order / self.exchange_ms_per_order
 
 
 def measured(load: Load, until: float, progress: Progress) -> dict[str, Any]:
@@ -143,37 +133,28 @@ def _pair(stage: Watched, load: Load, *, watched_first: bool) -> tuple[Turn, Tur
 
 def _turn(stage: Watched, load: Load) -> Turn:
     """Its workers are there and settled before the first order is counted."""
-    spent: dict[str, float] = {}
-    lasted_s = 0.0
+    spent_s = lasted_s = 0.0
     with stage.workers(1) as pids:
         pids = {**{name: server.pid for name, server in stage.servers.items()}, **pids}
         _drain(stage, load.orders, pids)
         time.sleep(load.settle_s)
         for _ in range(load.drains):
-            used, lasted = _drain(stage, load.orders, pids)
-            spent = {name: spent.get(name, 0.0) + each for name, each in used.items()}
-            lasted_s += lasted
+            spent, lasted = _drain(stage, load.orders, pids)
+            spent_s, lasted_s = spent_s + spent, lasted_s + lasted
         idle = _percent_of_core(pids, load.idle_s)
     done = load.orders * load.drains
-    return Turn(
-        orders_per_s=round(done / lasted_s, 1),
-        cpu_ms_per_order=round(sum(spent.values()) / done * 1e3, 3),
-        exchange_ms_per_order=round(spent["exchange"] / done * 1e3, 4),
-        idle_percent=idle,
-    )
+    return Turn(round(done / lasted_s, 1), spent_s / done * 1e3, idle)
 
 
-def _drain(
-    stage: Watched, count: int, pids: Mapping[str, int]
-) -> tuple[Mapping[str, float], float]:
-    """The processor time of each process, and the seconds from the first order to the last."""
+def _drain(stage: Watched, count: int, pids: Mapping[str, int]) -> tuple[float, float]:
+    """The processor time of all processes, and the seconds from the first order to the last."""
     before = len(stage.accepted_ms())
     stage.listen(False)
     placed = stage.queue(count)
-    used = used_s(pids)
+    used = sum(used_s(pids).values())
     stage.listen(True)
     stage.wait_for(before + count)
-    spent = {name: each - used[name] for name, each in used_s(pids).items()}
+    spent = sum(used_s(pids).values()) - used
     answered = stage.answered(placed).values()
     return spent, (max(answered) - min(answered)).total_seconds()
 
@@ -186,7 +167,7 @@ def _percent_of_core(pids: Mapping[str, int], lasting_s: float) -> float:
 
 def _compared(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
     lost = [1 - watched.orders_per_s / plain.orders_per_s for plain, watched in pairs]
-    spent = [watched.cost / plain.cost - 1 for plain, watched in pairs]
+    spent = [watched.cpu_ms_per_order / plain.cpu_ms_per_order - 1 for plain, watched in pairs]
     idle = statistics.median(plain.idle_percent for plain, _ in pairs)
     watched_idle = statistics.median(watched.idle_percent for _, watched in pairs)
     cores = os.cpu_count() or 1
@@ -195,10 +176,6 @@ def _compared(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
         "rounds": len(pairs),
         "orders_per_s": [plain.orders_per_s for plain, _ in pairs],
         "watched_orders_per_s": [watched.orders_per_s for _, watched in pairs],
-        "cpu_ms_per_order": [plain.cpu_ms_per_order for plain, _ in pairs],
-        "watched_cpu_ms_per_order": [watched.cpu_ms_per_order for _, watched in pairs],
-        "exchange_ms_per_order": [plain.exchange_ms_per_order for plain, _ in pairs],
-        "watched_exchange_ms_per_order": [w.exchange_ms_per_order for _, w in pairs],
         "share": round(statistics.median(lost), 4),
         "share_within": interval(lost),
         "cpu_share": round(statistics.median(spent), 4),
