@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -65,6 +65,7 @@ def measured(bots: int, scrapes: int, settle_s: float, progress: Progress) -> di
     ):
         progress(f"the swarm is ready; it takes up its bots for {settle_s:g} s")
         time.sleep(settle_s)
+        _wait_told(state_dir, bots)
         found = card.found(state_dir)
         seen = {each.card.name: Scraped(each.card.pid) for each in found}
         pids = {name: each.pid for name, each in seen.items()}
@@ -115,6 +116,15 @@ def _spread(scraped: Scraped) -> dict[str, Any]:
     }
 
 
+def _states(pages: Iterable[bytes]) -> dict[str, int]:
+    return {
+        sample.labels["state"]: int(sample.value)
+        for page in pages
+        for sample in _samples(page)
+        if sample.name == "botswarm_bots"
+    }
+
+
 def _samples(page: bytes) -> list[Sample]:
     families = text_string_to_metric_families(  # type: ignore[no-untyped-call]
         page.decode() or "# EOF\n"
@@ -122,14 +132,19 @@ def _samples(page: bytes) -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
+def _wait_told(state_dir: Path, bots: int) -> None:
+    """The first look at the ledger comes when it comes; the pages are whole after it."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        said = ask.ask(card.found(state_dir), METRICS, ANSWER_S, ACCEPT)
+        if _states(each.body for each in said if each.code == 200) == {"running": bots}:
+            return
+        time.sleep(EVERY_S)
+
+
 def check_bots(seen: Mapping[str, Scraped], bots: int) -> None:
     """Figures of a swarm that has other bots than it should would be of something else."""
-    states = {
-        sample.labels["state"]: int(sample.value)
-        for each in seen.values()
-        for sample in _samples(each.page)
-        if sample.name == "botswarm_bots"
-    }
+    states = _states(each.page for each in seen.values())
     if states != {"running": bots}:
         told = ", ".join(f"{many} {state}" for state, many in states.items()) or "none"
         raise BotswarmError(
