@@ -167,11 +167,11 @@ def test_sigterm_to_the_whole_group_lets_the_running_task_finish_once(swarm: Swa
 
 def test_sigquit_ends_the_worker_and_the_task_goes_back(swarm: Swarm) -> None:
     worker = swarm.worker("orders", "worker.soft_shutdown_timeout=1")
-    swarm.send("nap", number=1, seconds=60)
+    swarm.send("nap", number=1, seconds=100)
     until(lambda: swarm.count("start"), "the nap to begin")
     worker.popen.send_signal(signal.SIGQUIT)
     # After the soft shutdown, in which a task that ends soon may still end.
-    worker.popen.wait(15)
+    worker.popen.wait(40)
     assert swarm.count("end") == 0
     until(lambda: swarm.ready("orders") == 1, "the task to be back in its queue")
     child = swarm.events()[0].pid
