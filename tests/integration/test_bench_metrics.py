@@ -10,7 +10,7 @@ PARTS = {"beat", "broker", "exchange", "feed", "orders", "risk-ops-backtest", "s
 
 
 def test_every_process_is_scraped_and_orders_flow_with_and_without() -> None:
-    size = Size(bots=30, scrapes=2, settle_s=0, orders=20, rounds=1, idle_s=1)
+    size = Size(bots=30, scrapes=2, settle_s=0, orders=20, drains=2, rounds=1, idle_s=1)
     figures = json.loads(json.dumps(main(size=size)))
     assert set(figures["scrapes"]) >= PARTS
     assert all(each["scrapes"] == 2 for each in figures["scrapes"].values())
