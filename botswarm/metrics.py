@@ -137,6 +137,11 @@ HEALTH_CHECK = Described(
 HEALTH_VALUE = Described(
     "botswarm_health_value", "What a check judged, in its own unit.", ("check", "unit")
 )
+ROUND_TRIP_MS = Described(
+    "botswarm_round_trip_ms",
+    "Shortest of the last five answers that a server, or its machine, gave to a check.",
+    ("peer",),
+)
 WORK_AGE_SECONDS = Described(
     "botswarm_work_age_seconds", "Since this process last got on with its work."
 )

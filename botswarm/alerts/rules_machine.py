@@ -257,6 +257,16 @@ RULES: tuple[Rule, ...] = (
         explained_by=("DatabaseConnectionFailure",),
     ),
     Rule(
+        name="NetworkSlow",
+        severity=Severity.WARNING,
+        group=SERVERS,
+        says="{{ $labels.peer }} is {{ $value | humanize }} ms away (100 ms at most is usual)",
+        expression="max by (peer) (botswarm_round_trip_ms) > 100",
+        for_s=300,
+        probe=Figure(metric="botswarm_round_trip_ms", above=100, by=("peer",), for_s=300),
+        trial=crossed("botswarm_round_trip_ms", "101x60", "99x60", peer="broker"),
+    ),
+    Rule(
         name="CertificateEnding",
         severity=Severity.WARNING,
         group="security",

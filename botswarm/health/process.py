@@ -23,15 +23,20 @@ from botswarm.health.card import ProcessCard
 from botswarm.health.check import STATUSES, Check
 from botswarm.health.host import Host
 from botswarm.health.pages import Pages
+from botswarm.health.round_trips import RoundTrips
 from botswarm.health.sampler import Process, Sampler, whole
 from botswarm.health.seat import Seat
 from botswarm.health.server import PORTS_TRIED, Answer, Answering, Server, listen
 from botswarm.health.table import BY_NAME, WORK
 from botswarm.health.usage import Usage
 from botswarm.health.watch import Finding, Look, Watch
+from botswarm.ledger import plain
 from botswarm.tally import TALLY
 
 logger = logging.getLogger(__name__)
+
+TIMED = ("ledger", "broker", "redis")
+"""Checks whose value is how long a server took to answer."""
 
 
 class Pulse:
@@ -70,11 +75,12 @@ class Health:
         self._began, self._began_at = self._clock.monotonic(), self._clock.now()
         self._work: dict[str, Callable[[], float]] = {}
         self._watch = Watch(self._clock, SecretMask(settings.secrets))
-        self._sources: list[Source] = []
+        self.round_trips = RoundTrips()
+        self._sources: list[Source] = [self.round_trips]
         self._host = Host(settings.state_dir)
         self._sampler = Sampler([self._host])
         self._registry = exposition.registry(self._families, self._sampler.of_process)
-        self._facts: list[Callable[[], Mapping[str, Any]]] = []
+        self._facts: list[Callable[[], Mapping[str, Any]]] = [self.round_trips.facts]
         self._usage = Usage()
         self._work_since = self._began_at, "ok"
         self._seat: Seat | None = None
@@ -95,7 +101,14 @@ class Health:
 
     def check(self, name: str, look: Look, *, is_needed: bool = False) -> None:
         """Have a line of the table asked here; without what ``is_needed`` it cannot work."""
+        if self._is_timed(name):
+            look = self.round_trips.measured(name, look)
         self._watch.add(BY_NAME[name], look, is_needed=is_needed)
+
+    def _is_timed(self, name: str) -> bool:
+        """No network lies between us and a file."""
+        is_file = name == "ledger" and plain.is_sqlite(self._settings.database_url)
+        return name in TIMED and not is_file
 
     def source(self, source: Source, *, is_sampled: bool = False) -> None:
         """``is_sampled`` is one that reads files: asked now and then, not by whoever scrapes."""

@@ -187,13 +187,16 @@ class Redis:
 
 Addresses = Callable[[], Iterable[tuple[str, str]]]
 """Accounts and the addresses that take their orders."""
+Took = Callable[[str, float | None], None]
+"""Told how many milliseconds the way to a machine and back takes; None where it is away."""
 
 
 class VenuesLook:
     """Any answer to a plain request will do: whether it takes orders, reconciliation finds out."""
 
-    def __init__(self, addresses: Addresses) -> None:
+    def __init__(self, addresses: Addresses, took: Took = lambda peer, took_ms: None) -> None:
         self._addresses = addresses
+        self._took = took
         self._known: dict[str, tuple[float, str]] = {}
 
     def __call__(self) -> Finding:
@@ -215,21 +218,26 @@ class VenuesLook:
         is_young = known is not None and time.monotonic() - known[0] < ENCRYPTED_EVERY_S
         if is_young and known is not None and not known[1] and url.startswith("https:"):
             return ""
-        trouble = _trouble_of(url)
+        trouble, took_ms = _looked_at(url)
+        self._took(urlsplit(url).hostname or url, took_ms)
         self._known[url] = time.monotonic(), trouble
         return trouble
 
 
-def _trouble_of(url: str) -> str:
+def _looked_at(url: str) -> tuple[str, float | None]:
+    """What is wrong, or nothing; and how many milliseconds the machine took to take the call."""
+    took_ms: float | None = None
     parts = urlsplit(url)
     host, encrypted = parts.hostname or "", parts.scheme in ("https", "wss")
     port = parts.port or (443 if encrypted else 80)
+    began = time.monotonic()
     try:
         with socket.create_connection((host, port), timeout=LIMIT_S) as plain_socket:
+            took_ms = (time.monotonic() - began) * 1000
             way = plain_socket
             if encrypted:
                 way = ssl.create_default_context().wrap_socket(plain_socket, server_hostname=host)
             way.sendall(f"HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            return "" if way.recv(1) else "it hung up"
+            return "" if way.recv(1) else "it hung up", took_ms
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return (error.strerror or str(error)).lower(), took_ms

@@ -36,7 +36,8 @@ def made(app: App, hostname: str) -> Health:
     health.source(Running(app.caps, queues))
     if ORDERS in queues:
         health.source(VenueMeters(app.settings.state_dir), is_sampled=True)
-        health.check("venues", VenuesLook(functools.partial(addresses, app.settings)))
+        asked = functools.partial(addresses, app.settings)
+        health.check("venues", VenuesLook(asked, health.round_trips.took))
     if OPS in queues:
         Swarm(app.settings, app.slots, app.swarm_caps).join(health)
     return health
