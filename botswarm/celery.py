@@ -13,6 +13,7 @@ from botswarm.broker.record import addresses
 from botswarm.config import load
 from botswarm.errors import BotswarmError, Misconfigured
 from botswarm.health import celery_app as health
+from botswarm.ledger import slow
 from botswarm.ledger.presence import Presence
 from botswarm.queueing import App, make_app
 from botswarm.queueing.table import TABLE
@@ -56,6 +57,16 @@ def _present(presence: Presence) -> None:
 
 signals.worker_ready.connect(_sign_worker, weak=False)
 signals.beat_init.connect(_sign_beat, weak=False)
+
+# --- what it has to wait for ----------------------------------------------------------------------
+
+
+def _watch_the_ledger(**_: Any) -> None:
+    slow.watch(app.settings.ledger_slow_ms)
+
+
+# As soon as there is a log to say it in, and before anything is forked.
+signals.setup_logging.connect(_watch_the_ledger, weak=False)
 
 # --- how it is, for whoever asks ------------------------------------------------------------------
 

@@ -64,6 +64,12 @@ SWARM_LOOKS = Counter(
     "How often the ledger and the broker were read for the metrics of the swarm, by outcome.",
     ("source", "outcome"),
 )
+LEDGER_SLOW_STATEMENTS = Counter(
+    "botswarm_ledger_slow_statements_total",
+    "Statements of the ledger that took longer than BOTSWARM_LEDGER_SLOW_MS: select, insert, "
+    "update, delete, commit, other.",
+    ("kind",),
+)
 
 # --- read out of the ledger by the one process that exports the swarm's: counted from its start ---
 

@@ -39,13 +39,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"config", "logfiles", "sentry"},
     "schedule": {"messages"},
     # The app is wired here from the machinery; the record says where the embedded broker is, and
-    # each worker and beat signs that it is there, whichever queues it runs.
+    # each worker and beat signs that it is there and watches how long the ledger takes, whichever
+    # queues it runs.
     "celery": {
         "errors",
         "config",
         "queueing",
         "broker.record",
         "ledger.presence",
+        "ledger.slow",
         "health.celery_app",
     },
     # What makes Celery fit to move money; it knows messages and schedules, and nothing of trading.

@@ -36,8 +36,10 @@ def archive(session: Session, /, if_needed: bool) -> None:
     from botswarm.backup import archiving
     from botswarm.backup.place import place_of
     from botswarm.health.process import Health
+    from botswarm.ledger import slow
 
     logs.configure(settings, at_least=logging.WARNING if session.quiet else logging.DEBUG)
+    slow.watch(settings.ledger_slow_ms)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

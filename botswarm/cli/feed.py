@@ -40,6 +40,7 @@ from botswarm.health.broker import Broker
 from botswarm.health.machine import WallClock
 from botswarm.health.process import Health
 from botswarm.health.servers import LedgerLook, Redis
+from botswarm.ledger import slow
 from botswarm.ledger.books import LedgerBooks
 from botswarm.ledger.bots import Bots
 from botswarm.ledger.candles import Candles
@@ -79,6 +80,7 @@ def run(settings: Settings, reread: Reread) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told_to_stop)
+    slow.watch(settings.ledger_slow_ms)
     swarm = _Swarm(settings, reread, stop)
     names = registry.fed_venues(settings)
     _warn_of_others(settings, names)

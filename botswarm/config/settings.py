@@ -32,6 +32,7 @@ class Settings:
     worker_caps: Mapping[str, int] | None
     swarm_caps: Mapping[str, int] | None
     database_url: Secret
+    ledger_slow_ms: int
     redis_url: Secret | None
     address_name: str
     exchange_port: int | None

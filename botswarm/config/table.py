@@ -14,6 +14,7 @@ from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.flower import FLOWER
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
+from botswarm.config.ledger import LEDGER
 from botswarm.config.limiting import LIMITS
 from botswarm.config.logging import LOG_KEEPING
 from botswarm.config.notifying import NOTIFYING
@@ -242,6 +243,7 @@ SETTINGS: tuple[Setting, ...] = (
         conventional=("DATABASE_URL",),
         secret=True,
     ),
+    *LEDGER,
     Setting(
         name="redis_url",
         kind=_url(urls.redis_url, "redis:// or rediss:// URL"),

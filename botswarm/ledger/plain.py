@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from botswarm.config import Secret
 from botswarm.errors import Unreachable
+from botswarm.ledger import slow
 
 WAIT_S = 1
 
@@ -35,8 +37,12 @@ def asking(url: Secret, *, writes: bool = False) -> Iterator[Ask]:
 
         def ask(statement: str, values: Sequence[object] = ()) -> list[Any]:
             given = [bound(value, is_sqlite(url)) for value in values]
-            cursor.execute(statement.replace("?", mark), given)
-            return [] if cursor.description is None else list(cursor.fetchall())
+            began = time.perf_counter()
+            try:
+                cursor.execute(statement.replace("?", mark), given)
+                return [] if cursor.description is None else list(cursor.fetchall())
+            finally:
+                slow.ended(statement, began)
 
         yield ask
 

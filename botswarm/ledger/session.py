@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from botswarm.config import Secret
 from botswarm.errors import Misconfigured, Problem, TimedOut, Unreachable
-from botswarm.ledger import prepared
+from botswarm.ledger import prepared, slow
 from botswarm.ledger.columns import to_json
 
 ATTEMPTS_MAX = 5
@@ -67,6 +67,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._foreign_keys = foreign_keys
         self._engine = self._sqlite() if self.is_sqlite else self._postgresql()
+        slow.listen(self._engine)
         self._writing = threading.Lock()
         self._reader = self._engine.execution_options(**{_READS: True})
         if not self.is_sqlite:
@@ -111,7 +112,9 @@ class Database:
                 session.flush()
             # A connection that is lost from here on leaves open whether this was committed.
             with self._errors(is_certain=False):
+                began = time.perf_counter()
                 session.commit()
+                slow.ended(slow.COMMIT, began)
             return answer
 
     def _read_once(self, work: Work[T]) -> T:
