@@ -314,6 +314,11 @@ ACCOUNT_COMPARED_SECONDS = Described(
 PROCESSES = Described(
     "botswarm_processes", "Processes that were heard of lately, on every machine.", ("role",)
 )
+SWARM_UP_RATIO = Described(
+    "botswarm_swarm_up_ratio",
+    "Share of the last 1d, 7d and 30d in which the swarm was up, once a day of it is known.",
+    ("window",),
+)
 BACKUP_AGE_SECONDS = Described(
     "botswarm_backup_age_seconds", "Age of the newest backup that was brought back to the side."
 )

@@ -7,11 +7,12 @@ import os
 from datetime import timedelta
 from functools import lru_cache
 
-from botswarm.alerts.night import watch_of
+from botswarm.alerts.night import sees_well, watch_of
 from botswarm.alerts.watch import Watch
 from botswarm.clock import SystemClock
 from botswarm.config import Secret
 from botswarm.errors import BotswarmError
+from botswarm.ledger import uptimes
 from botswarm.ledger.alerts import Alerts
 from botswarm.ledger.evaluations import Evaluations
 from botswarm.ledger.outbox import Outbox
@@ -110,7 +111,15 @@ def watch_alerts() -> int:
     """Harmless however often it runs, and on several machines: what is open is begun once, and
     each notice belongs to whoever claims it. Answers how many alerts are open.
     """
-    return _night(os.getpid()).round().open
+    done = _night(os.getpid()).round()
+    # Whoever makes the rounds while no worker of ops does, does not write that all is well.
+    if sees_well(done):
+        database = _database(current_settings().database_url, os.getpid())
+        try:
+            uptimes.mark(database, SystemClock().now())
+        except BotswarmError as error:
+            logger.warning("that the swarm is up was not written down: %s", error)
+    return done.open
 
 
 @task(PruneAlerts)

@@ -8,9 +8,9 @@ import time
 
 from botswarm.alerts import channels, looking, policy
 from botswarm.alerts.figures import Figures
-from botswarm.alerts.rules import EXPLAINED_BY
+from botswarm.alerts.rules import DOWN, EXPLAINED_BY
 from botswarm.alerts.spool import Spool
-from botswarm.alerts.watch import Watch
+from botswarm.alerts.watch import Round, Watch
 from botswarm.clock import SystemClock
 from botswarm.config import Settings
 from botswarm.ledger.alerts import Alerts
@@ -35,6 +35,11 @@ def watch_of(settings: Settings, database: Database) -> Watch:
         source=f"{settings.env} {settings.instance_id}",
         clock=SystemClock(),
     )
+
+
+def sees_well(done: Round) -> bool:
+    """Whether the swarm is up: all was looked at, and nothing fires that is an outage."""
+    return done.is_judged and done.with_ledger and not done.firing & DOWN
 
 
 class NightWatch:

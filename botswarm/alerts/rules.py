@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from botswarm.alerts import rules_feed, rules_machine, rules_money, rules_work
 from botswarm.alerts.rule import Check, Events, Rule, Silent
+from botswarm.domain.alert import Severity
 
 RULES: tuple[Rule, ...] = (
     *rules_machine.RULES,
@@ -18,6 +19,14 @@ EXPLAINED_BY: Mapping[str, frozenset[str]] = {
     rule.name: frozenset(rule.explained_by) for rule in RULES if rule.explained_by
 }
 SILENT: Rule = next(rule for rule in RULES if isinstance(rule.probe, Silent))
+DOWN: frozenset[str] = frozenset(
+    rule.name
+    for rule in RULES
+    if rule.severity is Severity.CRITICAL
+    and rule.group
+    in (rules_machine.MACHINE, rules_machine.SERVERS, rules_feed.GROUP, rules_work.WORK)
+)
+"""While one of these fires the swarm is not up. A limit that did what it is for is no outage."""
 ALSO_CHECKED: Mapping[str, str] = {"processes": "SeveralVersions", "unreconciled": "AccountDiffers"}
 """What sweeps find and a check of health sees as well: one alert, on the whole swarm."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from botswarm.alerts.rule import Check, Figure, Rule, Silent, Trial
 from botswarm.alerts.rule_forms import crossed, when_fails
 from botswarm.domain.alert import Severity
+from botswarm.domain.uptime import PROMISED
 
 MACHINE, SERVERS = "machine", "servers"
 
@@ -81,6 +82,31 @@ RULES: tuple[Rule, ...] = (
             "600+60x25 5+60x30",
             job="botswarm",
             instance="a:8080",
+        ),
+    ),
+    Rule(
+        name="UptimeLow",
+        severity=Severity.WARNING,
+        group=MACHINE,
+        says="the swarm was up for {{ $value | humanizePercentage }} of 30 days: less than 99.9 %",
+        expression="min by (environment) "
+        '(botswarm_swarm_up_ratio{window="30d",environment!="development"}) < 0.999',
+        for_s=0,
+        probe=Figure(
+            metric="botswarm_swarm_up_ratio",
+            below_in={"production": PROMISED, "staging": PROMISED},
+            where={"window": "30d"},
+        ),
+        trial=Trial(
+            fires={
+                'botswarm_swarm_up_ratio{window="30d",environment="production"}': "0.9989x60",
+            },
+            quiet={
+                'botswarm_swarm_up_ratio{window="30d",environment="production"}': "0.9991x60",
+                'botswarm_swarm_up_ratio{window="1d",environment="production"}': "0.9x60",
+                'botswarm_swarm_up_ratio{window="30d",environment="development"}': "0.3x60",
+            },
+            labels={"environment": "production"},
         ),
     ),
     Rule(

@@ -38,6 +38,8 @@ class Round:
     """False where somebody else on this machine was at it."""
     with_ledger: bool = True
     open: int = 0
+    firing: frozenset[str] = frozenset()
+    """Names of those that have been so for long enough."""
     told: int = 0
     failed: int = 0
 
@@ -91,7 +93,12 @@ class Watch:
             except BotswarmError as error:
                 logger.warning("what was told was not written down: %s", error)
         return Round(
-            is_judged=True, with_ledger=with_ledger, open=len(episodes), told=told, failed=failed
+            is_judged=True,
+            with_ledger=with_ledger,
+            open=len(episodes),
+            firing=frozenset(each.name for each in episodes if each.fired_at is not None),
+            told=told,
+            failed=failed,
         )
 
     # --- judging --------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def _row(said: Said) -> dict[str, Any]:
     }
     if said.trouble:
         row["trouble"] = said.trouble
-    for name in ("checks", "trouble", "missing", "uptime"):
+    for name in ("checks", "trouble", "missing", "uptime", "swarm_uptime", "network"):
         if name in said.page:
             row[name] = said.page[name]
     return row
@@ -142,7 +142,18 @@ def _checks(said: Said) -> list[tuple[str, str, str, str]]:
             f"{each.words}; {each.cure}" if each.cure else each.words,
         )
         for each in said.checks
-    ]
+    ] + [(name, "", what, words) for what, words in _figures(said.page)]
+
+
+def _figures(page: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is measured beside the checks, with what it is held to."""
+    if far := page.get("network"):
+        trips = ", ".join(f"{peer} {ms:g} ms" for peer, ms in far["round_trip_ms"].items())
+        yield "network", f"{trips} away; {far['limit_ms']:g} ms at most is usual"
+    if up := page.get("swarm_uptime"):
+        shares = ", ".join(f"{share:g} % of {window}" for window, share in up["percent"].items())
+        since = f"known since {up['known_since']}"
+        yield "uptime", f"{shares}; {up['promised_percent']:g} % is promised; {since}"
 
 
 def _failure(said: Sequence[Said]) -> BotswarmError | None:

@@ -138,6 +138,9 @@ def _told(facts: Facts) -> Iterator[Samples]:
     yield Samples(metrics.SCHEDULE_FAILURES, failures)
     missed: Rows = [((e.name,), float(facts.missed.get(e.name, 0))) for e in facts.entries]
     yield Samples(metrics.SCHEDULE_MISSED, missed)
+    if facts.uptime is not None and facts.uptime.is_judged(facts.at):
+        up: Rows = [((window,), share) for window, share in facts.uptime.shares.items()]
+        yield Samples(metrics.SWARM_UP_RATIO, up)
     backups: Rows = [((state,), float(many)) for state, many in facts.backups.items()]
     yield Samples(metrics.BACKUPS, backups)
     if facts.backup is not None:

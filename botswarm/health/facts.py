@@ -10,9 +10,11 @@ from typing import TypeVar
 from botswarm import forks
 from botswarm.config import Secret
 from botswarm.domain.processes import Process
+from botswarm.domain.uptime import Uptime, uptime
 from botswarm.ledger import plain
 from botswarm.ledger.plain import Ask, moment
 from botswarm.ledger.processes import seen
+from botswarm.ledger.uptimes import spans
 
 T = TypeVar("T")
 MISSED_WITHIN = timedelta(days=1)
@@ -78,6 +80,8 @@ class Facts:
     """Those that were heard of lately, on every machine."""
     looked_at: datetime | None = None
     """When somebody last looked at trading that opens step by step; None where none does."""
+    uptime: Uptime | None = None
+    """None where the swarm was never seen well."""
     archived_at: datetime | None = None
     """Up to then the ledger is in the archive; None where it never was archived."""
 
@@ -170,6 +174,7 @@ def _facts(ask: Ask, now: datetime) -> Facts:
         share=share[0][0] if share else None,
         processes=seen(ask, now),
         looked_at=_moment(opening[0][0]) if opening else None,
+        uptime=uptime(spans(ask), now),
         archived_at=_moment(ask("SELECT max(published_at) FROM archive_marks", ())[0][0]),
     )  # fmt: skip
 

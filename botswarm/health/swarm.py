@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from botswarm import metrics
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import Settings
 from botswarm.domain.processes import differences, in_words
+from botswarm.domain.uptime import PROMISED, WINDOWS
 from botswarm.errors import BotswarmError
 from botswarm.exchanges import registry
 from botswarm.health import facts
@@ -88,6 +90,7 @@ class Swarm:
             ("keys", self.keys),
         ):
             health.check(name, self._told(look))
+        health.facts_of(self.facts)
         health.source(self)
         threading.Thread(target=self._keep_looking, name="swarm health", daemon=True).start()
 
@@ -157,6 +160,21 @@ class Swarm:
         yield metrics.Samples(metrics.EXPORTS_SWARM, [((), float(exports))])
         if exports:
             yield from self._exporter.collect(self._facts if self._trouble is None else None)
+
+    def facts(self) -> Mapping[str, Any]:
+        """How much of the time the swarm was up, for the page of health."""
+        found = self._facts
+        if found is None or found.uptime is None:
+            return {}
+        up = found.uptime
+        return {
+            "swarm_uptime": {
+                "known_since": up.first_at.isoformat(timespec="seconds"),
+                "promised_percent": 100 * PROMISED,
+                "percent": {name: round(100 * up.shares[name], 3) for name in WINDOWS},
+                "down_s": {name: round(up.down_s[name]) for name in WINDOWS},
+            }
+        }
 
     # --- checks ---------------------------------------------------------------------------
 

@@ -35,6 +35,17 @@ class ProcessRow(Table):
     seen_at: Mapped[datetime]
 
 
+class UptimeRow(Table):
+    """A span in which the swarm was seen well again and again; what lies between was down."""
+
+    __tablename__ = "uptimes"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    began_at: Mapped[datetime]
+    until: Mapped[datetime]
+    """When it was seen well last."""
+
+
 class EnablingRow(Table):
     """Trading that is opened to ever more bots, while something watches."""
 

@@ -48,6 +48,7 @@ KEPT_ELSEWHERE: Mapping[str, str] = {
     "reconciliations": "Reconciliations, with each new one",
     "heartbeats": "Heartbeats.beat, with each new one",
     "processes": "processes.sign, with each new one",
+    "uptimes": "uptimes.mark, with each new one",
     "risk_sweeps": "Findings, with each new one",
     "risk_findings": "Findings, when a finding has ended",
     "outcomes": "Outcomes, with each new one",

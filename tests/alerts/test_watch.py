@@ -13,6 +13,7 @@ import pytest
 
 from botswarm.alerts import channels, looking, policy
 from botswarm.alerts.channels import Channel
+from botswarm.alerts.night import sees_well
 from botswarm.alerts.patience import Patience
 from botswarm.alerts.spool import Spool
 from botswarm.alerts.watch import GIVE_UP_AFTER, Watch
@@ -105,6 +106,20 @@ def test_a_quiet_night_writes_nothing(night: Night) -> None:
         for _ in range(3):
             night.round()
         assert connection.exec_driver_sql("PRAGMA data_version").scalar_one() == before
+
+
+def test_the_swarm_is_up_while_the_ledger_is_there_and_no_outage_is_told(night: Night) -> None:
+    halted = Seen(
+        name="TradingLossesExceedLimit", subject="", severity=Severity.CRITICAL, words="enough"
+    )
+    soon = replace(DOWN, for_s=60)
+    for seen, is_up in (([halted], True), ([soon], True), ([DOWN], False), ([], True)):
+        night.seen = seen
+        night.clock.advance(100)
+        assert sees_well(night.watch.round()) is is_up, seen
+    night.take_the_ledger_away()
+    night.clock.advance(100)
+    assert not sees_well(night.watch.round())
 
 
 def test_a_channel_that_refuses_is_told_later_and_nothing_is_lost(night: Night) -> None:

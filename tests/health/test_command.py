@@ -90,6 +90,20 @@ def test_what_fails_is_said_with_its_cure(running: Running) -> None:
     assert probe(running.folder, "/livez").returncode == 0
 
 
+def test_uptime_and_network_are_shown_with_what_they_are_held_to(running: Running) -> None:
+    up = {"known_since": "2026-03-01T00:00:00+00:00", "promised_percent": 99.9}
+    facts = {
+        "swarm_uptime": {**up, "percent": {"1d": 99.95, "30d": 98.0}, "down_s": {"1d": 43}},
+        "network": {"limit_ms": 100.0, "round_trip_ms": {"broker": 0.4}},
+    }
+    running.process.facts = lambda: facts  # type: ignore[method-assign]
+    said = health(running.folder, "--detailed").stdout
+    assert "99.95 % of 1d, 98 % of 30d; 99.9 % is promised" in said
+    assert "broker 0.4 ms away; 100 ms at most is usual" in said
+    [told] = json.loads(health(running.folder, "--detailed", "--json").stdout)["data"]["processes"]
+    assert told["swarm_uptime"] == facts["swarm_uptime"]
+
+
 def test_a_warning_is_no_failure(running: Running) -> None:
     running.process.found = [a_check("disk", "warn")]
     done = health(running.folder, "--json")
