@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from botswarm.alerts.rule import Rule, Series
+from botswarm.alerts.rule import Rule, Trial
 from botswarm.alerts.rules import EXPLAINED_BY, RULES
 from botswarm.domain.alert import Severity
 
@@ -20,14 +20,16 @@ GROUP_EVERY_S = 30
 GROUPS = tuple(dict.fromkeys(rule.group for rule in RULES))
 
 
-def files() -> Mapping[Path, str]:
-    """By their place below docker/."""
+def files(environment: str = "production") -> Mapping[Path, str]:
+    """By their place below docker/; the environment is that of the compose file's swarm."""
+    by_name = "alertmanager:9093"
     # A trial runs all rules of its file, so each group has a file: it is ten times as fast.
     return {
         **{Path(f"prometheus/rules/{group}.yml"): alerts(group) for group in GROUPS},
         **{Path(f"prometheus/trials/{group}.yml"): trials(group) for group in GROUPS},
-        Path("prometheus/prometheus.yml"): scraping(list(_static()), "alertmanager:9093"),
+        Path("prometheus/prometheus.yml"): scraping(list(_static(environment)), by_name),
         Path("prometheus/one-machine.yml"): scraping(list(_discovered()), "127.0.0.1:9093"),
+        Path("prometheus/kubernetes.yml"): scraping(list(_pods()), by_name),
         Path("alertmanager/alertmanager.yml"): alertmanager(),
     }
 
@@ -68,11 +70,11 @@ def scraping(targets: Sequence[str], alertmanager_at: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _static() -> Iterator[str]:
+def _static(environment: str) -> Iterator[str]:
     """A container of the compose file has one process, and a name in its network."""
     yield "    static_configs:"
     for name, role in ROLES.items():
-        labels = {"process": name, "instance_type": role, "environment": "production"}
+        labels = {"process": name, "instance_type": role, "environment": environment}
         yield f"      - targets: ['{name}:{HEALTH_PORT}']"
         yield f"        labels: {json.dumps(labels)}"
 
@@ -82,6 +84,28 @@ def _discovered() -> Iterator[str]:
     yield "    http_sd_configs:"
     yield f"      - url: http://127.0.0.1:{HEALTH_PORT}/targets"
     yield "        refresh_interval: 30s"
+
+
+LABELS_OF_POD: Mapping[str, str] = {
+    "process": "pod_label_app_kubernetes_io_component",
+    "instance_type": "pod_label_instance_type",
+    "environment": "pod_label_environment",
+    "instance": "pod_name",
+}
+
+
+def _pods() -> Iterator[str]:
+    """In a cluster each pod says by its labels what it is, and which environment's."""
+    yield "    kubernetes_sd_configs:"
+    yield "      - role: pod"
+    yield "    relabel_configs:"
+    names = ("pod_label_app_kubernetes_io_name", "pod_container_port_name")
+    yield f"      - source_labels: [{', '.join(f'__meta_kubernetes_{name}' for name in names)}]"
+    yield "        regex: botswarm;metrics"
+    yield "        action: keep"
+    for label, source in LABELS_OF_POD.items():
+        yield f"      - source_labels: [__meta_kubernetes_{source}]"
+        yield f"        target_label: {label}"
 
 
 def of(group: str) -> list[Rule]:
@@ -115,30 +139,31 @@ def trials(group: str) -> str:
     """Each rule is shown what makes it fire, and what is just on the good side."""
     lines = [MADE + "rule_files:", f"  - ../rules/{group}.yml", "evaluation_interval: 1m", "tests:"]
     for rule in of(group):
-        lines += _trial(rule, rule.trial.fires, fires=True)
-        if rule.trial.quiet:
-            lines += _trial(rule, rule.trial.quiet, fires=False)
+        for about, trial in {"": rule.trial, **rule.more_trials}.items():
+            lines += _trial(rule, trial, about, fires=True)
+            if trial.quiet:
+                lines += _trial(rule, trial, about, fires=False)
     return "\n".join(lines) + "\n"
 
 
-def _trial(rule: Rule, series: Series, *, fires: bool) -> Iterator[str]:
+def _trial(rule: Rule, trial: Trial, about: str, *, fires: bool) -> Iterator[str]:
     what = "fires" if fires else "does not fire"
-    yield f"  - name: {rule.name} {what}"
+    yield f"  - name: {rule.name} {what} {about}".rstrip()
     yield "    interval: 1m"
     yield "    input_series:"
-    for name, values in series.items():
+    for name, values in (trial.fires if fires else trial.quiet).items():
         yield f"      - series: {_text(name)}"
         yield f"        values: {_text(values)}"
     # Prometheus' own record of what fires: the whole text of a summary is not held to here.
     yield "    promql_expr_test:"
     firing = {"alertname": rule.name, "alertstate": "firing"}
     yield f"      - expr: {_text(_selector(firing))}"
-    yield f"        eval_time: {rule.trial.at}m"
+    yield f"        eval_time: {trial.at}m"
     if not fires:
         yield "        exp_samples: []"
         return
     yield "        exp_samples:"
-    labels = {**firing, "severity": rule.severity.value, **rule.trial.labels}
+    labels = {**firing, "severity": rule.severity.value, **trial.labels}
     yield f"          - labels: {_text(_selector(labels))}"
     yield "            value: 1"
 

@@ -85,6 +85,8 @@ class Rule:
     expression: str
     for_s: int
     trial: Trial
+    more_trials: Mapping[str, Trial] = field(default_factory=dict)
+    """By what they are about."""
     probe: Probe | None = None
     explained_by: tuple[str, ...] = ()
     """While one of these fires, this one is no news."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from botswarm.alerts.rule import Check, Figure, Rule, Trial
 from botswarm.alerts.rule_forms import crossed, growing
+from botswarm.config.table import BY_NAME
 from botswarm.domain.alert import Severity
 
 GROUP = "feed"
@@ -19,12 +22,6 @@ FEED_MEMORY = (
     "botswarm_memory_usage_bytes * on (job, instance) group_left (role) "
     'botswarm_build_info{{role="feed"}} > {}e6'
 )
-HEALTH = (
-    'min by (exchange, environment) (botswarm_exchange_health{{environment="production"}}) < {} or '
-    'min by (exchange, environment) (botswarm_exchange_health{{environment="staging"}}) < {} or '
-    'min by (exchange, environment) (botswarm_exchange_health{{environment="development"}}) < {}'
-)
-
 # A count that was not there before has not grown: it begins with its first event.
 BREACHES = (
     "botswarm_security_events_total"
@@ -43,6 +40,46 @@ def _feed(name: str, value: str) -> dict[str, str]:
     return {
         f'{name}{{job="botswarm",instance="a:8080"}}': value,
         'botswarm_build_info{job="botswarm",instance="a:8080",role="feed",process="feed"}': "1x60",
+    }
+
+
+def _by_environment(setting: str) -> Mapping[str, float]:
+    """What the feed goes by itself where nobody has set it."""
+    found = BY_NAME[setting]
+    defaults = {"development": found.default, **found.profile_defaults}
+    return {name: float(str(value)) for name, value in defaults.items()}
+
+
+LOW = _by_environment("feed_health_alert")
+CRITICAL = {"production": 0.3, "staging": 0.2, "development": 0.05}
+HEALTH = "botswarm_exchange_health"
+
+
+def _below(limits: Mapping[str, float]) -> str:
+    """Whoever is in no environment that is known is held to what production is held to."""
+    others = sorted(set(limits) - {"production"}, reverse=True)
+    of = {f'environment!~"{"|".join(others)}"': limits["production"]}
+    of |= {f'environment="{name}"': limits[name] for name in others}
+    each = "min by (exchange, environment) ({}{{{}}}) < {:g}"
+    return " or ".join(each.format(HEALTH, where, limit) for where, limit in of.items())
+
+
+def _health_trial(limit: float, environment: str) -> Trial:
+    """A little below its limit, and just at it."""
+    labels = {"exchange": "binance"} | ({"environment": environment} if environment else {})
+    series = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return Trial(
+        fires={f"{HEALTH}{{{series}}}": f"{limit * 0.9:g}x60"},
+        quiet={f"{HEALTH}{{{series}}}": f"{limit:g}x60"},
+        labels=labels,
+    )
+
+
+def _more_health_trials(limits: Mapping[str, float]) -> Mapping[str, Trial]:
+    others = [name for name in limits if name != "production"]
+    return {
+        **{f"in {name}": _health_trial(limits[name], name) for name in others},
+        "in an environment nobody named": _health_trial(limits["production"], ""),
     }
 
 
@@ -115,43 +152,29 @@ RULES: tuple[Rule, ...] = (
         group=GROUP,
         says="the connections to {{ $labels.exchange }} are in bad health: "
         "{{ $value | humanize }} of 1",
-        expression=HEALTH.format("0.5", "0.3", "0.1"),
+        expression=_below(LOW),
         for_s=60,
         probe=Check("feed", "warn", for_s=60),
         explained_by=("FeedHealthCritical", "ExchangeDisconnected"),
-        trial=Trial(
-            fires={
-                'botswarm_exchange_health{exchange="binance",environment="production"}': "0.4x60"
-            },
-            quiet={
-                'botswarm_exchange_health{exchange="binance",environment="production"}': "0.5x60",
-                'botswarm_exchange_health{exchange="kraken",environment="staging"}': "0.4x60",
-                'botswarm_exchange_health{exchange="coinbase",environment="development"}': "0.2x60",
-            },
-            labels={"exchange": "binance", "environment": "production"},
-        ),
+        trial=_health_trial(LOW["production"], "production"),
+        more_trials=_more_health_trials(LOW),
     ),
     Rule(
         name="FeedHealthCritical",
         severity=Severity.CRITICAL,
         group=GROUP,
         says="the connections to {{ $labels.exchange }} hardly work: {{ $value | humanize }} of 1",
-        expression=HEALTH.format("0.3", "0.2", "0.05"),
+        expression=_below(CRITICAL),
         for_s=60,
         probe=Figure(
-            metric="botswarm_exchange_health",
-            below_in={"production": 0.3, "staging": 0.2, "development": 0.05},
+            metric=HEALTH,
+            below_in=CRITICAL,
             by=("exchange",),
             for_s=60,
         ),
         explained_by=("ExchangeDisconnected",),
-        trial=Trial(
-            fires={'botswarm_exchange_health{exchange="binance",environment="staging"}': "0.1x60"},
-            quiet={
-                'botswarm_exchange_health{exchange="binance",environment="production"}': "0.3x60"
-            },
-            labels={"exchange": "binance", "environment": "staging"},
-        ),
+        trial=_health_trial(CRITICAL["production"], "production"),
+        more_trials=_more_health_trials(CRITICAL),
     ),
     Rule(
         name="FeedThroughputLow",

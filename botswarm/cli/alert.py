@@ -328,11 +328,15 @@ def acknowledge(session: Session, name: str, about: str | None) -> Answer:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("docker"))
 @click.pass_obj
 def files(session: Session, folder: Path) -> Answer:
-    """Write the files for Prometheus, Alertmanager and Grafana below FOLDER."""
+    """Write the files for Prometheus, Alertmanager and Grafana below FOLDER.
+
+    The compose file's processes are labelled production, or what --profile names: thresholds follow
+    that label.
+    """
     from botswarm.alerts import boards, prometheus
     from botswarm.errors import Unreachable
 
-    made = {**prometheus.files(), **boards.files()}
+    made = {**prometheus.files(session.profile or "production"), **boards.files()}
     try:
         for place, text in made.items():
             path = folder / place

@@ -204,5 +204,14 @@ def test_the_files_are_written_below_the_folder_that_is_named(run: Run, tmp_path
     code, _ = run("alert", "files", str(tmp_path / "made"))
     assert code == 0
     assert (tmp_path / "made/prometheus/rules/feed.yml").exists()
+    targets = (tmp_path / "made/prometheus/prometheus.yml").read_text()
+    assert '"environment": "production"' in targets
     (tmp_path / "taken").write_text("a file")
     assert run("alert", "files", str(tmp_path / "taken"))[0] == 2
+
+
+def test_targets_are_of_the_profile_that_is_named(run: Run, tmp_path: Path) -> None:
+    assert run("alert", "files", str(tmp_path), "--profile", "staging")[0] == 0
+    targets = (tmp_path / "prometheus/prometheus.yml").read_text()
+    assert '"environment": "staging"' in targets
+    assert "production" not in targets

@@ -15,9 +15,10 @@ import pytest
 from botswarm import metrics
 from botswarm.alerts import boards, pages, prometheus
 from botswarm.alerts.board import NAME, Line, Panel
-from botswarm.alerts.rule import Check, Rule
+from botswarm.alerts.rule import Check, Rule, Trial
 from botswarm.alerts.rules import BY_NAME, RULES, of_check, of_event
 from botswarm.cli import COMMANDS, botswarm
+from botswarm.cli.command import PROFILES
 from botswarm.domain.alert import URGENCY
 from botswarm.domain.limits import LimitKind
 from botswarm.health import table as checks
@@ -70,6 +71,15 @@ def test_prometheus_takes_the_rules_and_the_targets() -> None:
     assert sum(map(int, found)) == len(RULES)
 
 
+def test_prometheus_takes_the_labels_it_is_to_give_to_pods(tmp_path: Path) -> None:
+    """Debian's is built without Kubernetes, so that it looks for pods is not checked."""
+    text = FILES[Path("prometheus/kubernetes.yml")]
+    found = text.replace("kubernetes_sd_configs:\n      - role: pod", "static_configs: []")
+    assert found != text
+    (tmp_path / "checked.yml").write_text(found)
+    assert "SUCCESS" in run("promtool", "prometheus", "check", "config", tmp_path / "checked.yml")
+
+
 @pytest.mark.parametrize("group", prometheus.GROUPS)
 def test_each_rule_fires_on_what_is_wrong_and_is_silent_on_what_is_just_right(group: str) -> None:
     """promtool runs every rule over series of an hour; a changed number or name fails here."""
@@ -77,7 +87,32 @@ def test_each_rule_fires_on_what_is_wrong_and_is_silent_on_what_is_just_right(gr
 
 
 def test_every_rule_is_tried_both_ways() -> None:
-    assert [rule.name for rule in RULES if not rule.trial.quiet] == []
+    for rule in RULES:
+        assert [trial for trial in trials_of(rule) if not trial.quiet] == [], rule.name
+
+
+def trials_of(rule: Rule) -> list[Trial]:
+    return [rule.trial, *rule.more_trials.values()]
+
+
+def environments_of(name: str) -> dict[str, Trial]:
+    return {trial.labels.get("environment", ""): trial for trial in trials_of(BY_NAME[name])}
+
+
+def test_a_feed_s_health_is_held_to_its_environment_s_numbers_and_tried_in_each() -> None:
+    tried = environments_of("FeedHealthLow")
+    just_right = {name: next(iter(trial.quiet.values())) for name, trial in tried.items()}
+    numbers = {"production": "0.5", "staging": "0.3", "development": "0.1", "": "0.5"}
+    assert just_right == {name: f"{number}x60" for name, number in numbers.items()}
+    assert set(environments_of("FeedHealthCritical")) == set(tried)
+
+
+def test_the_compose_file_s_processes_are_of_the_environment_that_is_named() -> None:
+    place = Path("prometheus/prometheus.yml")
+    for environment in PROFILES:
+        text = prometheus.files(environment)[place]
+        assert set(re.findall(r'"environment": "(\w+)"', text)) == {environment}
+    assert prometheus.files()[place] == prometheus.files("production")[place]
 
 
 def test_alertmanager_takes_its_file_and_sends_each_severity_its_own_way() -> None:

@@ -221,6 +221,25 @@ def test_processes_carry_the_labels_that_alerts_are_told_apart_by(rendered: Rend
         assert labels["environment"] == rendered.name
 
 
+def test_prometheus_finds_pods_by_the_labels_and_the_port_that_they_have(
+    rendered: Rendered,
+) -> None:
+    config = yaml.safe_load((DOCKER / "prometheus/kubernetes.yml").read_text())
+    (job,) = config["scrape_configs"]
+    chosen, *given = job["relabel_configs"]
+    for process in rendered.processes.values():
+        found = {
+            re.sub(r"\W", "_", f"__meta_kubernetes_pod_label_{name}"): value
+            for name, value in process["spec"]["template"]["metadata"]["labels"].items()
+        }
+        found |= {"__meta_kubernetes_pod_name": "a-pod-0"}
+        assert {each["source_labels"][0] for each in given} <= set(found)
+        ports = [each["name"] for each in main(process)["ports"]]
+        name, _ = chosen["source_labels"]
+        asked = [port for port in ports if f"{found[name]};{port}" == chosen["regex"]]
+        assert asked == ["metrics"], "a pod is asked once"
+
+
 # --- settings and secrets -------------------------------------------------------------------------
 
 
