@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from botswarm.config.kinds import Kind, Setting, switch, whole_number
+from botswarm.config.kinds import Kind, Setting, choice, switch, whole_number
 from botswarm.errors import Problem
 
 
@@ -52,6 +52,13 @@ WATCHED: tuple[Setting, ...] = (
         help="A further name for the page of health.",
         default="/health",
         conventional=("HEALTH_CHECK_PATH",),
+    ),
+    Setting(
+        name="health_access_log",
+        kind=choice("off", "refused", "all"),
+        help="Which questions are lines of the log, with who asked, for what, the code and how "
+        "long it took: those that got no page, or all, monitoring's included.",
+        default="refused",
     ),
     Setting(
         name="metrics_port",

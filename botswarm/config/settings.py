@@ -94,6 +94,7 @@ class Settings:
     health_host: str
     health_port: int
     health_path: str
+    health_access_log: str
     metrics_port: int
     metrics_path: str
     limit_order_notional_max: Decimal

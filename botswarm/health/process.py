@@ -19,6 +19,7 @@ from botswarm.errors import BotswarmError
 from botswarm.families import Rows, Samples, Source
 from botswarm.health import card as cards
 from botswarm.health import machine
+from botswarm.health.access import access_log
 from botswarm.health.card import ProcessCard
 from botswarm.health.check import STATUSES, Check
 from botswarm.health.host import Host
@@ -151,11 +152,11 @@ class Health:
         host, last = self._settings.health_host, seat.last.port if seat and seat.last else None
         listener = listen(host, _ports(last, self._settings.health_port))
         pages = self._pages()
-        self._servers = [Server(listener, pages)]
+        self._servers = [self._server(listener, pages)]
         self.card = self._made_card(seat.name if seat else self._name, host, self._servers[0].port)
         if self._settings.metrics_port:
             more = listen(host, _ports(None, self._settings.metrics_port))
-            self._servers.append(Server(more, pages))
+            self._servers.append(self._server(more, pages))
         self._sampler.sources.append(Process(self._usage))
         self._sampler.start()
         self._watch.start()
@@ -166,6 +167,9 @@ class Health:
             self._write_card(seat)
         where = ", ".join(f"http://{host}:{server.port}" for server in self._servers)
         logger.info("health and metrics of %s: %s", self.card.name, where)
+
+    def _server(self, listener: socket.socket, pages: Answering) -> Server:
+        return Server(listener, pages, access_log(self._settings.health_access_log))
 
     def _write_card(self, seat: Seat) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from botswarm import forks
 from botswarm.errors import Unreachable
+from botswarm.health.access import Asked, Note
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +43,41 @@ class Answering(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    method: str
+    path: str
+    accept: str
+    agent: str
+
+
 @dataclass(slots=True, eq=False)
 class _Caller:
     socket: socket.socket
-    until: float
+    peer: str
+    began: float
     asked: bytearray = field(default_factory=bytearray)
+    question: _Question | None = None
+    """None where what was asked is none, too."""
+    answer: Answer | None = None
     left: memoryview | None = None
     """Of the answer, what has not been taken yet."""
+
+    @property
+    def until(self) -> float:
+        return self.began + PATIENCE_S
 
 
 class Server:
     """Listens from the start; answers after ``start`` and until ``close``."""
 
-    def __init__(self, listener: socket.socket, answering: Answering) -> None:
+    def __init__(
+        self, listener: socket.socket, answering: Answering, note: Note | None = None
+    ) -> None:
+        """``note`` is told of every question that was answered, afterwards."""
         self._listener = listener
         self._answering = answering
+        self._note = note
         self._selector = selectors.DefaultSelector()
         self._callers: set[_Caller] = set()
         self._wakened, self._waker = socket.socketpair()
@@ -101,7 +122,7 @@ class Server:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, address = self._listener.accept()
         except OSError as error:
             # Of many files open, say: those that are being answered end, and then there is room.
             logger.debug("a caller was not taken: %s", error)
@@ -110,7 +131,7 @@ class Server:
         if len(self._callers) >= CONNECTIONS_MAX:
             self._drop(min(self._callers, key=lambda caller: caller.until))
         connection.setblocking(False)
-        caller = _Caller(connection, time.monotonic() + PATIENCE_S)
+        caller = _Caller(connection, str(address[0]), time.monotonic())
         self._callers.add(caller)
         self._selector.register(connection, selectors.EVENT_READ, caller)
 
@@ -133,7 +154,9 @@ class Server:
         if not said or len(caller.asked) > HEAD_BYTES_MAX:
             self._drop(caller)
         elif b"\r\n\r\n" in caller.asked or b"\n\n" in caller.asked:
-            caller.left = memoryview(self._answer(bytes(caller.asked)))
+            caller.question = _question(bytes(caller.asked))
+            caller.answer = self._answer(caller.question)
+            caller.left = memoryview(_written(caller.answer, caller.question))
             self._selector.modify(caller.socket, selectors.EVENT_WRITE, caller)
             self._say(caller)
 
@@ -152,6 +175,23 @@ class Server:
         with contextlib.suppress(KeyError, ValueError, OSError):
             self._selector.unregister(caller.socket)
         caller.socket.close()
+        self._take_note(caller)
+
+    def _take_note(self, caller: _Caller) -> None:
+        if self._note is None or caller.answer is None:
+            return
+        question = caller.question or _Question("", "", "", "")
+        self._note(
+            Asked(
+                peer=caller.peer,
+                method=question.method,
+                path=question.path,
+                agent=question.agent,
+                code=caller.answer.status,
+                size=len(caller.answer.body),
+                duration_ms=1000 * (time.monotonic() - caller.began),
+            )
+        )
 
     def _lose_patience(self) -> None:
         now = time.monotonic()
@@ -160,15 +200,12 @@ class Server:
 
     # --- one question ---------------------------------------------------------------------
 
-    def _answer(self, asked: bytes) -> bytes:
-        asked_for, _, headers = asked.partition(b"\r\n")
-        words = asked_for.split()
-        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            return _written(Answer(400, b'{"error":"no HTTP request"}'), with_body=True)
-        method, path = words[0], words[1].partition(b"?")[0].decode("ascii", "replace")
-        if method not in (b"GET", b"HEAD"):
-            return _written(Answer(405, b'{"error":"only GET"}'), with_body=True)
-        return _written(self._found(path, _accepted(headers)), with_body=method == b"GET")
+    def _answer(self, question: _Question | None) -> Answer:
+        if question is None:
+            return Answer(400, b'{"error":"no HTTP request"}')
+        if question.method not in ("GET", "HEAD"):
+            return Answer(405, b'{"error":"only GET"}')
+        return self._found(question.path, question.accept)
 
     def _found(self, path: str, accept: str) -> Answer:
         try:
@@ -179,23 +216,34 @@ class Server:
         return answer or Answer(404, b'{"error":"no such page"}')
 
 
-def _accepted(headers: bytes) -> str:
+def _question(asked: bytes) -> _Question | None:
+    asked_for, _, headers = asked.partition(b"\r\n")
+    words = asked_for.split()
+    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+        return None
+    path = words[1].partition(b"?")[0].decode("ascii", "replace")
+    method = words[0].decode("ascii", "replace")
+    return _Question(method, path, _said(headers, b"accept"), _said(headers, b"user-agent"))
+
+
+def _said(headers: bytes, wanted: bytes) -> str:
     for line in headers.split(b"\r\n"):
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"accept":
+        if name.strip().lower() == wanted:
             said = value.strip().decode("ascii", "replace")
-            # A part of it comes back in the head of our answer.
+            # A part of what is accepted comes back in the head of our answer.
             return said if said.isprintable() else ""
     return ""
 
 
-def _written(answer: Answer, *, with_body: bool) -> bytes:
+def _written(answer: Answer, question: _Question | None) -> bytes:
     head = (
         f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Unknown')}\r\n"
         f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n"
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
     )
-    return head.encode() + (answer.body if with_body else b"")
+    is_head = question is not None and question.method == "HEAD"
+    return head.encode() + (b"" if is_head else answer.body)
 
 
 def listen(host: str, ports: Sequence[int]) -> socket.socket:
