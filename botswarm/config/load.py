@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from botswarm.config import dotenv
 from botswarm.config.kinds import Setting
@@ -388,6 +388,6 @@ def _easy_password(setting: Setting, url: str, origin: str) -> list[Problem]:
     if not password and setting.name == "broker_url":
         # Clients fall back to RabbitMQ's well-known guest account then.
         return [Problem(f"{setting.variable} has no password ({origin})", cure)]
-    if urlsplit(url).password == "":
+    if not password and ":@" in url.partition("://")[2].partition("/")[0]:
         return [Problem(f"{setting.variable} has an empty password ({origin})", cure)]
     return []

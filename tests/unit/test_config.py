@@ -395,6 +395,11 @@ def test_production_refuses_what_staging_warns_of(
     assert read(tmp_path, {**environ, "BOTSWARM_ENV": "development"}).warnings == ()
 
 
+def test_a_password_that_is_half_an_address_is_taken_as_it_is(tmp_path: Path) -> None:
+    environ = {**PRODUCTION, "BOTSWARM_FLOWER_PASSWORD": "//[4pssw0rd"}
+    assert read(tmp_path, environ).settings.flower_password == Secret("//[4pssw0rd")
+
+
 def test_production_does_not_take_the_embedded_broker_for_a_server(tmp_path: Path) -> None:
     environ = {key: value for key, value in PRODUCTION.items() if "BROKER" not in key}
     with pytest.raises(Misconfigured, match="no RabbitMQ server is named"):
