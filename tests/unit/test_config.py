@@ -396,8 +396,8 @@ def test_production_refuses_what_staging_warns_of(
 
 
 def test_a_password_that_is_half_an_address_is_taken_as_it_is(tmp_path: Path) -> None:
-    environ = {**PRODUCTION, "BOTSWARM_FLOWER_PASSWORD": "//[4pssw0rd"}
-    assert read(tmp_path, environ).settings.flower_password == Secret("//[4pssw0rd")
+    environ = {**PRODUCTION, "BOTSWARM_FLOWER_PASSWORD": "//[4pssw0rd-4pssw0rd"}
+    assert read(tmp_path, environ).settings.flower_password == Secret("//[4pssw0rd-4pssw0rd")
 
 
 def test_production_does_not_take_the_embedded_broker_for_a_server(tmp_path: Path) -> None:
