@@ -9,7 +9,7 @@ from botswarm.alerts import rules
 from botswarm.alerts.judging import LASTS_MAX
 from botswarm.alerts.rule import Check as CheckProbe
 from botswarm.alerts.rule import Rule
-from botswarm.domain.alert import Seen
+from botswarm.domain.alert import Seen, Severity
 from botswarm.health import ask
 from botswarm.health.ask import Said
 from botswarm.health.check import STATUSES, Check
@@ -83,7 +83,9 @@ def read(events: Iterable[RiskEvent]) -> Sequence[Seen]:
         if rule is None:
             continue
         is_checked = event.kind in rules.ALSO_CHECKED
-        subject = "" if is_checked else f"{event.kind} {event.scope}"
+        # News are told one by one: the next is no more of the same.
+        of_what = event.id if rule.severity is Severity.INFO else event.scope
+        subject = "" if is_checked else f"{event.kind} {of_what}"
         found[rule.name, subject] = Seen(
             name=rule.name,
             subject=subject,

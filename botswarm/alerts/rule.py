@@ -33,7 +33,7 @@ class Silent:
 class Events:
     """Fires without Prometheus from what limits and sweeps have written down."""
 
-    severity: Literal["warn", "breach", "any"]
+    severity: Literal["info", "warn", "breach", "any"]
     kinds: tuple[str, ...] = ()
     """None is every kind that no other rule names."""
 

@@ -12,6 +12,8 @@ PATTERNS = ("many_cancels", "many_rejects", "many_flips", "burst", "repeats", "u
 """Both lines of these are one alert: what was held because of it is in its words."""
 FINDINGS = ("stale_feed", "stuck_order", "unguarded", "unreconciled", "processes")
 """What sweeps find that is no limit: each is, or belongs to, an alert of its own."""
+CHANGES = ("configuration",)
+"""News, of which nobody has to do anything."""
 
 
 def _told(kinds: str, severity: str) -> str:
@@ -30,7 +32,7 @@ def _none_of(kinds: tuple[str, ...]) -> str:
 
 def _events(kind: str, severity: str) -> Trial:
     name = f'botswarm_risk_events_total{{kind="{kind}",severity="%s"}}'
-    other = "warn" if severity == "breach" else "info"
+    other = {"breach": "warn", "warn": "info", "info": "warn"}[severity]
     return Trial(
         fires={name % severity: "_x25 1x60"},
         quiet={name % severity: "1x60", name % other: "_x25 1x60"},
@@ -189,6 +191,16 @@ RULES: tuple[Rule, ...] = (
                 'botswarm_trading_state{state="reducing"}': "0x60",
             },
         ),
+    ),
+    Rule(
+        name="ConfigurationChanged",
+        severity=Severity.INFO,
+        group=RISK,
+        says="processes run with other settings, or of another build, than the swarm had before",
+        expression=_told(_one_of(CHANGES), "info"),
+        for_s=0,
+        probe=Events("info", CHANGES),
+        trial=_events(CHANGES[0], "info"),
     ),
     Rule(
         name="OrderErrorsHigh",

@@ -13,7 +13,7 @@ from botswarm.alerts.judging import Changes, Policy, judge
 from botswarm.alerts.patience import Patience
 from botswarm.alerts.spool import Kept, Spool
 from botswarm.clock import Clock
-from botswarm.domain.alert import Episode, Notice, Seen, Silence
+from botswarm.domain.alert import Episode, Notice, Seen, Severity, Silence
 from botswarm.errors import BotswarmError
 from botswarm.ledger.alerts import Alerts
 from botswarm.ledger.risk_events import RiskEvent
@@ -266,4 +266,6 @@ def _say(changes: Changes, now: datetime) -> None:
         if episode.ended_at is not None:
             logger.info("alert is over: %s", episode.words, extra=extra)
         elif episode.fired_at == now:
-            logger.error("alert: %s; botswarm runbook %s", episode.words, episode.name, extra=extra)
+            level = logging.INFO if episode.severity is Severity.INFO else logging.ERROR
+            words = "alert: %s; botswarm runbook %s"
+            logger.log(level, words, episode.words, episode.name, extra=extra)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from botswarm.config.secret import Secret
 from botswarm.config.settings import Settings
 from botswarm.config.table import SETTINGS
+from botswarm.config.urls import HERE
 
 NAMES = (
     "env",
@@ -64,3 +66,27 @@ def _words(value: object) -> str:
         case tuple() | list():
             return ",".join(_words(each) for each in value)
     return str(value)
+
+
+def others(settings: Settings, key: bytes) -> dict[str, str]:
+    """Of those that may differ from machine to machine, in words; of a secret only whether it is
+    the same as before, by a hash that says nothing to whoever has not got ``key``.
+    """
+    wanted = [each.name for each in SETTINGS if each.name not in (*alike(), *EXCEPT)]
+    found = {name: getattr(settings, name) for name in wanted}
+    return {name: _told(each, key) for name, each in found.items() if not _is_found(each)}
+
+
+def _told(value: object, key: bytes) -> str:
+    if not isinstance(value, Secret):
+        return _words(value)
+    hashed = hashlib.blake2b(value.reveal().encode(), key=key).hexdigest()
+    return f"a secret ({hashed[:SECRET_LENGTH]})"
+
+
+def _is_found(value: object) -> bool:
+    """A broker on this machine may be our own, which takes a free port: nobody has set that."""
+    try:
+        return isinstance(value, Secret) and urlsplit(value.reveal()).hostname in HERE
+    except ValueError:
+        return False  # a password, and no address

@@ -33,6 +33,18 @@ class ProcessRow(Table):
     changed_at: Mapped[datetime]
     """Since when it has been what it is."""
     seen_at: Mapped[datetime]
+    own: Mapped[dict[str, Any] | None]
+    """Settings that may differ from machine to machine, in words."""
+
+
+class KnownSettingsRow(Table):
+    """What was set when somebody looked last, for the swarm and for each machine."""
+
+    __tablename__ = "known_settings"
+
+    place: Mapped[str] = mapped_column(primary_key=True)
+    settings: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
 
 
 class UptimeRow(Table):

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from botswarm.config import Settings
 from botswarm.config.alike import compared
 from botswarm.domain.processes import Made, Process
 from botswarm.errors import BotswarmError
+from botswarm.ledger.own_settings import own
 from botswarm.ledger.plain import asking
 from botswarm.ledger.processes import forget, sign
 
@@ -41,6 +43,8 @@ class Presence:
     clock: Clock = field(default_factory=SystemClock)
     every_s: float = EVERY_S
     _process: Process | None = None
+    _own: Mapping[str, str] | None = None
+    """Until it was said."""
     _failures: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -48,6 +52,7 @@ class Presence:
     def begin(self) -> None:
         # What was loaded is what lies there now: a file that is replaced later is not ours.
         self._process = self._made_now(None)
+        self._own = own(self.settings)
         self._thread = threading.Thread(target=self._keep, name="presence", daemon=True)
         self._thread.start()
 
@@ -68,7 +73,8 @@ class Presence:
         self._process = self._made_now(self._process)
         # A child forked in between would believe that its parent's locks on a file are its own.
         with forks.held_off(), asking(self.settings.database_url, writes=True) as ask:
-            sign(ask, self._process)
+            sign(ask, self._process, self._own)
+        self._own = None
 
     def _keep(self) -> None:
         while not self._stop.is_set():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,20 @@ FIELDS = (
     *("started_at", "changed_at", "seen_at"),
 )
 _SEEN = f"SELECT {', '.join(FIELDS)} FROM processes WHERE seen_at > ? AND seen_at < ?"  # noqa: S608 - names of columns
+_OWNED = "SELECT id, own FROM processes WHERE own IS NOT NULL AND seen_at > ? AND seen_at < ?"
 _SIGN = (
-    f"INSERT INTO processes ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608 - names of columns
+    f"INSERT INTO processes ({', '.join(FIELDS)}, own) "  # noqa: S608 - names of columns
+    f"VALUES ({', '.join('?' * len(FIELDS))}, ?)"
     " ON CONFLICT (id) DO UPDATE SET build = excluded.build, strategies = excluded.strategies,"
     " settings = excluded.settings, changed_at = excluded.changed_at, seen_at = excluded.seen_at"
 )
 
 
-def sign(ask: Ask, process: Process) -> None:
-    """That it is there, and of what it is made now. Who was not heard of for long is forgotten."""
+def sign(ask: Ask, process: Process, own: Mapping[str, str] | None = None) -> None:
+    """That it is there, and of what it is made now. Who was not heard of for long is forgotten.
+
+    ``own`` is what it has set for itself: kept as it was said first, and need not be said again.
+    """
     made = process.made
     ask(
         _SIGN,
@@ -36,6 +41,7 @@ def sign(ask: Ask, process: Process) -> None:
             *(process.id, process.name, process.role, process.host, process.pid),
             *(made.version, made.build, made.strategies, dict(made.settings)),
             *(process.started_at, process.changed_at, process.seen_at),
+            None if own is None else dict(own),
         ),
     )
     old, ahead = process.seen_at - KEPT_FOR, process.seen_at + AHEAD_MAX
@@ -50,6 +56,12 @@ def seen(ask: Ask, now: datetime) -> list[Process]:
     """Those that were heard of lately, the eldest first."""
     rows = ask(_SEEN, (now - SEEN_FOR, now + AHEAD_MAX))
     return sorted((_process(row) for row in rows), key=lambda each: (each.started_at, each.id))
+
+
+def owned(ask: Ask, now: datetime) -> dict[str, Mapping[str, str]]:
+    """By process, what it has set for itself."""
+    rows = ask(_OWNED, (now - SEEN_FOR, now + AHEAD_MAX))
+    return {each: from_json(own) for each, own in rows}
 
 
 def differing(session: Session, now: datetime) -> list[Difference]:

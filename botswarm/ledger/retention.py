@@ -75,6 +75,7 @@ BOUNDED: Mapping[str, str] = {
     **dict.fromkeys(
         ("chain_head", "alert_cursors", "sweep_cursors"), "one, or one for each reader"
     ),
+    "known_settings": "one for each machine, and one",
     **dict.fromkeys(("schedules", "archive_marks"), "one for each entry or archive"),
     **dict.fromkeys(("outcome_holdings", "guards"), "one for each bot and market"),
 }

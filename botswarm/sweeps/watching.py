@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from botswarm.domain.finding import Finding, Restriction
 from botswarm.domain.order import OrderState
 from botswarm.domain.permission import TradingState
-from botswarm.ledger import halts, process_guard
+from botswarm.ledger import halts, known_settings, process_guard
 from botswarm.ledger.standing import RECONCILED_FOR
 from botswarm.ledger.watched import FollowedMarket, StuckOrder
 from botswarm.risk import patterns
@@ -185,9 +185,16 @@ def accounts(tools: Tools, now: datetime) -> Report:
 
 
 def processes(tools: Tools, now: datetime) -> Report:
-    """Whether all processes are made of the same; what differs is held and told there."""
+    """Whether all processes are made of the same; what differs is held and told there. So is what
+    all of them have set otherwise than before.
+    """
     found = process_guard.guard(tools.ledger.database, now)
-    return Report(looked=1, result={"differences": [each.words for each in found]})
+    changed = known_settings.note(tools.ledger.database, now)
+    result = {
+        "differences": [each.words for each in found],
+        "changes": [each.words for each in changed],
+    }
+    return Report(looked=1, result=result)
 
 
 # --- habits ---------------------------------------------------------------------------------------
