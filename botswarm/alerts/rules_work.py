@@ -238,6 +238,14 @@ RULES: tuple[Rule, ...] = (
         for_s=60,
         explained_by=("DatabaseConnectionFailure",),
     ),
+    when_fails(
+        Check("bucket", "fail", for_s=0),
+        name="BucketBehind",
+        severity=Severity.HIGH,
+        group=SAFETY,
+        says="what is archived does not reach the bucket: with this machine it would be lost",
+        for_s=0,
+    ),
     Rule(
         name="RestoreDrillFailed",
         severity=Severity.HIGH,

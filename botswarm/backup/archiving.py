@@ -19,6 +19,7 @@ from botswarm.backup.log_archive import Receiver
 from botswarm.backup.page_archive import PageWriter
 from botswarm.backup.place import Place
 from botswarm.backup.postgresql import Server
+from botswarm.backup.reach import Reach
 from botswarm.backup.remote import Remote, remote_of
 from botswarm.backup.sealing import Damaged
 from botswarm.backup.wal import Tail
@@ -45,6 +46,8 @@ class Progress:
         self._place = place
         self._at = place.clock.monotonic()
         self._size = 0
+        self.reach = Reach(place.clock)
+        """Of the bucket, where there is one: it holds up nothing here."""
 
     def turned(self) -> None:
         self._at = self._place.clock.monotonic()
@@ -111,7 +114,9 @@ def _session(place: Place, stop: threading.Event, progress: Progress) -> None:
             while not stop.wait(place.settings.backup_archive_every_s):
                 archive.carry()
                 if remote is not None and not carrier.is_alive():
-                    carrier = threading.Thread(target=_push, args=(remote,), daemon=True)
+                    carrier = threading.Thread(
+                        target=_push, args=(remote, progress.reach), daemon=True
+                    )
                     carrier.start()
                 progress.turned()
                 if archive.is_due():
@@ -120,11 +125,13 @@ def _session(place: Place, stop: threading.Event, progress: Progress) -> None:
             archive.carry()
 
 
-def _push(remote: Remote) -> None:
+def _push(remote: Remote, reach: Reach) -> None:
     """What does not arrive in the second place now does so with the next round."""
     try:
         remote.push_archive()
+        reach.reached()
     except (BotswarmError, OSError) as error:
+        reach.failed(str(error))
         metrics.ARCHIVE_FAILURES.inc()
         cure = getattr(error, "cure", "") or "it is tried again by itself"
         logger.error("the archive does not reach the bucket: %s; %s", error, cure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from botswarm.cli import standby
 from botswarm.cli.command import Command
 from botswarm.cli.session import Session
 from botswarm.errors import Refused
+
+if TYPE_CHECKING:
+    from botswarm.backup.reach import Reach
+    from botswarm.health.watch import Finding
 
 
 @click.command("archive", cls=Command)
@@ -47,5 +52,18 @@ def archive(session: Session, /, if_needed: bool) -> None:
     progress = archiving.Progress(place)
     health = Health(settings, "archive")
     health.work_of("the archive", progress.age_s)
+    if settings.backup_s3_url is not None:
+        health.check("bucket", lambda: finding_of(progress.reach))
     with health:
         archiving.run(place, stop, progress)
+
+
+def finding_of(reach: Reach) -> Finding:
+    """Judged by how long nothing has arrived."""
+    from botswarm.health.watch import Finding
+
+    failing = reach.failing()
+    if failing is None:
+        return Finding(words="what is archived reaches the bucket", value=0.0)
+    seconds, why = failing
+    return Finding(words=f"nothing has arrived for {seconds:.0f} s: {why}", value=round(seconds, 1))

@@ -181,6 +181,14 @@ LINES: tuple[Line, ...] = (
         cure="its log says why: botswarm logs search --process archive --level warning",
     ),
     Line(
+        name="bucket",
+        asks="For how long has nothing of the archive reached the bucket, where one is named?",
+        unit="s",
+        warn_above=60,
+        fail_above=300,
+        cure="try botswarm backup push; see the bucket's keys, their rights and its address",
+    ),
+    Line(
         name="schedules",
         asks="Has anything periodic been missed, or failed?",
         unit="missed",

@@ -20,11 +20,15 @@ from botswarm.backup.archiving import PageArchive, Progress
 from botswarm.backup.create import create, try_out
 from botswarm.backup.folder import Backup, State
 from botswarm.backup.place import Place
+from botswarm.backup.reach import Reach
 from botswarm.backup.remote import Remote, remote_of
 from botswarm.backup.s3 import EMPTY, Bucket, Keys, Request, bucket_of, signed
 from botswarm.backup.sealing import Damaged
+from botswarm.cli.backup_archive import finding_of
+from botswarm.clock import StoppedClock
 from botswarm.config import Secret
 from botswarm.errors import NotFound, Refused, Unreachable
+from botswarm.health.table import BY_NAME
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import free_port, wait_until
@@ -283,6 +287,42 @@ def test_a_bucket_that_hangs_holds_up_no_round_of_the_archive(
         stop.set()
         answer.set()
         running.join()
+
+
+def test_a_bucket_that_refuses_the_archive_is_noticed_until_it_lets_it_in_again(
+    bucket: Place, store: Store
+) -> None:
+    often = replace(bucket, settings=replace(bucket.settings, backup_archive_every_s=1))
+    progress, stop = Progress(often), threading.Event()
+    store.refuses = True
+    running = threading.Thread(target=archiving.run, args=(often, stop, progress))
+    running.start()
+    try:
+        wait_until(lambda: progress.reach.failing() is not None, "it is refused", 20)
+        failing = progress.reach.failing()
+        assert failing is not None
+        assert "does not let us in" in failing[1]
+        store.refuses = False
+        wait_until(lambda: progress.reach.failing() is None, "it is let in", 20)
+    finally:
+        stop.set()
+        running.join()
+
+
+def test_nothing_that_reaches_the_bucket_for_five_minutes_is_a_failure_with_its_cause() -> None:
+    clock = StoppedClock(AT)
+    reach, line = Reach(clock), BY_NAME["bucket"]
+    assert line.judged(finding_of(reach)) == "ok"
+    reach.failed("403 AccessDenied")
+    clock.advance(200)
+    # That it fails again, or for another reason, does not make it younger.
+    reach.failed("503 SlowDown")
+    assert line.judged(finding_of(reach)) == "warn"
+    clock.advance(101)
+    assert line.judged(finding_of(reach)) == "fail"
+    assert finding_of(reach).words == "nothing has arrived for 301 s: 503 SlowDown"
+    reach.reached()
+    assert line.judged(finding_of(reach)) == "ok"
 
 
 def test_what_was_cut_off_on_its_way_is_no_backup(bucket: Place, store: Store) -> None:
