@@ -56,7 +56,9 @@ def agreed(
         {**each.made.settings, "version": each.made.version, "build": each.made.build}
         for each in processes
     ]
-    found = {EVERYWHERE: _alike(made)}
+    # In containers a machine has another name with every start: what all of them say alike is
+    # known of the swarm, too.
+    found = {EVERYWHERE: _alike([*made, *(own.get(each.id, {}) for each in processes)])}
     for host in {each.host for each in processes}:
         found[host] = _alike(own.get(each.id, {}) for each in processes if each.host == host)
     return {place: said for place, said in found.items() if said}
@@ -73,15 +75,29 @@ def _alike(said: Iterable[Said]) -> Said:
 def changes(
     known: Mapping[str, Said], now: Mapping[str, Said], secret: Collection[str]
 ) -> list[Change]:
-    """What nothing was known of before has not changed; of ``secret`` names no value is told."""
+    """What nothing was known of before has not changed; of ``secret`` names no value is told.
+
+    What has changed everywhere is not told of each machine besides.
+    """
+    found = _differing(known, now)
+    everywhere = {name for place, name in found if place == EVERYWHERE}
     return [
         Change(
             name=name,
             place=place,
             before=_shown(known[place][name], name in secret),
-            after=_shown(value, name in secret),
+            after=_shown(now[place][name], name in secret),
             is_secret=name in secret,
         )
+        for place, name in found
+        if place == EVERYWHERE or name not in everywhere
+    ]
+
+
+def _differing(known: Mapping[str, Said], now: Mapping[str, Said]) -> list[tuple[str, str]]:
+    """Places and names."""
+    return [
+        (place, name)
         for place, said in sorted(now.items())
         for name, value in sorted(said.items())
         if known.get(place, {}).get(name, value) != value

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from botswarm.config.table import SETTINGS
-from botswarm.domain.configuration import Change, Said, agreed, changes, in_words
+from botswarm.domain.configuration import (
+    EVERYWHERE,
+    Change,
+    Said,
+    agreed,
+    changes,
+    in_words,
+)
 from botswarm.ledger import risk_events
 from botswarm.ledger.control_models import KnownSettingsRow
 from botswarm.ledger.findings import hold
@@ -20,6 +27,8 @@ from botswarm.ledger.risk_events import RiskEvent, Severity
 from botswarm.ledger.session import Database, save_latest
 
 KIND, ACTION, ACTOR = "configuration", "configuration.changed", "processes"
+KEPT_FOR = timedelta(days=90)
+"""Of machines: containers have other names with every start."""
 SECRET = frozenset(each.name for each in SETTINGS if each.secret)
 
 
@@ -51,6 +60,9 @@ def _note(session: Session, now: datetime) -> list[Change]:
     rows = [{"place": place, "settings": dict(said), "at": now} for place, said in new.items()]
     if rows:
         save_latest(session, KnownSettingsRow, rows)
+        # Of machines that are still there it is noted anew by the next look.
+        row = KnownSettingsRow
+        session.execute(delete(row).where(row.place != EVERYWHERE, row.at < now - KEPT_FOR))
     if found:
         _tell(session, found, now)
     return found

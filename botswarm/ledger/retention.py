@@ -48,6 +48,7 @@ KEPT_ELSEWHERE: Mapping[str, str] = {
     "reconciliations": "Reconciliations, with each new one",
     "heartbeats": "Heartbeats.beat, with each new one",
     "processes": "processes.sign, with each new one",
+    "known_settings": "known_settings.note, with each change",
     "uptimes": "uptimes.mark, with each new one",
     "risk_sweeps": "Findings, with each new one",
     "risk_findings": "Findings, when a finding has ended",
@@ -75,7 +76,6 @@ BOUNDED: Mapping[str, str] = {
     **dict.fromkeys(
         ("chain_head", "alert_cursors", "sweep_cursors"), "one, or one for each reader"
     ),
-    "known_settings": "one for each machine, and one",
     **dict.fromkeys(("schedules", "archive_marks"), "one for each entry or archive"),
     **dict.fromkeys(("outcome_holdings", "guards"), "one for each bot and market"),
 }

@@ -122,6 +122,27 @@ def test_the_swarm_is_up_while_the_ledger_is_there_and_no_outage_is_told(night: 
     assert not sees_well(night.watch.round())
 
 
+def test_each_change_of_the_configuration_is_told_where_news_go(night: Night) -> None:
+    def changed(words: str) -> None:
+        event = RiskEvent(
+            at=night.clock.now(),
+            scope="swarm",
+            kind="configuration",
+            severity=risk_events.Severity.INFO,
+            words=words,
+        )
+        night.database.write(lambda session: risk_events.note(session, event))
+
+    for words in ("a: 1 -> 2", "b: 1 -> 2"):
+        changed(words)
+        for _ in range(3):
+            night.round()
+    assert night.told == [("fired", "ConfigurationChanged")] * 2
+    notices = [each for body in night.receiver.bodies for each in body["notices"]]
+    assert [each["words"] for each in notices] == ["a: 1 -> 2", "b: 1 -> 2"]
+    assert {each["severity"] for each in notices} == {"info"}
+
+
 def test_a_channel_that_refuses_is_told_later_and_nothing_is_lost(night: Night) -> None:
     night.receiver.answers = [500, 500]
     night.seen = [DOWN]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from botswarm.config import load
+from botswarm.domain.configuration import EVERYWHERE
 from botswarm.ledger import known_settings, own_settings, risk_events
+from botswarm.ledger.control_models import KnownSettingsRow
 from botswarm.ledger.models import AuditRow
 from botswarm.ledger.plain import asking
 from botswarm.ledger.presence import Presence
@@ -99,9 +102,28 @@ def test_what_a_machine_has_set_for_itself_is_told_with_its_name_and_no_secret(
     gone(ledger, a_process("one"))
     signed_with(ledger, "two", {"log_level": "debug", "redis_url": "a secret (87654321)"})
     signed(ledger, a_process("two"))
-    assert noted(ledger) == ["log_level (on here): info -> debug", "redis_url (on here) changed"]
+    assert noted(ledger) == ["log_level: info -> debug", "redis_url changed"]
     (event,) = events(ledger)
     assert "8765" not in str(event)
+
+
+def test_machines_that_are_gone_for_long_are_forgotten_and_the_swarm_is_not(
+    quick_ledger: Ledger,
+) -> None:
+    def places() -> set[str]:
+        rows = select(KnownSettingsRow.place)
+        return set(quick_ledger.database.read(lambda session: session.scalars(rows).all()))
+
+    signed_with(quick_ledger, "one", {"log_level": "info"})
+    noted(quick_ledger)
+    assert places() == {EVERYWHERE, "here"}
+    gone(quick_ledger, a_process("one"))
+    later = NOW + timedelta(days=91)
+    other = replace(a_process("two", settings=POORER), host="there", started_at=NOW, seen_at=later)
+    with asking(url_of(quick_ledger), writes=True) as ask:
+        sign(ask, other, {"log_level": "debug"})
+    assert noted(quick_ledger, later) == [f"{LIMIT}: 500 -> 100", "log_level: info -> debug"]
+    assert places() == {EVERYWHERE, "there"}
 
 
 def test_a_process_says_once_what_it_has_set_and_it_stays_with_its_line(

@@ -29,13 +29,17 @@ def said(*values: str, age_s: int = 60) -> Mapping[str, Mapping[str, str]]:
 
 def test_what_all_have_is_what_is_set_for_the_swarm_and_for_the_machine() -> None:
     assert said("500", "500") == {
-        EVERYWHERE: {"limit": "500", "version": "1", "build": "aaa"},
+        EVERYWHERE: {"limit": "500", "version": "1", "build": "aaa", "log_level": "info"},
         "here": {"log_level": "info"},
     }
 
 
 def test_what_only_some_have_is_not_set_yet() -> None:
-    assert said("500", "900")[EVERYWHERE] == {"version": "1", "build": "aaa"}
+    assert said("500", "900")[EVERYWHERE] == {
+        "version": "1",
+        "build": "aaa",
+        "log_level": "info",
+    }
 
 
 def test_while_processes_start_nothing_is_said() -> None:
@@ -47,6 +51,19 @@ def test_a_change_names_the_setting_what_it_was_and_what_it_is() -> None:
     known = {"here": {"log_level": "debug"}, EVERYWHERE: {"limit": "900", "build": "aaa"}}
     found = changes(known, said("500"), ())
     assert in_words(found) == "limit: 900 -> 500; log_level (on here): debug -> info"
+
+
+def on_two_machines(first: str, second: str) -> Mapping[str, Mapping[str, str]]:
+    there = [replace(a_process("p0"), host="a1"), replace(a_process("p1"), host="a2")]
+    return agreed(there, {"p0": {"log_level": first}, "p1": {"log_level": second}}, NOW)
+
+
+def test_what_changed_on_one_machine_is_told_with_its_name_and_what_changed_on_all_once() -> None:
+    known = on_two_machines("info", "info")
+    one = changes(known, on_two_machines("info", "debug"), ())
+    assert in_words(one) == "log_level (on a2): info -> debug"
+    both = changes(known, on_two_machines("debug", "debug"), ())
+    assert in_words(both) == "log_level: info -> debug"
 
 
 def test_what_nobody_knew_before_has_not_changed() -> None:
