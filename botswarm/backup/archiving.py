@@ -109,25 +109,29 @@ def _session(place: Place, stop: threading.Event, progress: Progress) -> None:
         # Beside the rounds: a bucket that hangs, or has hours to catch up with, delays none.
         carrier = threading.Thread()
         with closing(archive):
-            _begin(place, archive)
+            start = _begin(place, archive)
             progress.turned()
             while not stop.wait(place.settings.backup_archive_every_s):
                 archive.carry()
                 if remote is not None and not carrier.is_alive():
-                    carrier = threading.Thread(
-                        target=_push, args=(remote, progress.reach), daemon=True
-                    )
+                    carried = (place, remote, start.id, progress.reach)
+                    carrier = threading.Thread(target=_push, args=carried, daemon=True)
                     carrier.start()
                 progress.turned()
                 if archive.is_due():
-                    _begin(place, archive)
+                    start = _begin(place, archive)
             # What was committed since the last round, by whoever stopped before us.
             archive.carry()
 
 
-def _push(remote: Remote, reach: Reach) -> None:
-    """What does not arrive in the second place now does so with the next round."""
+def _push(place: Place, remote: Remote, start_id: str, reach: Reach) -> None:
+    """The copy first: what came after it is worth nothing without it. What does not arrive in the
+    second place now does so with the next round.
+    """
     try:
+        start = place.folder.read(start_id)
+        if start.state is State.GOOD and not remote.holds(start):
+            remote.push(start)
         remote.push_archive()
         reach.reached()
     except (BotswarmError, OSError) as error:
@@ -137,20 +141,18 @@ def _push(remote: Remote, reach: Reach) -> None:
         logger.error("the archive does not reach the bucket: %s; %s", error, cure)
 
 
-def _begin(place: Place, archive: Archive) -> None:
+def _begin(place: Place, archive: Archive) -> Backup:
     """The trial takes as long as a restore, and nothing waits for it."""
     backup = archive.begin()
     logger.info("the archive goes on from backup %s", backup.id)
-    if backup.state is State.GOOD:
-        return
-    threading.Thread(target=_try_out, args=(place, backup), daemon=True).start()
+    if backup.state is not State.GOOD:
+        threading.Thread(target=_try_out, args=(place, backup), daemon=True).start()
+    return backup
 
 
 def _try_out(place: Place, backup: Backup) -> None:
     try:
-        good = try_out(place, backup)
-        if (remote := remote_of(place)) is not None:
-            remote.push(good)
+        try_out(place, backup)
     except BotswarmError as error:
         metrics.ARCHIVE_FAILURES.inc()
         logger.error("backup %s, which the archive goes on from: %s; %s",

@@ -46,6 +46,10 @@ class Remote:
                 count += 1
         return count
 
+    def holds(self, backup: Backup) -> bool:
+        """All of it, with the proof of a trial."""
+        return f"{backup.id}/{TESTED}" in self._known()
+
     def push_archive(self) -> int:
         """What the archive has written since; answers how many files that was."""
         count = 0

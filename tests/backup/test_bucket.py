@@ -86,6 +86,7 @@ class Store(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", free_port()), Handler)
         self.objects: dict[str, bytes] = {}
         self.refuses = False
+        self.refusals = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -129,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
     def _is_let_in(self) -> bool:
         said = self.headers.get("authorization", "")
         if self.server.refuses or not said.startswith("AWS4-HMAC-SHA256 Credential=them/"):
+            self.server.refusals += 1
             self._answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
             return False
         return True
@@ -260,8 +262,8 @@ def test_a_bucket_that_hangs_holds_up_no_round_of_the_archive(
     asked, answer, stop = threading.Event(), threading.Event(), threading.Event()
 
     class Hanging:
-        def push(self, _: Backup) -> int:
-            return 0
+        def holds(self, _: Backup) -> bool:
+            return True
 
         def push_archive(self) -> int:
             asked.set()
@@ -307,6 +309,36 @@ def test_a_bucket_that_refuses_the_archive_is_noticed_until_it_lets_it_in_again(
     finally:
         stop.set()
         running.join()
+
+
+def test_the_copy_that_the_archive_goes_on_from_is_carried_where_the_bucket_refused_it_first(
+    bucket: Place, store: Store
+) -> None:
+    """Without it nothing that came after it could be brought back from there."""
+    often = replace(bucket, settings=replace(bucket.settings, backup_archive_every_s=1))
+    progress, stop = Progress(often), threading.Event()
+    refused = store.refusals
+    store.refuses = True
+    running = threading.Thread(target=archiving.run, args=(often, stop, progress))
+    running.start()
+    try:
+        wait_until(lambda: State.GOOD in _states(bucket), "a copy that is good", 20)
+        wait_until(lambda: store.refusals > refused + 3, "it is refused", 20)
+        store.refuses = False
+        wait_until(lambda: list(remote(bucket).ids()) == _ids(bucket), "the copy is there", 20)
+    finally:
+        stop.set()
+        running.join()
+    emptied(bucket)
+    assert remote(bucket).fetch("latest").state is State.GOOD
+
+
+def _states(place: Place) -> list[State]:
+    return [each.state for each in place.folder.list()[0]]
+
+
+def _ids(place: Place) -> list[str]:
+    return [each.id for each in place.folder.list()[0]]
 
 
 def test_nothing_that_reaches_the_bucket_for_five_minutes_is_a_failure_with_its_cause() -> None:
