@@ -40,7 +40,7 @@ POLL_S = 0.1
 
 
 class Progress:
-    """Whether the archive gets on: it carries something over, or its copy grows."""
+    """Whether the archive gets on: it carries something over, its copy grows, or it tries again."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -97,6 +97,8 @@ def run(place: Place, stop: threading.Event, progress: Progress) -> None:
             metrics.ARCHIVE_FAILURES.inc()
             cure = getattr(error, "cure", "") or "it is tried again by itself"
             logger.error("the archive does not go on: %s; %s", error, cure)
+            # To try is to get on: who starts this process again brings no ledger back.
+            progress.turned()
             stop.wait(AGAIN_S)
 
 

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ from typing import IO
 
 import pytest
 
-from botswarm.backup import log_archive, page_archive, sides, sqlite, wal
+from botswarm.backup import archiving, log_archive, page_archive, sides, sqlite, wal
 from botswarm.backup.archiving import Archive, LogArchive, PageArchive, Progress
 from botswarm.backup.checking import check_all
 from botswarm.backup.choosing import newest
@@ -33,7 +34,7 @@ from botswarm.clock import StoppedClock
 from botswarm.errors import Unreachable
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
-from botswarm.testing.servers import PostgreSQLServer
+from botswarm.testing.servers import PostgreSQLServer, wait_until
 from tests.backup.conftest import KEY, PlaceOf
 
 WITH = Wish(with_archive=True)
@@ -313,6 +314,33 @@ def test_an_archive_that_copies_or_pauses_gets_on_and_one_that_does_neither_does
     assert progress.age_s() == 20
     progress.turned()
     assert progress.age_s() == 0
+
+
+def test_an_archive_whose_ledger_is_away_gets_on_by_trying_again(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts again what is stuck would not bring the ledger back, and slow it down."""
+
+    def away(*_: object) -> None:
+        raise Unreachable("the ledger is away", cure="start it")
+
+    class Tries(Progress):
+        count = 0
+
+        def turned(self) -> None:
+            super().turned()
+            self.count += 1
+
+    monkeypatch.setattr(archiving, "_session", away)
+    monkeypatch.setattr(archiving, "AGAIN_S", 0.01)
+    tries, stop = Tries(sqlite_place), threading.Event()
+    running = threading.Thread(target=archiving.run, args=(sqlite_place, stop, tries))
+    running.start()
+    try:
+        wait_until(lambda: tries.count >= 3, "three tries", 5)
+    finally:
+        stop.set()
+        running.join()
 
 
 # --- the log of PostgreSQL ------------------------------------------------------------------------
