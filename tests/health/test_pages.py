@@ -18,7 +18,7 @@ def test_the_page_of_metrics_is_what_is_declared() -> None:
 
 
 def test_every_check_is_described_and_none_that_there_is_not() -> None:
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (?:all|workers|feed)", PAGE, re.M)
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (?:all|workers|feed|archive)", PAGE, re.M)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(BY_NAME)
 
 
