@@ -11,6 +11,7 @@ from botswarm.clock import Clock, SystemClock
 from botswarm.config import Secret, Settings
 from botswarm.keys.envelope import MasterKey
 from botswarm.keys.master import of_text
+from botswarm.ledger import rights
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,8 @@ class Place:
 
     @property
     def database_url(self) -> Secret:
-        return self.settings.database_url
+        """As the user who owns the tables: databases are made and swapped, and a log is copied."""
+        return rights.owner_url(self.settings)
 
 
 def place_of(settings: Settings, *, folder: Path | None = None, say: Say = _silent) -> Place:

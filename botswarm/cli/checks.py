@@ -421,6 +421,12 @@ def venues(subject: Subject) -> Finding:
     return venue_clocks(subject)
 
 
+def rights(subject: Subject) -> Finding:
+    from botswarm.cli.check_ledger import ledger_rights
+
+    return ledger_rights(subject)
+
+
 CHECKS: Mapping[str, Check] = {
     "python": python,
     "packages": packages,
@@ -432,6 +438,7 @@ CHECKS: Mapping[str, Check] = {
     "ports": ports,
     "broker": broker,
     "database": database,
+    "rights": rights,
     "redis": redis,
     "venues": venues,
 }

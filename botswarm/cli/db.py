@@ -39,14 +39,17 @@ def migrate_tables(session: Session, wait_s: float, dry_run: bool) -> Answer:
 
     Safe to run at every start and from several processes at once: one migrates, the others
     wait for it (see --wait) and find nothing left to do.
-    """
-    from botswarm.ledger import migrate
 
-    database = _database(session)
+    With BOTSWARM_DATABASE_ADMIN_URL it works as that user, who then owns the tables, and grants
+    the user of BOTSWARM_DATABASE_URL what the swarm needs of them.
+    """
+    from botswarm.ledger import migrate, rights
+
+    database = _owned(session)
     if dry_run:
         sql = migrate.sql(database)
         return Answer(data={"sql": sql}, text=sql or "-- nothing to do")
-    moved = migrate.migrate(database, wait_s=wait_s)
+    moved = migrate.migrate(database, wait_s=wait_s, tenant=rights.tenant(session.settings()))
     if moved.before == moved.after:
         text = f"The ledger is at revision {moved.after} already."
     else:
@@ -97,10 +100,17 @@ def roll_back_tables(session: Session, revision: str) -> Answer:
             f"going back to {revision} deletes what later revisions added, and nobody confirmed it",
             cure=f"if that is meant: botswarm db rollback --to {revision} --yes",
         )
-    moved = migrate.roll_back(_database(session), revision)
+    moved = migrate.roll_back(_owned(session), revision)
     data = {"before": moved.before, "after": moved.after}
     text = f"The ledger went back from revision {moved.before} to {moved.after or 'nothing'}."
     return Answer(data=data, text=text)
+
+
+def _owned(session: Session) -> Database:
+    from botswarm.ledger import rights
+    from botswarm.ledger.session import Database
+
+    return Database(rights.owner_url(session.settings()))
 
 
 def _database(session: Session) -> Database:

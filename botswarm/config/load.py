@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from botswarm.config import dotenv
+from botswarm.config import dotenv, urls
 from botswarm.config.kinds import Setting
 from botswarm.config.secret import Secret, password_of
 from botswarm.config.settings import Settings
@@ -335,6 +335,10 @@ def _contradictions(values: Mapping[str, object]) -> list[Problem]:
                 "set both, or none for the simulated exchange",
             )
         )
+    if values["database_admin_url"] is not None and urls.is_sqlite(values["database_url"]):
+        problems.append(
+            Problem("BOTSWARM_DATABASE_ADMIN_URL stands beside a SQLite ledger", "unset it")
+        )
     bucket = [values[name] for name in ("backup_s3_access_key", "backup_s3_secret_key")]
     if values["backup_s3_url"] is not None and None in bucket:
         problems.append(
@@ -356,8 +360,7 @@ def _judge(values: Mapping[str, object], origins: Mapping[str, str]) -> list[Pro
                 "set BOTSWARM_BROKER_URL=amqp://user:password@host:5672/vhost",
             )
         )
-    database = values["database_url"]
-    if isinstance(database, Secret) and database.reveal().startswith("sqlite"):
+    if urls.is_sqlite(values["database_url"]):
         problems.append(
             Problem(
                 "no PostgreSQL server is named, and SQLite is for one machine",

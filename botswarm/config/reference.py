@@ -132,6 +132,7 @@ _EXAMPLES = {
     "broker_url": "amqp://user:password@host:5672/vhost",
     "broker_management_url": "http://user:password@host:15672",
     "database_url": "postgresql://user:password@host:5432/database",
+    "database_admin_url": "postgresql://owner:password@host:5432/database",
     "redis_url": "redis://:password@host:6379/0",
 }
 

@@ -32,6 +32,7 @@ class Settings:
     worker_caps: Mapping[str, int] | None
     swarm_caps: Mapping[str, int] | None
     database_url: Secret
+    database_admin_url: Secret | None
     ledger_slow_ms: int
     redis_url: Secret | None
     address_name: str
@@ -168,6 +169,7 @@ class Settings:
             self.broker_url,
             self.broker_management_url,
             self.database_url,
+            self.database_admin_url,
             self.redis_url,
             self.master_key,
             self.binance_api_key,

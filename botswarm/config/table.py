@@ -14,7 +14,7 @@ from botswarm.config.endpoints import ENDPOINTS
 from botswarm.config.feeding import FEED, VENUE
 from botswarm.config.flower import FLOWER
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
-from botswarm.config.ledger import LEDGER
+from botswarm.config.ledger import ledger_settings
 from botswarm.config.limiting import LIMITS
 from botswarm.config.logging import LOG_KEEPING
 from botswarm.config.notifying import NOTIFYING
@@ -243,7 +243,7 @@ SETTINGS: tuple[Setting, ...] = (
         conventional=("DATABASE_URL",),
         secret=True,
     ),
-    *LEDGER,
+    *ledger_settings(_url(urls.postgresql_url, "postgresql:// URL")),
     Setting(
         name="redis_url",
         kind=_url(urls.redis_url, "redis:// or rediss:// URL"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from botswarm.config.secret import Secret
 from botswarm.errors import Problem
 
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -64,9 +65,18 @@ def database_url(text: str) -> str | Problem:
     """PostgreSQL under any of its names, or a SQLite file; nothing else is supported."""
     if text.lower().startswith("sqlite:"):
         return _sqlite(text)
+    return postgresql_url(text, " or sqlite:///file.db")
+
+
+def is_sqlite(url: object) -> bool:
+    return isinstance(url, Secret) and url.reveal().startswith("sqlite")
+
+
+def postgresql_url(text: str, otherwise: str = "") -> str | Problem:
+    """``otherwise`` is what may be written instead."""
     example = "postgresql://user:password@host:5432/database"
     schemes = ("postgres", "postgresql", "postgresql+psycopg2")
-    parts = server(text, schemes, f"{example} or sqlite:///file.db")
+    parts = server(text, schemes, f"{example}{otherwise}")
     if isinstance(parts, Problem):
         return parts
     if not parts.path.strip("/"):

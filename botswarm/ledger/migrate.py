@@ -17,6 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from botswarm.errors import NotFound, TimedOut, Unreachable
+from botswarm.ledger import rights
 from botswarm.ledger.session import Database
 
 # Any number, as long as nobody else in this database uses it.
@@ -41,9 +42,12 @@ class Moved:
     after: str | None
 
 
-def migrate(database: Database, *, wait_s: float = 0.0) -> Moved:
-    """Go to the latest revision; waits up to ``wait_s`` for the server and other migrators."""
-    return _move(database, lambda config: command.upgrade(config, LATEST), wait_s)
+def migrate(database: Database, *, wait_s: float = 0.0, tenant: str | None = None) -> Moved:
+    """Go to the latest revision; waits up to ``wait_s`` for the server and other migrators.
+
+    ``tenant`` is who works with these tables without owning them: he is given what that needs.
+    """
+    return _move(database, lambda config: command.upgrade(config, LATEST), wait_s, tenant)
 
 
 def roll_back(database: Database, revision: str, *, wait_s: float = 0.0) -> Moved:
@@ -90,7 +94,9 @@ def sql(database: Database) -> str:
     return config.output_buffer.getvalue()
 
 
-def _move(database: Database, move: Callable[[Config], None], wait_s: float) -> Moved:
+def _move(
+    database: Database, move: Callable[[Config], None], wait_s: float, tenant: str | None = None
+) -> Moved:
     deadline = time.monotonic() + wait_s
     _prepare_file(database)
     patient = Database(
@@ -101,6 +107,8 @@ def _move(database: Database, move: Callable[[Config], None], wait_s: float) -> 
     try:
         with _sole_migrator(patient, deadline) as connection:
             before = _revision(connection)
+            if tenant is not None:
+                rights.check(connection, tenant)
             try:
                 move(_config(connection=connection))
             except CommandError as error:
@@ -108,6 +116,8 @@ def _move(database: Database, move: Callable[[Config], None], wait_s: float) -> 
                     f"the ledger cannot be moved from {before or NOTHING}: {error}",
                     cure="see: botswarm db history",
                 ) from error
+            if tenant is not None:
+                rights.give(connection, tenant)
             return Moved(before=before, after=_revision(connection))
     finally:
         patient.close()

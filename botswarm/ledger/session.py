@@ -41,6 +41,7 @@ POOL_OVERFLOW_MAX = 10
 SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
 CONFLICTS = frozenset((SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE))
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
+INSUFFICIENT_PRIVILEGE = "42501"
 
 _READS = "botswarm_reads"
 
@@ -55,6 +56,16 @@ class NotMigrated(Unreachable):
         super().__init__(
             "the ledger's tables are missing, or older than this version of botswarm",
             cure="run: botswarm db migrate",
+        )
+
+
+class NotAllowed(Unreachable):
+    """The user of the database has no right to that; whoever owns the tables has."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(
+            f"the ledger's user may not do that: {words}",
+            cure="run botswarm db migrate with BOTSWARM_DATABASE_ADMIN_URL (docs/ledger.md)",
         )
 
 
@@ -248,6 +259,8 @@ class Database:
             ("no such table", "no such column")
         ):
             return NotMigrated()
+        if code == INSUFFICIENT_PRIVILEGE:
+            return NotAllowed(words)
         if "not a database" in words or "malformed" in words:
             return Unreachable(
                 f"{self.path} is not a database, or is damaged",

@@ -495,3 +495,8 @@ def test_the_schema_names_every_setting_and_nothing_else() -> None:
     assert list(schema["properties"]) == list(BY_NAME)
     assert schema["additionalProperties"] is False
     assert schema["properties"]["broker_fsync"]["enum"] == ["always", "interval", "never"]
+
+
+def test_the_owner_of_tables_and_a_ledger_in_a_file_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="stands beside a SQLite ledger"):
+        read(tmp_path, {"BOTSWARM_DATABASE_ADMIN_URL": DATABASE})

@@ -85,6 +85,7 @@ def test_management_urls_end_in_api(url: str) -> None:
         ("database_url", "sqlite://", "names no SQLite file"),
         ("database_url", "sqlite:x.db", "names no SQLite file"),
         ("database_url", "sqlite:///:memory:", "names no SQLite file"),
+        ("postgresql_url", "sqlite:///x.db", "does not start with postgres://"),
         ("redis_url", "redis://h/name", "database number"),
         ("redis_url", "redis://h/-1", "database number"),
         ("management_url", "amqp://h", "does not start with http://"),
