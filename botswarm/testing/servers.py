@@ -378,7 +378,8 @@ class RabbitMQServer(AmqpServer):
         """Run rabbitmqctl on this node and return what it printed."""
         done = subprocess.run(
             [str(self._program("rabbitmqctl")), "--quiet", *arguments],
-            env=self._environment(),
+            # With no node up it would start a name server in the place of the next node's.
+            env={**self._environment(), "ERL_FLAGS": "-start_epmd false"},
             capture_output=True,
             text=True,
             check=False,

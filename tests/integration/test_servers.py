@@ -122,6 +122,15 @@ def test_a_broker_keeps_its_vhosts_and_its_address_over_a_restart() -> None:
         assert server.manage("GET", "vhosts/a%2Fb")[0] == 404
 
 
+def test_a_question_to_a_dead_rabbitmq_does_not_keep_it_from_starting() -> None:
+    with RabbitMQServer() as server:
+        server.kill()
+        with pytest.raises(Unreachable):
+            server.control("list_queues")
+        server.start()
+        assert server.answers
+
+
 def test_a_chosen_folder_is_kept(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis") as server, redis.Redis.from_url(server.url()) as client:
         client.set("key", "value")
