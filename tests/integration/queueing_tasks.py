@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import shared_task
+from celery import shared_task, signals
 from celery.worker.control import control_command
 
 EVENTS = Path(os.environ.get("QUEUEING_TEST_EVENTS", os.devnull))
@@ -39,6 +39,13 @@ def fail(number: int) -> None:
 def die(number: int) -> None:
     write("start", number)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(name="workers.orders.linger")  # type: ignore[untyped-decorator]
+def linger(number: int) -> None:
+    """The child does not end when it should."""
+    signals.worker_process_shutdown.connect(lambda **_: time.sleep(100), weak=False)
+    write("end", number)
 
 
 @shared_task(name="workers.orders.hang", soft_time_limit=1, time_limit=2)  # type: ignore[untyped-decorator]

@@ -165,6 +165,17 @@ def test_sigterm_to_the_whole_group_lets_the_running_task_finish_once(swarm: Swa
     assert swarm.count("start", 1) == 1
 
 
+def test_a_child_that_does_not_end_is_ended_and_says_where_it_was(swarm: Swarm) -> None:
+    worker = swarm.worker("orders")
+    swarm.send("linger", number=1)
+    until(lambda: swarm.count("end"), "the child to be made to linger")
+    worker.popen.send_signal(signal.SIGTERM)
+    assert worker.popen.wait(40) == 0, worker.text
+    assert "these children do not end" in worker.text
+    assert "queueing_tasks.py" in worker.text
+    assert not Path(f"/proc/{swarm.events()[0].pid}").exists()
+
+
 def test_sigquit_ends_the_worker_and_the_task_goes_back(swarm: Swarm) -> None:
     worker = swarm.worker("orders", "worker.soft_shutdown_timeout=1")
     swarm.send("nap", number=1, seconds=100)
