@@ -152,7 +152,10 @@ class Database:
             with self._errors(), self._engine.connect() as connection:
                 yield connection
         except _Conflict as error:
-            raise TimedOut(f"the ledger is locked by others: {error}", cure="try again") from error
+            raise TimedOut(
+                f"the ledger is locked by others, or went away meanwhile: {error}",
+                cure="try again",
+            ) from error
 
     def dispose_after_fork(self) -> None:
         """Forget the parent's connections without closing them: the parent still uses them."""
