@@ -49,6 +49,7 @@ class NoBroker(safety.StartRefused):
 
 class App(Celery):  # type: ignore[misc]
     amqp_cls = "botswarm.queueing.caps:CappedAMQP"
+    events_cls = "botswarm.queueing.events:Events"
     task_cls = "botswarm.queueing.task:Task"
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:

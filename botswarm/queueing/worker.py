@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -36,6 +37,10 @@ SILENT_AGAIN_S = 1.0
 FRAMES_TOLD = 12
 LATE_END_S = 20.0
 """So long after it was told to end a worker says what it still waits for."""
+LAST_END_S = 24.0
+"""And so long after it, it waits no more, unless a task runs: platforms kill after thirty."""
+IDLE_S = 3.0
+GOODBYE_S = 2.0
 PREFORK = "botswarm.queueing.prefork:Pool"
 
 logger = logging.getLogger(__name__)
@@ -189,7 +194,8 @@ def _see_to_the_end() -> None:
     dispatcher = getattr(consumer, "event_dispatcher", None)
     links = [getattr(each, "connection", None) for each in (consumer, dispatcher)]
     silences = [Silence(link) for link in links if link is not None]
-    told_at, patience_s, is_said = time.monotonic(), SILENT_S, False
+    told_at = worked_at = time.monotonic()
+    patience_s, is_said = SILENT_S, False
     while True:
         time.sleep(0.5)
         for silence in silences:
@@ -198,9 +204,14 @@ def _see_to_the_end() -> None:
                 # What comes up anew is as silent as this one was.
                 patience_s = SILENT_AGAIN_S
                 silence.end()
-        if not is_said and time.monotonic() - told_at > LATE_END_S:
+        now = time.monotonic()
+        if state.active_requests:
+            worked_at = now
+        if not is_said and now - told_at > LATE_END_S:
             is_said = True
             _say_what_is_waited_for()
+        if now - told_at > LAST_END_S and now - worked_at > IDLE_S:
+            _end_at_once()
 
 
 def _say_what_is_waited_for() -> None:
@@ -212,6 +223,18 @@ def _say_what_is_waited_for() -> None:
         ", ".join(sorted(request.name for request in state.active_requests)) or "no task",
         " < ".join(f"{each.filename}:{each.lineno} {each.name}" for each in frames[:FRAMES_TOLD]),
     )
+
+
+def _end_at_once() -> None:
+    """No task runs, and what was not acknowledged comes again: nothing is lost but goodbyes."""
+    logger.warning("told to end %g s ago: ending without what is waited for", LAST_END_S)
+    if Worker.running is not None:
+        Worker.running._kill_children()
+    # What others are to know of its end is written at exit.
+    goodbye = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    goodbye.start()
+    goodbye.join(GOODBYE_S)
+    os._exit(os.EX_OK)
 
 
 @signals.worker_process_init.connect(weak=False)

@@ -62,3 +62,9 @@ def break_loop(state: Any) -> None:
         raise ValueError("the loop is broken")
 
     state.consumer.hub.call_soon(fail)
+
+
+@control_command()  # type: ignore[untyped-decorator]
+def hold_loop(state: Any) -> None:
+    """As a question does that nobody answers."""
+    state.consumer.hub.call_soon(time.sleep, 100)

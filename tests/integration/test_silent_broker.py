@@ -10,7 +10,7 @@ import pytest
 
 from botswarm.queueing import App, app, make_app
 from botswarm.testing.proxy import FaultProxy, Toxics
-from botswarm.testing.servers import RabbitMQServer
+from botswarm.testing.servers import EmbeddedBrokerServer, RabbitMQServer
 from tests.integration.swarm import Swarm
 from tests.settings import settings_of
 
@@ -75,3 +75,41 @@ def test_a_worker_ends_in_time_though_its_broker_answers_no_more(
     finally:
         between.heal()
         swarm.close()
+
+
+def test_a_worker_held_by_whatever_it_is_ends_in_time(tmp_path: Path) -> None:
+    with EmbeddedBrokerServer() as broker:
+        swarm = Swarm(broker, "/", tmp_path)
+        try:
+            worker = swarm.worker("orders")
+            swarm.app.control.broadcast("hold_loop")
+            worker.popen.terminate()
+            assert worker.popen.wait(40) == 0, worker.text
+            assert "ending without what is waited for" in worker.text
+        finally:
+            swarm.close()
+
+
+def test_a_heartbeat_waits_for_no_broker_that_is_away_and_for_the_next_one_is_sent(
+    tmp_path: Path,
+) -> None:
+    with EmbeddedBrokerServer() as broker:
+        asking = make_app(
+            settings_of(tmp_path, BOTSWARM_BROKER_URL=broker.url()), set_as_current=False
+        )
+        with asking.connection_for_write() as connection:
+            teller = asking.events.Dispatcher(connection, hostname="w@test")
+            broker.kill()
+            beat = threading.Thread(
+                target=teller.send, args=("worker-heartbeat",), kwargs={"retry": True}, daemon=True
+            )
+            beat.start()
+            beat.join(8)
+            is_held = beat.is_alive()
+            broker.start()
+            beat.join(8)
+            assert not is_held
+            assert len(teller._outbound_buffer) == 1
+            teller.send("worker-heartbeat", retry=True)
+            assert len(teller._outbound_buffer) == 1, "this one was sent"
+        asking.close()
