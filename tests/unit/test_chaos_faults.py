@@ -117,6 +117,19 @@ def test_a_disk_that_stays_large_is_not_called_full(monkeypatch: pytest.MonkeyPa
         room.path.rmdir()
 
 
+def test_a_disk_that_is_written_to_meanwhile_is_filled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = Room("test")
+    answers = iter([False, False, True])
+    monkeypatch.setattr(room, "_mount", lambda *_: next(answers))
+    try:
+        room.fill()
+        assert next(answers, None) is None
+    finally:
+        room.path.rmdir()
+
+
 def test_a_process_that_is_not_there_is_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     role = object.__new__(roles.Role)
     role.name = "beat"

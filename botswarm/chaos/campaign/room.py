@@ -12,6 +12,7 @@ from typing import Self
 from botswarm.errors import Unreachable
 
 SIZE_MB = 4096
+TRIES = 100
 # Run by a shell whose standard input ends when we do, however we end.
 LAST_WILL = 'read -r _; umount -l "$0" 2>/dev/null; rm -rf "$0"'
 
@@ -39,10 +40,13 @@ class Room:
 
     def fill(self) -> None:
         """No byte more fits from now on. Raises Unreachable where the disk cannot be made small."""
-        stats = os.statvfs(self.path)
-        used_kb = (stats.f_blocks - stats.f_bfree) * stats.f_frsize // 1024
-        if not self._mount("-o", f"remount,size={used_kb}k"):
+        # Less than is in use is refused, and whoever lives there goes on writing meanwhile.
+        if not any(self._mount("-o", f"remount,size={self._used_kb()}k") for _ in range(TRIES)):
             raise Unreachable(f"{self.path} was not filled", cure="look who is writing to it")
+
+    def _used_kb(self) -> int:
+        stats = os.statvfs(self.path)
+        return (stats.f_blocks - stats.f_bfree) * stats.f_frsize // 1024
 
     def empty(self) -> None:
         self._mount("-o", f"remount,size={SIZE_MB}m")
