@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,7 +117,7 @@ class Database:
             self._writing.release()
 
     def _written(self, work: Work[T]) -> T:
-        with Session(self._engine, expire_on_commit=False) as session:
+        with self._session() as session:
             with self._errors():
                 answer = work(session)
                 session.flush()
@@ -127,6 +127,19 @@ class Database:
                 session.commit()
                 slow.ended(slow.COMMIT, began)
             return answer
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        session = Session(self._engine, expire_on_commit=False)
+        try:
+            yield session
+        except BaseException:
+            # Its connection may have gone meanwhile; why the work failed says more than that.
+            with suppress(DBAPIError):
+                session.close()
+            raise
+        with self._errors():
+            session.close()
 
     def _read_once(self, work: Work[T]) -> T:
         with self._errors(), Session(self._reader, expire_on_commit=False) as session:

@@ -38,6 +38,12 @@ class Children(AsynPool):  # type: ignore[misc]
 class Pool(TaskPool):  # type: ignore[misc]
     Pool = Children
 
+    def did_start_ok(self) -> bool:
+        """A child that died before the broker was there is replaced, as any other: Celery would
+        end the whole worker.
+        """
+        return True
+
     def on_stop(self) -> None:
         """Waits for the children's ends, for as long as that takes, and most of all for those of
         children that wait themselves: for half a minute, where the parent has missed a result.

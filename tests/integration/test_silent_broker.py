@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from botswarm.queueing import App, app, make_app
 from botswarm.testing.proxy import FaultProxy, Toxics
 from botswarm.testing.servers import EmbeddedBrokerServer, RabbitMQServer
-from tests.integration.swarm import Swarm
+from tests.integration.swarm import Swarm, until
 from tests.settings import settings_of
 
 SILENT = Toxics(is_black_hole=True)
@@ -113,3 +116,25 @@ def test_a_heartbeat_waits_for_no_broker_that_is_away_and_for_the_next_one_is_se
             teller.send("worker-heartbeat", retry=True)
             assert len(teller._outbound_buffer) == 1, "this one was sent"
         asking.close()
+
+
+def test_a_child_that_dies_before_the_broker_answers_does_not_end_its_worker(
+    tmp_path: Path,
+) -> None:
+    with EmbeddedBrokerServer() as broker:
+        swarm = Swarm(broker, "/", tmp_path)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            worker = swarm.start("worker", "-Q", "orders", "-n", "w@test")
+            parent = psutil.Process(worker.popen.pid)
+            until(lambda: len(parent.children()) == 4, "the children")
+            parent.children()[0].kill()
+            os.kill(broker.pid, signal.SIGCONT)
+            until(lambda: " ready." in worker.text or not parent.is_running(), "the worker")
+            until(
+                lambda: sum(each.status() != "zombie" for each in parent.children()) == 4,
+                "another child in its place",
+            )
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+            swarm.close()

@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from botswarm.errors import TimedOut, Unreachable
+from botswarm.errors import NotFound, TimedOut, Unreachable
 from botswarm.ledger import migrate, session
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
@@ -238,6 +239,23 @@ def test_a_connection_lost_in_the_middle_of_the_work_means_to_do_it_again(
     assert tries == 2
     admin.close()
     ledger.close()
+
+
+def test_a_connection_lost_after_the_work_failed_hides_nothing_of_why(
+    own_server: PostgreSQLServer,
+) -> None:
+    with closing(Database(own_server.ledger_url("postgres"))) as database:
+
+        def work(session: Session) -> None:
+            pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            url = own_server.ledger_url("postgres")
+            with closing(Database(url)) as admin, admin.connection() as connection:
+                connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            raise NotFound("no such bot")
+
+        with pytest.raises(NotFound, match="no such bot"):
+            database.write(work)
+        assert database.write(lambda session: session.execute(text("SELECT 1")).scalar_one()) == 1
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
