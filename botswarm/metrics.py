@@ -134,6 +134,11 @@ CPU_USAGE_PERCENT = Described(
     "Of one core, over the last five seconds or more, forked children included.",
 )
 THREADS = Described("botswarm_threads", "Threads of this process, without its children.")
+WATCHING_CPU_SECONDS = Described(
+    "botswarm_watching_cpu_seconds",
+    "Processor time of this process's threads that check, read figures and answer who asks.",
+    kind="counter",
+)
 OPEN_FILES = Described("botswarm_open_files", "Files and sockets this process has open.")
 CHILDREN = Described("botswarm_children", "Processes that this one forked and that live.")
 HEALTH_CHECK = Described(

@@ -153,6 +153,16 @@ INFRASTRUCTURE = Board(
             lines=[Line("max by (process) (botswarm_cpu_usage_percent)", "{{process}}")],
         ),
         Panel(
+            title="Processor time that watching takes",
+            unit="percentunit",
+            lines=[
+                Line(
+                    "sum by (process) (rate(botswarm_watching_cpu_seconds_total[5m]))",
+                    "{{process}}",
+                )
+            ],
+        ),
+        Panel(
             title="Threads, files and children",
             lines=[
                 Line("sum(botswarm_threads)", "threads"),

@@ -31,6 +31,7 @@ from botswarm.health.server import PORTS_TRIED, Answer, Answering, Server, liste
 from botswarm.health.table import BY_NAME, WORK
 from botswarm.health.usage import Usage
 from botswarm.health.watch import Finding, Look, Watch
+from botswarm.health.watchers import WATCHERS
 from botswarm.ledger import plain
 from botswarm.tally import TALLY
 
@@ -80,6 +81,7 @@ class Health:
         self._sources: list[Source] = [self.round_trips]
         self._host = Host(settings.state_dir)
         self._sampler = Sampler([self._host])
+        self._threads: list[tuple[str, Callable[[], None]]] = []
         self._registry = exposition.registry(self._families, self._sampler.of_process)
         self._facts: list[Callable[[], Mapping[str, Any]]] = [self.round_trips.facts]
         self._usage = Usage()
@@ -118,6 +120,10 @@ class Health:
     def facts_of(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         """Further parts of the page of health."""
         self._facts.append(facts)
+
+    def thread(self, name: str, target: Callable[[], None]) -> None:
+        """Have it run from the start on; where nobody may ask, nobody looks."""
+        self._threads.append((name, target))
 
     def _add_machine(self) -> None:
         folder = self._settings.state_dir
@@ -159,6 +165,8 @@ class Health:
             self._servers.append(self._server(more, pages))
         self._sampler.sources.append(Process(self._usage))
         self._sampler.start()
+        for name, target in self._threads:
+            WATCHERS.start(name, target)
         self._watch.start()
         for server in self._servers:
             server.start()
@@ -301,6 +309,7 @@ class Health:
         yield Samples(metrics.BUILD_INFO, [((card.name, card.role, card.version), 1.0)])
         yield Samples(metrics.UPTIME_SECONDS, [((), self.uptime_s())])
         yield Samples(metrics.THREADS, [((), float(threading.active_count()))])
+        yield Samples(metrics.WATCHING_CPU_SECONDS, [((), WATCHERS.cpu_s())])
         yield Samples(metrics.COUNTS_LEFT_OUT, [((), float(TALLY.left_out))])
 
     def _of_checks(self) -> Iterable[Samples]:

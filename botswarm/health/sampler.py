@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from botswarm import exposition, metrics
 from botswarm.families import Samples, Source
 from botswarm.health.usage import SAMPLE_S, Usage
+from botswarm.health.watchers import WATCHERS
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +33,14 @@ class Sampler:
         self._found: Sequence[Samples] = ()
         self._of_process: Sequence[Metric] = ()
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._keep_looking, name="health figures", daemon=True
-        )
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = WATCHERS.start("health figures", self._keep_looking)
 
     def stop(self) -> None:
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(STOP_S)
 
     def _keep_looking(self) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 from botswarm import forks
 from botswarm.errors import Unreachable
 from botswarm.health.access import Asked, Note
+from botswarm.health.watchers import WATCHERS
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Server:
         self._callers: set[_Caller] = set()
         self._wakened, self._waker = socket.socketpair()
         self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="health server", daemon=True)
+        self._thread: threading.Thread | None = None
         forks.not_for_children(self)
 
     @property
@@ -92,13 +93,13 @@ class Server:
     def start(self) -> None:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wakened, selectors.EVENT_READ)
-        self._thread.start()
+        self._thread = WATCHERS.start("health server", self._run)
 
     def close(self) -> None:
         self._is_closing = True
         with contextlib.suppress(OSError):
             self._waker.send(b"x")
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(PATIENCE_S)
         self.leave_to_parent()
 
@@ -257,7 +258,7 @@ def listen(host: str, ports: Sequence[int]) -> socket.socket:
     raise Unreachable(
         f"health cannot be asked for on {host}, port {ports[0]} to {ports[-1]}: "
         f"{said.strerror if said else 'no port was named'}",
-        cure="choose another with BOTSWARM_HEALTH_PORT; 0 asks for none",
+        cure="choose others with BOTSWARM_HEALTH_PORT; BOTSWARM_HEALTH_ENABLE=off asks for none",
     )
 
 

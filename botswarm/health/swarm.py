@@ -92,7 +92,7 @@ class Swarm:
             health.check(name, self._told(look))
         health.facts_of(self.facts)
         health.source(self)
-        threading.Thread(target=self._keep_looking, name="swarm health", daemon=True).start()
+        health.thread("swarm health", self._keep_looking)
 
     def _told(self, look: Callable[[], Finding]) -> Callable[[], Finding]:
         def told() -> Finding:

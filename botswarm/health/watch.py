@@ -12,6 +12,7 @@ from botswarm.clock import Clock
 from botswarm.config import SecretMask
 from botswarm.errors import BotswarmError
 from botswarm.health.check import Check, Status
+from botswarm.health.watchers import WATCHERS
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,7 @@ class Watch:
 
     def start(self) -> None:
         for each in self._asked:
-            threading.Thread(
-                target=self._keep_asking, args=(each,), name=f"check {each.line.name}", daemon=True
-            ).start()
+            WATCHERS.start(f"check {each.line.name}", self._keep_asking, each)
 
     def stop(self) -> None:
         self._stop.set()
