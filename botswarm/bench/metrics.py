@@ -28,19 +28,19 @@ class Size:
     settle_s: float = 20.0
     """The swarm has taken up its bots by then."""
     orders: int = 500
-    drains: int = 8
-    """So often so many, by the same workers."""
-    rounds: int = 8
+    pairs: int = 20
+    """Of so many each, by the same workers, one half of a pair watched."""
+    rounds: int = 4
     start_s: float = 10.0
     """Workers have settled by then."""
-    idle_s: float = 4.0
-    """Twice so long nothing is to be done, and all processor time is counted."""
+    idle_s: float = 10.0
+    """Twice so long nothing is to be done, watched and not."""
     limit_s: float = 1200.0
     """No round begins later; one that has begun is ended."""
 
 
 QUICK = Size(
-    bots=2000, scrapes=10, settle_s=5.0, orders=200, drains=1, rounds=1, start_s=3.0, idle_s=5.0
+    bots=2000, scrapes=10, settle_s=5.0, orders=200, pairs=2, rounds=1, start_s=3.0, idle_s=5.0
 )
 
 
@@ -53,10 +53,10 @@ def main(*, size: Size, progress: Progress = lambda line: None) -> dict[str, Any
 
     tell(f"a swarm of {size.bots:,} bots is started and scraped")
     scraped = scrapes.measured(size.bots, size.scrapes, size.settle_s, tell)
-    tell("orders through two swarms by turns, one of them watched")
+    tell("orders by turns, watched and not")
     load = watching.Load(
         orders=size.orders,
-        drains=size.drains,
+        pairs=size.pairs,
         rounds=size.rounds,
         settle_s=size.start_s,
         idle_s=size.idle_s,
@@ -104,13 +104,13 @@ def table(figures: Mapping[str, Any]) -> str:
         )
     cost = figures["cost"]
     lines += [
-        f"idle {cost['idle_percent_of_core']} % of a core, watched "
-        f"{cost['watched_idle_percent_of_core']} %: {100 * cost['of_machine']:.1f} % of all cores"
-        + _bounds(cost["of_machine_within"]),
-        f"watched, {100 * cost['cpu_share']:.1f} % more processor time an order"
-        + _bounds(cost["cpu_share_within"]),
-        f"and {100 * cost['share']:.1f} % fewer orders/s"
+        f"watching takes {100 * cost['share']:.1f} % of the orders/s"
         + _bounds(cost["share_within"])
+        + f", and {100 * cost['cpu_share']:.1f} % of an order's processor time"
+        + _bounds(cost["cpu_share_within"])
+        + f", over {cost['pairs']} pairs of turns",
+        f"and with nothing to do {100 * cost['of_machine']:.1f} % of all cores"
+        + _bounds(cost["of_machine_within"])
         + f", over {cost['rounds']} rounds",
     ]
     for name, words in (

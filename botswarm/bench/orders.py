@@ -136,12 +136,12 @@ class Stage:
                 for name, line in lines.items()
             }
 
-    def _start(self, line: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, line: Sequence[str], **more: str) -> subprocess.Popen[bytes]:
         with (self.folder / "workers.log").open("ab") as log:
             return subprocess.Popen(
                 line,
                 cwd=self.folder,
-                env=self.environment,
+                env={**self.environment, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -110,7 +110,7 @@ def _spread(scraped: Scraped) -> dict[str, Any]:
         "p95_ms": round(took[len(took) * 95 // 100], 1),
         "longest_ms": round(took[-1], 1),
         "unanswered": scraped.unanswered,
-        "series": len(_samples(scraped.page)),
+        "series": len(samples_of(scraped.page)),
         "scrapes": len(took),
         "bytes": len(scraped.page),
     }
@@ -120,12 +120,12 @@ def _states(pages: Iterable[bytes]) -> dict[str, int]:
     return {
         sample.labels["state"]: int(sample.value)
         for page in pages
-        for sample in _samples(page)
+        for sample in samples_of(page)
         if sample.name == "botswarm_bots"
     }
 
 
-def _samples(page: bytes) -> list[Sample]:
+def samples_of(page: bytes) -> list[Sample]:
     families = text_string_to_metric_families(  # type: ignore[no-untyped-call]
         page.decode() or "# EOF\n"
     )
