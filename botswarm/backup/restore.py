@@ -13,7 +13,7 @@ from botswarm.backup.facts import Facts
 from botswarm.backup.folder import Backup
 from botswarm.backup.place import Place
 from botswarm.backup.sides import Side, Wish
-from botswarm.ledger import migrate
+from botswarm.ledger import migrate, rights
 from botswarm.ledger.restores import Restores
 from botswarm.ledger.session import Database
 
@@ -56,9 +56,10 @@ def restore(place: Place, backup: Backup, *, actor: str, wish: Wish = sides.ALON
 
 
 def make_ready(place: Place, backup: Backup, side: Side, actor: str) -> None:
-    """Bring its tables to this version, and halt it."""
+    """Bring its tables to this version, give its user what he needs of them, and halt it."""
     with closing(Database(side.url)) as database:
-        migrate.migrate(database)
+        # A backup holds no rights: who uses the ledger without owning it gets them again.
+        migrate.migrate(database, tenant=rights.tenant(place.settings))
         Restores(database).hold(backup.id, actor, place.clock.now())
 
 

@@ -31,7 +31,6 @@ from botswarm.backup.postgresql import Server
 from botswarm.backup.sealing import Damaged
 from botswarm.config import Secret
 from botswarm.errors import Refused
-from botswarm.ledger import rights
 from botswarm.ledger.backups import Backups
 from botswarm.ledger.session import Database
 
@@ -230,10 +229,6 @@ def _fill(place: Place, backup: Backup, side: Side, wish: Wish) -> Reached | Non
         _restore_dump(place, backup, side)
     with closing(Database(side.url)) as database:
         postgresql.analyze(database)
-        # A backup holds no rights: who uses the ledger without owning it gets them again.
-        if (user := rights.tenant(place.settings)) is not None:
-            with database.connection() as connection, connection.begin():
-                rights.give(connection, user)
     return reached
 
 

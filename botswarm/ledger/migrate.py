@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from botswarm.errors import NotFound, TimedOut, Unreachable
 from botswarm.ledger import rights
-from botswarm.ledger.session import Database
+from botswarm.ledger.session import Database, NotAllowed
 
 # Any number, as long as nobody else in this database uses it.
 ADVISORY_LOCK = 0x626F7473
@@ -105,40 +104,41 @@ def _move(
         foreign_keys=False,
     )
     try:
-        with _sole_migrator(patient, deadline) as connection:
-            before = _revision(connection)
-            if tenant is not None:
-                rights.check(connection, tenant)
+        while True:
             try:
-                move(_config(connection=connection))
-            except CommandError as error:
-                raise NotFound(
-                    f"the ledger cannot be moved from {before or NOTHING}: {error}",
-                    cure="see: botswarm db history",
-                ) from error
-            if tenant is not None:
-                rights.give(connection, tenant)
-            return Moved(before=before, after=_revision(connection))
+                return _moved(patient, move, deadline, tenant)
+            except NotAllowed:
+                raise  # by waiting nobody is given rights
+            except (Unreachable, TimedOut):
+                # Whatever was begun is undone: it is begun anew, all of it.
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_S)
     finally:
         patient.close()
 
 
-@contextmanager
-def _sole_migrator(database: Database, deadline: float) -> Iterator[Connection]:
-    """A transaction nobody else migrates beside; committed at the end."""
-    while True:
+def _moved(
+    database: Database, move: Callable[[Config], None], deadline: float, tenant: str | None
+) -> Moved:
+    """In one transaction, which nobody else migrates beside."""
+    # On SQLite this alone shuts out every other writer.
+    with database.connection() as connection, connection.begin():
+        if not database.is_sqlite:
+            _take_lock(connection, deadline)
+        before = _revision(connection)
+        if tenant is not None:
+            rights.check(connection, tenant)
         try:
-            with database.connection() as connection:
-                # On SQLite this alone shuts out every other writer.
-                with connection.begin():
-                    if not database.is_sqlite:
-                        _take_lock(connection, deadline)
-                    yield connection
-                return
-        except (Unreachable, TimedOut):
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(POLL_S)
+            move(_config(connection=connection))
+        except CommandError as error:
+            raise NotFound(
+                f"the ledger cannot be moved from {before or NOTHING}: {error}",
+                cure="see: botswarm db history",
+            ) from error
+        if tenant is not None:
+            rights.give(connection, tenant)
+        return Moved(before=before, after=_revision(connection))
 
 
 def _take_lock(connection: Connection, deadline: float) -> None:

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
@@ -88,6 +90,29 @@ def test_a_migrator_that_may_not_wait_says_who_is_in_its_way(
         connection.execute(text(f"SELECT pg_advisory_xact_lock({migrate.ADVISORY_LOCK})"))
         with pytest.raises(TimedOut, match="another process is migrating"):
             migrate.migrate(database)
+
+
+def test_a_migration_whose_server_went_away_begins_again_within_its_wait(
+    postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgresql.create_database("broken_off")
+    upgrade, ended = command.upgrade, list[str]()
+
+    def broken_off(config: Config, to: str) -> None:
+        upgrade(config, to)
+        if len(ended) < 2:
+            ended.append(to)
+            connection = config.attributes["connection"]
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(command, "upgrade", broken_off)
+    database = Database(postgresql.ledger_url("broken_off"))
+    with pytest.raises(TimedOut, match="went away meanwhile"):
+        migrate.migrate(database)
+    moved = migrate.migrate(database, wait_s=60)
+    assert moved == migrate.Moved(before=None, after=migrate.latest())
+    assert len(ended) == 2
+    database.close()
 
 
 def test_the_sql_on_paper_makes_the_same_tables(url: str) -> None:

@@ -146,6 +146,7 @@ def test_commands_work_for_the_user_and_change_tables_for_the_owner_only(
     user, owner = partial(run, shared.as_user), partial(run, shared.as_owner)
     code, answer = user("db", "migrate")
     assert (code, "BOTSWARM_DATABASE_ADMIN_URL" in answer["error"]["cure"]) == (5, True), answer
+    assert user("db", "migrate", "--wait", "30") == (code, answer), "rights do not come by waiting"
     assert owner("db", "migrate")[0] == 0
     assert owner("db", "migrate")[0] == 0, "rights that are there are given again"
     assert user("db", "migrate")[0] == 0, "there is nothing left to do"
@@ -199,6 +200,22 @@ def test_a_ledger_that_was_restored_is_the_users_again(shared: Shared, run: Run)
         assert cursor.fetchone() == (True,)
         with pytest.raises(InsufficientPrivilege):
             cursor.execute("DELETE FROM audit")
+
+
+def test_tables_that_a_restored_ledger_did_not_have_yet_are_for_the_user_too(
+    shared: Shared, run: Run
+) -> None:
+    for words in (
+        ("db", "migrate"),
+        ("db", "rollback", "--to", "0020", "--yes"),
+        ("backup", "create"),
+        ("backup", "restore", "latest", "--yes"),
+    ):
+        code, answer = run(shared.as_owner, *words)
+        assert code == 0, (words, answer)
+    with closing(psycopg2.connect(shared.user_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM known_settings")
+        assert cursor.fetchone() == (0,)
 
 
 def test_the_doctor_tells_the_first_superuser_from_a_user_with_few_rights(
