@@ -32,6 +32,8 @@ PREFIXES = (
 )
 EXCEPT = ("binance_api_secret",)
 """It belongs to the key, and nothing of it is written down anywhere."""
+A_NAME = "instance_id"
+"""It says which machine that is, and is another one with every start of a container."""
 SECRET_LENGTH = 8
 
 
@@ -72,7 +74,8 @@ def others(settings: Settings, key: bytes) -> dict[str, str]:
     """Of those that may differ from machine to machine, in words; of a secret only whether it is
     the same as before, by a hash that says nothing to whoever has not got ``key``.
     """
-    wanted = [each.name for each in SETTINGS if each.name not in (*alike(), *EXCEPT)]
+    unwanted = {*alike(), *EXCEPT, A_NAME}
+    wanted = [each.name for each in SETTINGS if each.name not in unwanted]
     found = {name: getattr(settings, name) for name in wanted}
     return {name: _told(each, key) for name, each in found.items() if not _is_found(each)}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from botswarm.alerts import looking
 from botswarm.config import load
@@ -98,10 +101,24 @@ def own_by(key: bytes, folder: Path, /, **environ: str) -> Mapping[str, str]:
     return others(found.settings, key)
 
 
-def test_every_setting_is_told_once_but_the_one_that_is_never_written_down(tmp_path: Path) -> None:
+def test_every_setting_is_told_once_but_what_is_never_written_down_and_the_machines_name(
+    tmp_path: Path,
+) -> None:
     mine = set(own_of(tmp_path))
     assert mine & set(alike()) == set()
-    assert set(BY_NAME) - mine - set(alike()) == {"binance_api_secret"}
+    assert set(BY_NAME) - mine - set(alike()) == {"binance_api_secret", "instance_id"}
+
+
+def test_a_container_that_is_made_anew_under_another_name_is_no_other_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for name in ("f3a1c0ffee01", "f3a1c0ffee02"):
+        machine = os.uname_result(("Linux", name, "6", "1", "x86_64"))
+        monkeypatch.setattr(os, "uname", lambda machine=machine: machine)
+        told.append({EVERYWHERE: own_of(tmp_path)})
+    first, second = told
+    assert changes(first, second, ()) == []
 
 
 def test_a_secret_is_told_by_a_hash_that_needs_the_machines_key(tmp_path: Path) -> None:
