@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -208,6 +208,7 @@ class VenuesLook:
             if trouble is None:
                 trouble = asked[url] = self._asked(url)
             (silent if trouble else seen).append(f"{account} ({trouble})" if trouble else account)
+        self._forget_others(asked)
         if silent:
             return Finding(words=f"no answer: {', '.join(silent)}", value=len(silent))
         return Finding(words=f"{', '.join(seen) or 'no account'} can be reached", value=0)
@@ -219,9 +220,21 @@ class VenuesLook:
         if is_young and known is not None and not known[1] and url.startswith("https:"):
             return ""
         trouble, took_ms = _looked_at(url)
-        self._took(urlsplit(url).hostname or url, took_ms)
+        self._took(_machine_of(url), took_ms)
         self._known[url] = time.monotonic(), trouble
         return trouble
+
+    def _forget_others(self, asked: Collection[str]) -> None:
+        """An account that is gone takes with it how far its machine was."""
+        here = {_machine_of(url) for url in asked}
+        for url in self._known.keys() - set(asked):
+            del self._known[url]
+            if (machine := _machine_of(url)) not in here:
+                self._took(machine, None)
+
+
+def _machine_of(url: str) -> str:
+    return urlsplit(url).hostname or url
 
 
 def _looked_at(url: str) -> tuple[str, float | None]:

@@ -10,6 +10,7 @@ from botswarm.alerts import figures
 from botswarm.alerts.figures import Sample
 from botswarm.config import load
 from botswarm.errors import Unreachable
+from botswarm.health import servers
 from botswarm.health.process import Health
 from botswarm.health.round_trips import LIMIT_MS, LOOKS, RoundTrips
 from botswarm.health.servers import VenuesLook
@@ -61,6 +62,24 @@ def test_a_venue_is_timed_by_its_machine_taking_the_call() -> None:
         assert look().value == 1
     assert trips.shortest()["127.0.0.1"] < 1000
     assert look().value == 1
+    assert trips.shortest() == {}
+
+
+def test_of_a_venue_that_takes_no_orders_any_more_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servers, "LIMIT_S", 0.3)
+    trips = RoundTrips()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        accounts = [("simulated:main", url), ("simulated:other", f"{url}/v2")]
+        look = VenuesLook(lambda: accounts, trips.took)
+        look()
+        del accounts[0]
+        look()
+        assert list(trips.shortest()) == ["127.0.0.1"], "it takes those of the other account"
+        accounts.clear()
+        assert look().words == "no account can be reached"
     assert trips.shortest() == {}
 
 
