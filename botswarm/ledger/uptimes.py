@@ -26,10 +26,12 @@ def mark(database: Database, now: datetime) -> None:
 
 def _mark(session: Session, now: datetime) -> None:
     row = UptimeRow
-    last = session.execute(select(row.id, row.until).order_by(row.id.desc()).limit(1)).first()
-    # One that ends long after now was written by a clock that was ahead: it ends here.
+    question = select(row.id, row.began_at, row.until).order_by(row.id.desc()).limit(1)
+    last = session.execute(question).first()
+    # What lies after now was written by a clock that was ahead: it ends, or begins, here.
     if last is not None and last.until >= now - GAP:
-        session.execute(update(row).where(row.id == last.id).values(until=now))
+        values = {"began_at": min(last.began_at, now), "until": now}
+        session.execute(update(row).where(row.id == last.id).values(values))
         return
     session.add(row(began_at=now, until=now))
     before = select(func.max(row.id)).where(row.until < now - LONGEST)

@@ -63,6 +63,12 @@ def test_a_span_that_a_fast_clock_wrote_ends_when_the_clock_is_right(quick_ledge
     assert spans(quick_ledger)[-1] == Span(NOW + seconds(80), NOW + seconds(100))
 
 
+def test_once_the_clock_is_right_the_swarm_is_up_again(quick_ledger: Ledger) -> None:
+    ahead = NOW + timedelta(hours=2)
+    marked(quick_ledger, ahead, ahead + seconds(20), NOW, NOW + seconds(20), NOW + seconds(40))
+    assert spans(quick_ledger) == [Span(NOW, NOW + seconds(40))]
+
+
 def test_old_spans_go_and_the_last_of_them_says_that_the_swarm_was_there(
     quick_ledger: Ledger,
 ) -> None:
