@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from botswarm import __version__, exposition, forks, logs, metrics
 from botswarm.clock import Clock, SystemClock
 from botswarm.config import SecretMask, Settings
-from botswarm.errors import BotswarmError
+from botswarm.errors import BotswarmError, Unreachable
 from botswarm.families import Rows, Samples, Source
 from botswarm.health import card as cards
 from botswarm.health import machine
@@ -161,8 +161,7 @@ class Health:
         self._servers = [self._server(listener, pages)]
         self.card = self._made_card(seat.name if seat else self._name, host, self._servers[0].port)
         if self._settings.metrics_port:
-            more = listen(host, _ports(None, self._settings.metrics_port))
-            self._servers.append(self._server(more, pages))
+            self._listen_besides(host, pages)
         self._sampler.sources.append(Process(self._usage))
         self._sampler.start()
         for name, target in self._threads:
@@ -175,6 +174,16 @@ class Health:
             self._write_card(seat)
         where = ", ".join(f"http://{host}:{server.port}" for server in self._servers)
         logger.info("health and metrics of %s: %s", self.card.name, where)
+
+    def _listen_besides(self, host: str, pages: Answering) -> None:
+        """Without it the same pages are on the other port."""
+        cure = "choose others with BOTSWARM_METRICS_PORT; 0 opens none"
+        try:
+            more = listen(host, _ports(None, self._settings.metrics_port), cure)
+        except Unreachable as error:
+            logger.error("there is no further port for metrics: %s; %s", error, error.cure)
+            return
+        self._servers.append(self._server(more, pages))
 
     def _server(self, listener: socket.socket, pages: Answering) -> Server:
         return Server(listener, pages, access_log(self._settings.health_access_log))

@@ -247,7 +247,10 @@ def _written(answer: Answer, question: _Question | None) -> bytes:
     return head.encode() + (b"" if is_head else answer.body)
 
 
-def listen(host: str, ports: Sequence[int]) -> socket.socket:
+OTHERS = "choose others with BOTSWARM_HEALTH_PORT; BOTSWARM_HEALTH_ENABLE=off asks for none"
+
+
+def listen(host: str, ports: Sequence[int], cure: str = OTHERS) -> socket.socket:
     """On the first of these that is free; raises Unreachable where none is."""
     said: OSError | None = None
     for port in ports:
@@ -258,7 +261,7 @@ def listen(host: str, ports: Sequence[int]) -> socket.socket:
     raise Unreachable(
         f"health cannot be asked for on {host}, port {ports[0]} to {ports[-1]}: "
         f"{said.strerror if said else 'no port was named'}",
-        cure="choose others with BOTSWARM_HEALTH_PORT; BOTSWARM_HEALTH_ENABLE=off asks for none",
+        cure=cure,
     )
 
 

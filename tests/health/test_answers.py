@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from botswarm.clock import StoppedClock
-from botswarm.config import SecretMask
+from botswarm.config import SecretMask, load
 from botswarm.errors import Unreachable
 from botswarm.health import ask, card, server
 from botswarm.health.card import ProcessCard
 from botswarm.health.check import Check, Status
 from botswarm.health.pages import Pages
+from botswarm.health.process import Health
 from botswarm.health.seat import Seat
 from botswarm.health.watch import Finding, Line, Watch
 from botswarm.testing.servers import free_port
@@ -229,6 +230,22 @@ def test_the_next_free_port_is_taken() -> None:
         assert second.getsockname()[1] == port + 1
         with pytest.raises(Unreachable, match=f"port {port} to {port}"):
             server.listen("127.0.0.1", [port])
+
+
+def test_who_cannot_have_a_port_of_metrics_beside_is_asked_on_the_other_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = 32_767  # the search for a free one ends here
+    environ = {"BOTSWARM_STATE_DIR": str(tmp_path), "BOTSWARM_METRICS_PORT": str(last)}
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Unreachable):
+            stack.enter_context(server.listen("127.0.0.1", [last]))
+        made = stack.enter_context(Health(load(environ=environ).settings, "flower"))
+        assert made.card.port != last
+        assert get(made.card.port, "/livez")[0] == 200
+    (error,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert f"port {last} to {last}" in error.getMessage()
+    assert "choose others with BOTSWARM_METRICS_PORT" in error.getMessage()
 
 
 # --- cards ----------------------------------------------------------------------------------------

@@ -97,8 +97,7 @@ def test_every_value_that_is_advised_is_one_its_setting_takes(
 ) -> None:
     assert [
         f"{place}: {name}={value}"
-        for place, text, is_cure in texts
-        if is_cure
+        for place, text, _ in texts
         for name, value in _SET.findall(text)
         if isinstance(KNOWN[name].kind.read(value), Problem)
     ] == []
