@@ -95,17 +95,13 @@ class AppendingFile:
         return there.st_ino == os.fstat(self._descriptor).st_ino
 
     def _rotate(self) -> None:
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with unrotated(self.path):
             if self._is_ours():
                 numbered = [self.path, *(_numbered(self.path, n) for n in self._numbers())]
                 for newer, older in reversed(list(pairwise(numbered))):
                     if newer.exists():
                         newer.replace(older)
                 self._forget_old()
-        finally:
-            os.close(lock)
         self.close()
 
     def _numbers(self) -> range:
@@ -118,6 +114,17 @@ class AppendingFile:
                 path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def unrotated(path: Path) -> Iterator[None]:
+    """While this lasts nobody else puts the file aside, or renames those that were."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _of_loss(lines: int) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     said = f"{lines} lines before this one could not be written"
@@ -128,8 +135,13 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
-def _rotated(path: Path) -> list[tuple[int, Path]]:
+def put_aside(path: Path) -> list[Path]:
     """The full ones, the latest first."""
+    return [each for _, each in _rotated(path)]
+
+
+def _rotated(path: Path) -> list[tuple[int, Path]]:
+    """With their numbers."""
     found = []
     for each in path.parent.glob(f"{path.name}.*"):
         number = each.name.removeprefix(f"{path.name}.")
@@ -230,7 +242,7 @@ def last(
     found: list[Line] = []
     for path in paths:
         mine: list[Line] = []
-        for each in (path, *(rotated for _, rotated in _rotated(path))):
+        for each in (path, *put_aside(path)):
             for block in read_backwards(each):
                 mine = [*fitting(block, path.stem, wanted, fits), *mine]
                 if len(mine) >= count:
@@ -260,7 +272,7 @@ def _within(
     wanted: Wanted,
     fits: Callable[[Record], bool],
 ) -> Iterator[Line]:
-    for each in (*(rotated for _, rotated in reversed(_rotated(path))), path):
+    for each in (*reversed(put_aside(path)), path):
         try:
             # It was written last before this.
             if each.stat().st_mtime < since.timestamp():

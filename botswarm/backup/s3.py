@@ -106,7 +106,7 @@ class Bucket:
             if size > OBJECT_MAX:
                 raise Refused(
                     f"{path.name} has {size >> 30} GB, and a bucket takes {OBJECT_MAX >> 30}",
-                    cure="carry the folder of backups away in another way",
+                    cure="carry it away in another way",
                 )
             with path.open("rb") as file:
                 self._ask("PUT", name, payload_hash=digest, size=size, body=file)
@@ -200,13 +200,16 @@ class Bucket:
 
 def bucket_of(settings: Settings) -> Bucket | None:
     """None where none is named."""
-    if settings.backup_s3_url is None:
-        return None
+    return None if settings.backup_s3_url is None else bucket_at(settings.backup_s3_url, settings)
+
+
+def bucket_at(url: str, settings: Settings) -> Bucket:
+    """Another one at the same server, with the same keys."""
     access, secret = settings.backup_s3_access_key, settings.backup_s3_secret_key
     assert access is not None, "the settings were checked"
     assert secret is not None, "the settings were checked"
     keys = Keys(access=access.reveal(), secret=secret, region=settings.backup_s3_region)
-    return Bucket(settings.backup_s3_url, settings.backup_s3_endpoint, keys)
+    return Bucket(url, settings.backup_s3_endpoint, keys)
 
 
 def _parsed(content: bytes) -> ElementTree.Element:

@@ -149,14 +149,14 @@ def sha256_of(path: Path) -> tuple[int, str]:
 
 
 @contextmanager
-def spoken(path: Path) -> Iterator[None]:
-    """Say what the disk says."""
+def spoken(path: Path, setting: str = "BOTSWARM_BACKUP_DIR") -> Iterator[None]:
+    """Say what the disk says, and which setting names another."""
     try:
         yield
     except OSError as error:
         raise Unreachable(
             f"{error.filename or path} cannot be used: {error.strerror or error}",
-            cure="make room there, mend its permissions, or name another BOTSWARM_BACKUP_DIR",
+            cure=f"make room there, mend its permissions, or name another {setting}",
         ) from error
 
 

@@ -30,6 +30,8 @@ ERROR_CODES = {
     "BSW-3006": "there is no good backup, or it is too old",
     "BSW-3007": "bringing the ledger back takes too long, or would lose too much",
     "BSW-3020": "the log files hold more errors, or other trouble, than they should",
+    "BSW-3021": "log lines were put away before they were carried to the archive of logs",
+    "BSW-3022": "some of what was fetched from the archive of logs cannot be read",
     "BSW-4000": "what was named does not exist",
     "BSW-4001": "the broker has no queue of that name",
     "BSW-5000": "a server, port or file that is needed cannot be used",
@@ -59,6 +61,14 @@ class CheckFailed(BotswarmError):
 
 class LogsBad(CheckFailed):
     code = "BSW-3020"
+
+
+class LogsLost(CheckFailed):
+    code = "BSW-3021"
+
+
+class LogsDamaged(CheckFailed):
+    code = "BSW-3022"
 
 
 class WarningsFound(CheckFailed):

@@ -13,6 +13,7 @@ import click
 
 from botswarm.cli.command import Group
 from botswarm.cli.failures import LogsBad
+from botswarm.cli.log_archive import archive, fetch
 from botswarm.cli.log_choice import Choice, choosing, log_files, name_of
 from botswarm.cli.moments import MOMENT
 from botswarm.cli.session import Answer, Session
@@ -29,6 +30,10 @@ SHOWN_BESIDE = ("bot_id", "order_id", "task_id", "error")
 @click.group(cls=Group)
 def logs() -> None:
     """Read the log files of all processes as one, and check them."""
+
+
+logs.add_command(archive)
+logs.add_command(fetch)
 
 
 @logs.command("tail")

@@ -15,6 +15,7 @@ import click
 
 from botswarm.cli import standby
 from botswarm.cli.command import Command
+from botswarm.cli.log_carrying import carried
 from botswarm.cli.numbers import Seconds
 from botswarm.cli.session import Answer, Session
 from botswarm.cli.start import port_answers
@@ -92,7 +93,8 @@ def start(session: Session, procfile: Path | None, *, with_demo: bool) -> None:
     presence = Presence(settings, "up", "up")
     presence.begin()
     try:
-        swarm.run(plan, console.say)
+        with carried(settings, console.say):
+            swarm.run(plan, console.say)
     finally:
         presence.end()
 

@@ -10,7 +10,7 @@ from botswarm.config.kinds import Kind, Setting, switch, whole_number
 from botswarm.errors import Problem
 
 
-def _s3_url(text: str) -> object:
+def s3_url(text: str) -> object:
     if re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", text):
         return text.rstrip("/")
     return Problem(f"is {text!r}, which names no bucket", "write s3://BUCKET/FOLDER")
@@ -101,14 +101,14 @@ def backup_settings(folder: Kind, secret: Kind) -> tuple[Setting, ...]:
         ),
         Setting(
             name="backup_s3_url",
-            kind=Kind(read=_s3_url, schema={"type": "string"}, words="s3://BUCKET/FOLDER"),
+            kind=Kind(read=s3_url, schema={"type": "string"}, words="s3://BUCKET/FOLDER"),
             help="A second place for backups: a bucket of Amazon S3, or of what speaks like it.",
             default_words="none: the folder only",
         ),
         Setting(
             name="backup_s3_endpoint",
             kind=Kind(read=_endpoint, schema={"type": "string"}, words="https://HOST"),
-            help="The server of that bucket.",
+            help="The server of that bucket, and of one for logs.",
             default="https://s3.amazonaws.com",
         ),
         Setting(

@@ -340,13 +340,14 @@ def _contradictions(values: Mapping[str, object]) -> list[Problem]:
             Problem("BOTSWARM_DATABASE_ADMIN_URL stands beside a SQLite ledger", "unset it")
         )
     bucket = [values[name] for name in ("backup_s3_access_key", "backup_s3_secret_key")]
-    if values["backup_s3_url"] is not None and None in bucket:
-        problems.append(
-            Problem(
-                "BOTSWARM_BACKUP_S3_URL is set, and not both of its keys",
-                "set BOTSWARM_BACKUP_S3_ACCESS_KEY and BOTSWARM_BACKUP_S3_SECRET_KEY",
+    for name in ("backup_s3_url", "log_archive"):
+        if str(values[name]).startswith("s3://") and None in bucket:
+            problems.append(
+                Problem(
+                    f"{BY_NAME[name].variable} is set, and not both of its keys",
+                    "set BOTSWARM_BACKUP_S3_ACCESS_KEY and BOTSWARM_BACKUP_S3_SECRET_KEY",
+                )
             )
-        )
     return problems
 
 

@@ -1,10 +1,11 @@
-"""The settings that say when a log file is full, and how many full ones are kept."""
+"""The settings that say when a log file is full, how many are kept, and where they are carried."""
 
 from __future__ import annotations
 
-from botswarm.config.kinds import Setting, whole_number
+from botswarm.config.backups import s3_url
+from botswarm.config.kinds import Kind, Setting, whole_number
 
-LOG_KEEPING = (
+_KEEPING = (
     Setting(
         name="log_max_mb",
         kind=whole_number(1, 10_000, "MB"),
@@ -25,3 +26,30 @@ LOG_KEEPING = (
         default=30,
     ),
 )
+
+
+def log_settings(folder: Kind) -> tuple[Setting, ...]:
+    """``folder`` is the table's own kind."""
+
+    def address(text: str) -> object:
+        return s3_url(text) if text.startswith("s3://") else folder.read(text)
+
+    return (
+        *_KEEPING,
+        Setting(
+            name="log_archive",
+            kind=Kind(
+                read=address, schema={"type": "string"}, words="s3://BUCKET/FOLDER or a folder"
+            ),
+            help="Where the lines of log files are carried, so that they outlive this machine: a "
+            "bucket, with the keys and the server of that for backups, or a folder elsewhere.",
+            default_words="nowhere: log files stay on this machine",
+        ),
+        Setting(
+            name="log_archive_every_s",
+            kind=whole_number(10, 86_400, "seconds"),
+            help="How often what was written since is carried there by botswarm up: so much of "
+            "the latest lines a lost machine costs.",
+            default=300,
+        ),
+    )

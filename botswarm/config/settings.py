@@ -159,6 +159,8 @@ class Settings:
     log_max_mb: int
     log_files_kept: int
     log_days_kept: int
+    log_archive: str | Path | None
+    log_archive_every_s: int
     sentry_dsn: Secret | None
     otlp_url: str | None
     otlp_headers: Secret | None

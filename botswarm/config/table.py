@@ -16,7 +16,7 @@ from botswarm.config.flower import FLOWER
 from botswarm.config.kinds import Kind, Setting, choice, whole_number
 from botswarm.config.ledger import ledger_settings
 from botswarm.config.limiting import LIMITS
-from botswarm.config.logging import LOG_KEEPING
+from botswarm.config.logging import log_settings
 from botswarm.config.notifying import NOTIFYING
 from botswarm.config.paper import PAPER
 from botswarm.config.running import BOTS
@@ -383,7 +383,7 @@ SETTINGS: tuple[Setting, ...] = (
         default_words="none: standard error only",
         conventional=("LOG_FILE",),
     ),
-    *LOG_KEEPING,
+    *log_settings(_path(_no_folder, "a folder")),
     *TELEMETRY,
 )
 

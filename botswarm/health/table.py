@@ -182,7 +182,7 @@ LINES: tuple[Line, ...] = (
     ),
     Line(
         name="bucket",
-        asks="For how long has nothing of the archive reached the bucket, where one is named?",
+        asks="For how long has nothing of the archive, or of log lines, reached its place?",
         unit="s",
         warn_above=60,
         fail_above=300,

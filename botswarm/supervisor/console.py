@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -42,9 +43,14 @@ class Console:
         self._on_event = on_event
         self._mask = mask
         self._keep = keep
+        self._one_at_a_time = threading.Lock()
 
     def say(self, name: str, line: str) -> None:
         record = _record_of(line, self._mask)
+        with self._one_at_a_time:
+            self._say(name, record)
+
+    def _say(self, name: str, record: Mapping[str, Any]) -> None:
         whole = json.dumps({"process": name, **record}, default=str)
         if self._keep is not None:
             self._keep(name, whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from botswarm.backup.place import Place, place_of
 from botswarm.config import load
 from botswarm.testing.servers import PostgreSQLServer
+from tests.backup.object_store import Store
 from tests.campaign.many_fills import fill_ledger
 
 FILLS = 300
@@ -84,3 +86,14 @@ def sqlite_url(tmp_path: Path, filled_file: Path) -> str:
     path.parent.mkdir()
     shutil.copy(filled_file, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    server = Store()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -33,6 +29,7 @@ from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
 from botswarm.testing.servers import free_port, wait_until
 from tests.backup.conftest import KEY, PlaceOf
+from tests.backup.object_store import Store
 
 # From Amazon's own pages on the signature of requests to S3.
 EXAMPLE = Keys(
@@ -75,85 +72,6 @@ def test_requests_are_signed_as_in_amazons_own_examples(
         method="GET", host=HOST, path=path, query=query, headers=headers, payload_hash=EMPTY
     )
     assert signed(request, EXAMPLE, AT)["authorization"].endswith(f"Signature={signature}")
-
-
-class Store(ThreadingHTTPServer):
-    """Keeps objects by path, two to a page of the list."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", free_port()), Handler)
-        self.objects: dict[str, bytes] = {}
-        self.refuses = False
-        self.refusals = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Store
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if hashlib.sha256(body).hexdigest() != self.headers["x-amz-content-sha256"]:
-            self._answer(400, b"<Error><Code>XAmzContentSHA256Mismatch</Code></Error>")
-        elif self._is_let_in():
-            self.server.objects[unquote(self.path)] = body
-            self._answer(200, b"")
-
-    def do_GET(self) -> None:
-        if not self._is_let_in():
-            return
-        parts = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if "list-type" in query:
-            self._list(parts.path, query)
-        elif (content := self.server.objects.get(unquote(parts.path))) is None:
-            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
-        else:
-            self._answer(200, content)
-
-    def _list(self, bucket: str, query: dict[str, str]) -> None:
-        names = sorted(
-            key.removeprefix(f"{bucket}/")
-            for key in self.server.objects
-            if key.startswith(f"{bucket}/{query['prefix']}")
-        )
-        start = int(query.get("continuation-token", "0"))
-        keys = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in names[start : start + 2])
-        more = ""
-        if start + 2 < len(names):
-            more = f"<NextContinuationToken>{start + 2}</NextContinuationToken>"
-        self._answer(
-            200, f'<ListBucketResult xmlns="urn:x">{keys}{more}</ListBucketResult>'.encode()
-        )
-
-    def _is_let_in(self) -> bool:
-        said = self.headers.get("authorization", "")
-        if self.server.refuses or not said.startswith("AWS4-HMAC-SHA256 Credential=them/"):
-            self.server.refusals += 1
-            self._answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
-            return False
-        return True
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    server = Store()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture

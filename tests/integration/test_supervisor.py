@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import signal
 import sys
@@ -204,6 +205,31 @@ def test_down_stops_the_swarm_and_waits_for_it(swarm: Swarm) -> None:
     assert swarm.ask("down") == {"stopped": True, "pid": shell.popen.pid}
     assert shell.ends_within(1) == 0
     assert swarm.ask("down") == {"stopped": False}
+
+
+def test_what_was_said_up_to_the_end_outlives_the_machine(tmp_path: Path) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    settings = {"BOTSWARM_ENV": "development", "BOTSWARM_LOG_ARCHIVE": str(place)}
+    (tmp_path / "part.py").write_text(PART)
+    swarm = Swarm(tmp_path, {**settings, "BOTSWARM_INSTANCE_ID": "alpha"})
+    try:
+        shell = up(swarm, f"feed: {part('feed')}")
+        pid_of(shell, "feed")
+        asked = [each for each in swarm.ask("health")["processes"] if each["name"] == "up"]
+        shell.popen.send_signal(signal.SIGTERM)
+        assert shell.ends_within(20) == 0
+    finally:
+        swarm.end()
+    assert len(asked) == 1
+    said = {
+        name: b"".join(
+            gzip.decompress(each.read_bytes()) for each in place.glob(f"alpha/{name}/*/*")
+        )
+        for name in ("feed", "up")
+    }
+    assert b'"bye feed"' in said["feed"]
+    assert b"stopped" in said["up"]
 
 
 def test_status_names_what_is_missing_and_still_tells_the_rest(swarm: Swarm) -> None:
