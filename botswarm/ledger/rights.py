@@ -21,6 +21,10 @@ _TABLES = text(
     "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() "
     "AND tableowner = current_user ORDER BY tablename"
 )
+_SEQUENCES = text(
+    "SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema() "
+    "AND sequenceowner = current_user ORDER BY sequencename"
+)
 _IS_THERE = text("SELECT 1 FROM pg_roles WHERE rolname = :name")
 
 
@@ -48,25 +52,23 @@ def check(connection: Connection, user: str) -> None:
 
 
 def give(connection: Connection, user: str) -> None:
-    """As their owner: what this version needs of the tables there are, and no more."""
+    """As their owner: what this version needs of the tables there are, and no more.
+
+    What others own in the same schema is not ours to give.
+    """
     quoted = connection.dialect.identifier_preparer.quote_identifier
     who, tables = quoted(user), list(connection.execute(_TABLES).scalars())
     for table in tables:
         connection.exec_driver_sql(f"REVOKE ALL ON {quoted(table)} FROM {who}, PUBLIC")
         connection.exec_driver_sql(f"GRANT {_of(table)} ON {quoted(table)} TO {who}")
-    connection.exec_driver_sql(
-        f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {quoted(_schema(connection))} TO {who}"
-    )
+    for sequence in list(connection.execute(_SEQUENCES).scalars()):
+        connection.exec_driver_sql(f"GRANT USAGE, SELECT ON SEQUENCE {quoted(sequence)} TO {who}")
 
 
 def _of(table: str) -> str:
     if table in OWNERS_OWN:
         return "SELECT"
     return "SELECT, INSERT" if table in ADD_ONLY else "SELECT, INSERT, UPDATE, DELETE"
-
-
-def _schema(connection: Connection) -> str:
-    return str(connection.execute(text("SELECT current_schema()")).scalar_one())
 
 
 def _quoted(name: str) -> str:

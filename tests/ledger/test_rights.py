@@ -180,6 +180,17 @@ def test_a_user_whom_the_server_does_not_know_is_named_and_nothing_changes(
     owner.close()
 
 
+def test_what_others_keep_beside_the_ledger_is_left_to_them(
+    server: PostgreSQLServer, shared: Shared, run: Run
+) -> None:
+    place = server.url().rpartition("/")[0] + "/" + shared.owner_url.rpartition("/")[2]
+    _ask(place, "CREATE TABLE theirs (id serial)")
+    code, answer = run(shared.as_owner, "db", "migrate")
+    assert code == 0, answer
+    code, answer = run(shared.as_user, "trading", "halt", "--reason", "a trial", "--yes")
+    assert code == 0, answer
+
+
 def test_what_the_user_may_not_do_is_said_with_its_cure(ledger: Ledger) -> None:
     with pytest.raises(NotAllowed, match="permission denied for table audit"):
         ledger.database.write(lambda session: session.execute(text("DELETE FROM audit")))
