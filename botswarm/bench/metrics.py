@@ -27,7 +27,8 @@ class Size:
     scrapes: int = 60
     settle_s: float = 20.0
     """The swarm has taken up its bots by then."""
-    orders: int = 500
+    orders: int = 480
+    """As many are bought as are sold: no turn leaves the account poorer but for the fees."""
     pairs: int = 20
     """Of so many each, by the same workers, one half of a pair watched."""
     rounds: int = 4
