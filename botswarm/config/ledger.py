@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from botswarm.config import urls
 from botswarm.config.kinds import Kind, Setting, whole_number
+from botswarm.config.secret import Secret
+from botswarm.errors import Problem
 
 
 def ledger_settings(url: Kind) -> tuple[Setting, ...]:
@@ -25,3 +31,26 @@ def ledger_settings(url: Kind) -> tuple[Setting, ...]:
             default=50,
         ),
     )
+
+
+def contradictions(values: Mapping[str, object]) -> list[Problem]:
+    """Of the two addresses. Backups work by the owner's: of another database they would be good,
+    and hold nothing.
+    """
+    owned, used = values["database_admin_url"], values["database_url"]
+    if not isinstance(owned, Secret) or not isinstance(used, Secret):
+        return []
+    if urls.is_sqlite(used):
+        return [Problem("BOTSWARM_DATABASE_ADMIN_URL stands beside a SQLite ledger", "unset it")]
+    if _database_of(owned) != _database_of(used):
+        return [
+            Problem(
+                "BOTSWARM_DATABASE_ADMIN_URL and BOTSWARM_DATABASE_URL name two databases",
+                "name the ledger's in both: they differ in the user only",
+            )
+        ]
+    return []
+
+
+def _database_of(url: Secret) -> str:
+    return unquote(urlsplit(url.reveal()).path.strip("/"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from botswarm.config import dotenv, urls
+from botswarm.config import dotenv, ledger, urls
 from botswarm.config.kinds import Setting
 from botswarm.config.secret import Secret, password_of
 from botswarm.config.settings import Settings
@@ -335,10 +335,7 @@ def _contradictions(values: Mapping[str, object]) -> list[Problem]:
                 "set both, or none for the simulated exchange",
             )
         )
-    if values["database_admin_url"] is not None and urls.is_sqlite(values["database_url"]):
-        problems.append(
-            Problem("BOTSWARM_DATABASE_ADMIN_URL stands beside a SQLite ledger", "unset it")
-        )
+    problems += ledger.contradictions(values)
     bucket = [values[name] for name in ("backup_s3_access_key", "backup_s3_secret_key")]
     for name in ("backup_s3_url", "log_archive"):
         if str(values[name]).startswith("s3://") and None in bucket:

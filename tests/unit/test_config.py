@@ -500,3 +500,11 @@ def test_the_schema_names_every_setting_and_nothing_else() -> None:
 def test_the_owner_of_tables_and_a_ledger_in_a_file_contradict_each_other(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="stands beside a SQLite ledger"):
         read(tmp_path, {"BOTSWARM_DATABASE_ADMIN_URL": DATABASE})
+
+
+def test_the_owner_of_another_databases_tables_is_refused(tmp_path: Path) -> None:
+    named = {"BOTSWARM_DATABASE_URL": "postgresql://swarm:a-word@pool.example:6432/bots%77arm"}
+    owner = "postgres://owner:a-word@db.example/{}?sslmode=verify-full"
+    read(tmp_path, {**named, "BOTSWARM_DATABASE_ADMIN_URL": owner.format("botswarm")})
+    with pytest.raises(Misconfigured, match="name two databases"):
+        read(tmp_path, {**named, "BOTSWARM_DATABASE_ADMIN_URL": owner.format("postgres")})
