@@ -102,7 +102,7 @@ def finding(user: User, link: Link, wanted: Wanted) -> Finding:
             "; ".join(problem.cause for problem in problems),
             "; ".join(problem.cure for problem in problems),
         )
-    owner = "another user owns the tables" if wanted.has_owner else "it owns the tables"
+    owner = "it owns the tables" if user.tables_owned else "it owns no table"
     way = "encrypted" if link.is_encrypted else "on this machine"
     return Finding("ok", f"{user.name} can do no more than it needs, {owner}; the link is {way}")
 
@@ -126,7 +126,7 @@ def _too_much(user: User, wanted: Wanted) -> Iterator[Problem]:
             f"{user.name} owns {user.tables_owned} tables, though another user is to own them",
             f"REASSIGN OWNED BY {_quoted(user.name)} TO the_owner; and then botswarm db migrate",
         )
-    elif wanted.has_owner and user.changeable:
+    elif user.changeable and not user.tables_owned:
         yield Problem(
             f"{user.name} may change rows of {', '.join(user.changeable)}",
             f"REVOKE UPDATE, DELETE, TRUNCATE ON {', '.join(user.changeable)} FROM "

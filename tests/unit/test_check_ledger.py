@@ -47,6 +47,15 @@ def test_who_could_do_more_than_is_needed_is_warned_of_with_the_sql_that_mends_i
     assert (found.status, cure in found.cure) == ("warn", True), found
 
 
+def test_who_owns_no_table_is_held_to_that_also_where_the_owners_address_is_not_known() -> None:
+    """It is given to few processes, and the doctor is asked in any."""
+    found = finding(replace(USER, changeable=("audit",)), LINK, ALONE)
+    assert (found.status, found.detail) == ("warn", "swarm may change rows of audit")
+    assert "it owns no table" in finding(USER, LINK, ALONE).detail
+    owner = replace(USER, tables_owned=9, changeable=("audit",))
+    assert "it owns the tables" in finding(owner, LINK, ALONE).detail
+
+
 @pytest.mark.parametrize(
     "user", [replace(USER, powers=("CREATEDB",)), replace(USER, tables_owned=9)]
 )
