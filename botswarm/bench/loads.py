@@ -268,10 +268,20 @@ def used_s(processes: Mapping[str, int]) -> dict[str, float]:
     return {name: sum(map(_cpu_s, family(pid))) for name, pid in processes.items()}
 
 
+def ended_s(pid: int) -> float:
+    """Processor time of those of its children that have ended."""
+    return sum(_times(pid)[2:]) / TICK
+
+
 def _cpu_s(pid: int) -> float:
+    # Its own, and that of children that have ended meanwhile.
+    return sum(_times(pid)) / TICK
+
+
+def _times(pid: int) -> list[int]:
+    """Its own in user and system mode, and those of ended children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0.0  # it has just ended
-    # Its own, and that of children that have ended meanwhile.
-    return sum(map(int, fields[11:15])) / TICK
+        return [0, 0, 0, 0]  # it has just ended
+    return list(map(int, fields[11:15]))

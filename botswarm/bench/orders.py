@@ -100,6 +100,7 @@ class Stage:
         self.ledger = Ledger(settings.database_url)
         stack.callback(self.ledger.close)
         migrate.migrate(self.ledger.database)
+        self._placed = 0
         self._make_bots()
 
     def _make_bots(self) -> None:
@@ -153,6 +154,7 @@ class Stage:
     def decide(self, order: Order) -> Order:
         """Commit an order and its doorbell, as a bot's decision does, and ring it."""
         self.ledger.orders.add(order, order.created_at)
+        self._placed += 1
         bells = [bell for bell in self.ledger.outbox.pending() if bell.task_id == order.id]
         self.ledger.outbox.ring(bells, partial(ring, app=self.app), datetime.now(UTC))
         return order
@@ -162,6 +164,7 @@ class Stage:
         orders = [_order(number) for number in range(count)]
         for order in orders:
             self.ledger.orders.add(order, order.created_at)
+        self._placed += count
         while bells := self.ledger.outbox.pending():
             self.ledger.outbox.ring(bells, partial(ring, app=self.app), datetime.now(UTC))
         return orders
@@ -171,6 +174,10 @@ class Stage:
         ended = select(OrderRow.state, func.count()).where(~OrderRow.is_open).group_by("state")
         deadline = time.monotonic() + PATIENCE_S
         while True:
+            # Open ones have an index; all others are counted at the end, and not while it is
+            # measured how long that takes.
+            while self._placed - self._open() < count and time.monotonic() < deadline:
+                time.sleep(POLL_S)
             found = self.ledger.database.read(lambda session: dict(session.execute(ended).all()))
             if any(OrderState(state).is_final for state in found.keys() - {OrderState.FILLED}):
                 raise BotswarmError(f"orders of the bench ended otherwise: {self._reason()}")
@@ -183,6 +190,10 @@ class Stage:
                     cure="run the bench on a machine that is otherwise idle",
                 )
             time.sleep(POLL_S)
+
+    def _open(self) -> int:
+        left = select(func.count()).where(OrderRow.is_open)
+        return int(self.ledger.database.read(lambda session: session.scalar(left)) or 0)
 
     def _reason(self) -> str:
         told = select(OrderEventRow.after, OrderEventRow.reason).where(

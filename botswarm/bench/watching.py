@@ -1,4 +1,4 @@
-"""What watching costs: orders through one worker by turns, some of them watched and some not."""
+"""What watching costs: its processor time while orders are filled, and turns with and without."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from botswarm import metrics
 from botswarm.bench import orders, tasks
-from botswarm.bench.loads import used_s
+from botswarm.bench.loads import ended_s, used_s
 from botswarm.bench.scrapes import ACCEPT, ANSWER_S, METRICS, samples_of
 from botswarm.errors import TimedOut
 from botswarm.families import names_of
@@ -28,8 +28,8 @@ SCRAPE_EVERY_S = 5.0
 LOOK_S = 0.1
 EDGE = 20
 """The first and the last twentieth of a turn's orders say little about how fast it went."""
-SETTLE_S = 5.0
-"""What begins to be watched has caught up by then."""
+READ_S = 5.0
+"""All that has happened until now is read and counted by then."""
 COUNTS_TRIED = 50_000
 WATCHER = "watcher"
 THREADS = names_of(metrics.WATCHING_CPU_SECONDS)
@@ -52,6 +52,8 @@ class Load:
     """In each turn: so few that none is rung for again while they are queued."""
     pairs: int
     """Of turns in a round, one watched and one not."""
+    drained: int
+    """Orders of a round's long turn, which is watched."""
     rounds: int
     """Each with new processes."""
     settle_s: float
@@ -110,16 +112,25 @@ class Swarm(orders.Stage):
                     cure="run the bench on a machine that is otherwise idle",
                 )
 
-    def told(self) -> Told:
-        """By the processes that work: what only watches stands still every other turn."""
+    def used(self, count_s: float) -> Used:
+        servers = {name: server.pid for name, server in self.servers.items()}
+        found = used_s({**servers, **self.pids})
+        return Used(
+            total=sum(found.values()),
+            ledger=found["postgresql"],
+            asked=ended_s(servers["postgresql"]),
+            servers=found["broker"] + found["exchange"],
+            watching=found[WATCHER] + self._told(count_s),
+        )
+
+    def _told(self, count_s: float) -> float:
+        """What the other processes say of themselves: their threads, and what they counted."""
         found = card.found(self.exchange.state_dir)
         working = [each for each in found if each.card.pid != self.pids[WATCHER]]
         pages = [said.body for said in ask.ask(working, METRICS, ANSWER_S, ACCEPT)]
         told = [sample for page in pages for sample in samples_of(page)]
-        return Told(
-            threads_s=sum(each.value for each in told if each.name in THREADS),
-            counts=sum(each.value for each in told if each.name in COUNTS),
-        )
+        threads_s = sum(each.value for each in told if each.name in THREADS)
+        return threads_s + count_s * sum(each.value for each in told if each.name in COUNTS)
 
 
 @contextmanager
@@ -148,57 +159,97 @@ def _scraping(state_dir: Path, is_watched: threading.Event) -> Iterator[None]:
 # --- turns ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """By the pages of all processes that work, since they were started."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """Processor time, in seconds."""
 
-    threads_s: float
-    """Processor time of their threads that watch."""
-    counts: float
+    total: float
+    """Of all processes, the servers too."""
+    ledger: float
+    asked: float
+    """Of it what connections took that are gone: whoever watches makes a new one for each look."""
+    servers: float
+    """The broker and the exchange."""
+    watching: float
+    """What is known to be nothing else: the process that only watches, the others' threads for
+    it, and counting.
+    """
+
+    def __sub__(self, other: Used) -> Used:
+        return Used(**{name: value - getattr(other, name) for name, value in asdict(self).items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
+    orders: int
     orders_per_s: float
-    cpu_ms_per_order: float
-    """Of all processes, the servers too."""
-    steady_ms_per_order: float
-    """Of it what watching takes that no turn is without: threads of their own, and counting."""
+    lasted_s: float
+    spent: Used
+
+    @property
+    def cpu_ms_per_order(self) -> float:
+        return self.spent.total / self.orders * 1e3
+
+    @property
+    def asked(self) -> float:
+        """In seconds a second."""
+        return self.spent.asked / self.lasted_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    plain: Turn
-    watched: Turn
-
-    @property
-    def steady(self) -> float:
-        """As a share of all that an order takes."""
-        return self.plain.steady_ms_per_order / self.plain.cpu_ms_per_order
-
-    @property
-    def share(self) -> float:
-        """By how much fewer orders a second were filled."""
-        return 1 - self.watched.orders_per_s / self.plain.orders_per_s + self.steady
-
-    @property
-    def cpu_share(self) -> float:
-        """How much more processor time an order took."""
-        return self.watched.cpu_ms_per_order / self.plain.cpu_ms_per_order - 1 + self.steady
-
-
-@dataclass(frozen=True, slots=True)
 class Idle:
-    """Percent of one core, by all processes together, with nothing to do."""
+    """With nothing to do, in shares of one core."""
 
-    plain: float
-    watched: float
-    steady: float
-    """Of both."""
+    plain: Used
+    watched: Used
+
+    @property
+    def servers(self) -> float:
+        """How much more broker and exchange took while they were asked."""
+        return self.watched.servers - self.plain.servers
+
+    @property
+    def ledger(self) -> float:
+        return self.watched.ledger - self.plain.ledger
 
     @property
     def of_machine(self) -> float:
-        return (self.watched - self.plain + self.steady) / 100 / (os.cpu_count() or 1)
+        return (self.watched.watching + self.servers + self.ledger) / (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    long: Turn
+    """Watched, and the watching counted until all that it brought has been read."""
+    pairs: Sequence[tuple[Turn, Turn]]
+    """Not watched, and watched."""
+    idle: Idle
+
+    @property
+    def asked(self) -> float:
+        """What looks took of the ledger in the long turn: other connections end, too, and as many
+        when nobody watches.
+        """
+        plain = statistics.fmean(plain.asked for plain, _ in self.pairs)
+        return self.long.spent.asked - plain * self.long.lasted_s
+
+    @property
+    def taken(self) -> float:
+        """The share of the processor time that went into watching while orders were filled."""
+        servers = self.idle.servers * self.long.lasted_s
+        return (self.long.spent.watching + self.asked + servers) / self.long.spent.total
+
+    @property
+    def fewer(self) -> Sequence[float]:
+        """By which share fewer orders a second were filled, by pairs."""
+        return [1 - watched.orders_per_s / plain.orders_per_s for plain, watched in self.pairs]
+
+    @property
+    def dearer(self) -> Sequence[float]:
+        """By which share more processor time an order took."""
+        return [
+            watched.cpu_ms_per_order / plain.cpu_ms_per_order - 1 for plain, watched in self.pairs
+        ]
 
 
 def measured(load: Load, until: float, progress: Progress) -> dict[str, Any]:
@@ -211,70 +262,66 @@ def measured(load: Load, until: float, progress: Progress) -> dict[str, Any]:
         swarm = Swarm(broker, "postgresql", folder, stack)
         progress("the account is compared with its venue before anything may be sent")
         swarm.reconcile()
-        pairs: list[Pair] = []
-        idle: list[Idle] = []
-        while len(idle) < load.rounds:
-            if idle and time.monotonic() > until:
-                progress(f"time is up after {len(idle)} of {load.rounds} rounds")
+        rounds: list[Round] = []
+        while len(rounds) < load.rounds:
+            if rounds and time.monotonic() > until:
+                progress(f"time is up after {len(rounds)} of {load.rounds} rounds")
                 break
             with swarm.workers(1):
-                pairs += _pairs(swarm, load, count_s)
-                idle.append(_idle(swarm, load.idle_s))
-            progress(f"round {len(idle)} of {load.rounds}: {_words(pairs[-load.pairs :])}")
-    return {"rounds": len(idle), "count_us": round(count_s * 1e6, 2), **_compared(pairs, idle)}
+                rounds.append(_round(swarm, load, count_s))
+            progress(f"round {len(rounds)} of {load.rounds}: {_words(rounds[-1])}")
+    return {"count_us": round(count_s * 1e6, 2), **_compared(rounds)}
 
 
-def _pairs(swarm: Swarm, load: Load, count_s: float) -> list[Pair]:
-    """Each begins with the turn that the one before ended with: half as many changes."""
+def _round(swarm: Swarm, load: Load, count_s: float) -> Round:
     _turn(swarm, load.orders, count_s)
     time.sleep(load.settle_s)
-    found = []
+    long = _turn(swarm, load.drained, count_s, read_s=READ_S)
+    pairs = []
     for number in range(load.pairs):
         turns: dict[bool, Turn] = {}
+        # Each begins as the one before ended: half as many changes.
         for is_watched in (True, False)[:: -1 if number % 2 else 1]:
             swarm.watch(is_watched)
             turns[is_watched] = _turn(swarm, load.orders, count_s)
-        found.append(Pair(plain=turns[False], watched=turns[True]))
-    return found
+        pairs.append((turns[False], turns[True]))
+    idle = {is_watched: _idle(swarm, is_watched, load, count_s) for is_watched in (True, False)}
+    return Round(long=long, pairs=pairs, idle=Idle(plain=idle[False], watched=idle[True]))
 
 
-def _turn(swarm: Swarm, count: int, count_s: float) -> Turn:
+def _turn(swarm: Swarm, count: int, count_s: float, read_s: float = 0.0) -> Turn:
     """What begins to be watched has a lot to catch up with: that is while orders are queued."""
     before = len(swarm.accepted_ms())
     swarm.listen(False)
     placed = swarm.queue(count)
-    told, used = swarm.told(), _used_s(swarm)
+    began, used = time.monotonic(), swarm.used(count_s)
     swarm.listen(True)
     swarm.wait_for(before + count)
-    spent_s, now = _used_s(swarm) - used, swarm.told()
-    steady_s = now.threads_s - told.threads_s + (now.counts - told.counts) * count_s
+    spent = swarm.used(count_s) - used
+    if read_s:
+        time.sleep(read_s)
+        late = swarm.used(count_s) - used
+        spent = replace(spent, watching=late.watching, asked=late.asked)
+    lasted_s = time.monotonic() - began
     answered = sorted(swarm.answered(placed).values())
     first, last = len(answered) // EDGE, -1 - len(answered) // EDGE
-    lasted_s = (answered[last] - answered[first]).total_seconds()
+    middle_s = (answered[last] - answered[first]).total_seconds()
     return Turn(
-        orders_per_s=(len(answered) - 1 - 2 * (len(answered) // EDGE)) / lasted_s,
-        cpu_ms_per_order=spent_s / count * 1e3,
-        steady_ms_per_order=steady_s / count * 1e3,
+        orders=count,
+        orders_per_s=(len(answered) - 1 - 2 * first) / middle_s,
+        lasted_s=lasted_s,
+        spent=spent,
     )
 
 
-def _idle(swarm: Swarm, lasting_s: float) -> Idle:
-    percents: dict[bool, float] = {}
-    steady = 0.0
-    for is_watched in (True, False):
-        swarm.watch(is_watched)
-        time.sleep(SETTLE_S)
-        told, used, began = swarm.told().threads_s, _used_s(swarm), time.monotonic()
-        time.sleep(lasting_s)
-        lasted_s = time.monotonic() - began
-        percents[is_watched] = 100 * (_used_s(swarm) - used) / lasted_s
-        steady = 100 * (swarm.told().threads_s - told) / lasted_s
-    return Idle(plain=percents[False], watched=percents[True], steady=steady)
-
-
-def _used_s(swarm: Swarm) -> float:
-    servers = {name: server.pid for name, server in swarm.servers.items()}
-    return sum(used_s({**servers, **swarm.pids}).values())
+def _idle(swarm: Swarm, is_watched: bool, load: Load, count_s: float) -> Used:
+    """By the second."""
+    swarm.watch(is_watched)
+    time.sleep(READ_S)
+    used, began = swarm.used(count_s), time.monotonic()
+    time.sleep(load.idle_s)
+    spent, lasted_s = swarm.used(count_s) - used, time.monotonic() - began
+    return Used(**{name: value / lasted_s for name, value in asdict(spent).items()})
 
 
 def _count_s() -> float:
@@ -288,39 +335,55 @@ def _count_s() -> float:
 # --- what they say --------------------------------------------------------------------------------
 
 
-def _words(pairs: Sequence[Pair]) -> str:
-    plain, watched = _rate(pairs, False), _rate(pairs, True)
-    share = statistics.fmean(each.share for each in pairs)
-    cpu_share = statistics.fmean(each.cpu_share for each in pairs)
+def _words(found: Round) -> str:
+    plain, watched = _rates([found])
     return (
-        f"{plain} orders/s, watched {watched}; watching takes {100 * share:.1f} % of the orders/s "
-        f"and {100 * cpu_share:.1f} % of an order's processor time"
+        f"watching took {100 * found.taken:.2f} % of the processor time of {found.long.orders} "
+        f"orders, and with nothing to do {100 * found.idle.of_machine:.2f} % of all cores; "
+        f"{plain} orders/s, watched {watched}"
     )
 
 
-def _rate(pairs: Sequence[Pair], is_watched: bool) -> float:
-    turns = [each.watched if is_watched else each.plain for each in pairs]
-    return round(statistics.harmonic_mean([each.orders_per_s for each in turns]), 1)
+def _rates(rounds: Sequence[Round]) -> tuple[float, float]:
+    pairs = [pair for each in rounds for pair in each.pairs]
+    plain, watched = (
+        statistics.harmonic_mean([each.orders_per_s for each in turns])
+        for turns in zip(*pairs, strict=True)
+    )
+    return round(plain, 1), round(watched, 1)
 
 
-def _compared(pairs: Sequence[Pair], idle: Sequence[Idle]) -> dict[str, Any]:
-    plain = [each.plain for each in pairs]
+def _compared(rounds: Sequence[Round]) -> dict[str, Any]:
+    taken, of_machine = ([each.taken for each in rounds], [e.idle.of_machine for e in rounds])
+    fewer = [each for found in rounds for each in found.fewer]
+    dearer = [each for found in rounds for each in found.dearer]
+    plain, watched = _rates(rounds)
+    ms = [1e3 / each.long.orders for each in rounds]
     return {
-        "pairs": len(pairs),
-        "orders_per_s": _rate(pairs, False),
-        "watched_orders_per_s": _rate(pairs, True),
-        "cpu_ms_per_order": _mean(each.cpu_ms_per_order for each in plain),
-        "watched_cpu_ms_per_order": _mean(each.watched.cpu_ms_per_order for each in pairs),
-        "steady_ms_per_order": _mean(each.steady_ms_per_order for each in plain),
-        "share": _mean(each.share for each in pairs),
-        "share_within": interval([each.share for each in pairs]),
-        "cpu_share": _mean(each.cpu_share for each in pairs),
-        "cpu_share_within": interval([each.cpu_share for each in pairs]),
-        "idle_percent_of_core": _mean(each.plain for each in idle),
-        "watched_idle_percent_of_core": _mean(each.watched for each in idle),
-        "steady_percent_of_core": _mean(each.steady for each in idle),
-        "of_machine": _mean(each.of_machine for each in idle),
-        "of_machine_within": interval([each.of_machine for each in idle]),
+        "rounds": len(rounds),
+        "pairs": len(fewer),
+        "taken": _mean(taken),
+        "taken_within": interval(taken),
+        "cpu_ms_per_order": _mean(each.long.cpu_ms_per_order for each in rounds),
+        "watching_ms_per_order": _mean(
+            each.long.spent.watching * in_ms for each, in_ms in zip(rounds, ms, strict=True)
+        ),
+        "asked_ms_per_order": _mean(
+            each.asked * in_ms for each, in_ms in zip(rounds, ms, strict=True)
+        ),
+        "of_machine": _mean(of_machine),
+        "of_machine_within": interval(of_machine),
+        "idle_percent_of_core": _mean(100 * each.idle.plain.total for each in rounds),
+        "watched_idle_percent_of_core": _mean(100 * each.idle.watched.total for each in rounds),
+        "watching_percent_of_core": _mean(100 * each.idle.watched.watching for each in rounds),
+        "servers_percent_of_core": _mean(100 * each.idle.servers for each in rounds),
+        "ledger_percent_of_core": _mean(100 * each.idle.ledger for each in rounds),
+        "orders_per_s": plain,
+        "watched_orders_per_s": watched,
+        "fewer": _mean(fewer),
+        "fewer_within": interval(fewer),
+        "dearer": _mean(dearer),
+        "dearer_within": interval(dearer),
     }
 
 

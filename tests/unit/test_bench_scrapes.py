@@ -34,10 +34,16 @@ def test_the_bots_have_strategies_that_there_are() -> None:
 
 
 def test_rounds_that_differ_by_more_than_the_limit_show_nothing() -> None:
-    assert cost_is_met((-0.1, 0.04), (0.0, 0.01)) is None
-    assert cost_is_met(None, (0.0, 0.01)) is None
-    assert cost_is_met((-0.01, 0.02), (0.01, 0.029)) is True
-    assert cost_is_met((0.01, 0.02), (0.031, 0.05)) is False
+    assert cost_is_met([(-0.1, 0.04), (0.0, 0.01)], []) is None
+    assert cost_is_met([None, (0.0, 0.01)], []) is None
+    assert cost_is_met([(-0.01, 0.02), (0.01, 0.029)], []) is True
+    assert cost_is_met([(0.01, 0.02), (0.031, 0.05)], []) is False
+
+
+def test_turns_that_are_compared_show_nothing_but_the_contrary() -> None:
+    assert cost_is_met([(0.0, 0.01)], [(-0.1, 0.1), None]) is True
+    assert cost_is_met([(0.0, 0.04)], [(-0.1, 0.0)]) is None
+    assert cost_is_met([(0.0, 0.01)], [(0.031, 0.1)]) is False
 
 
 def test_the_interval_of_rounds_is_students() -> None:
