@@ -155,10 +155,10 @@ def _begin(place: Place, archive: Archive) -> Backup:
 def _try_out(place: Place, backup: Backup) -> None:
     try:
         try_out(place, backup)
-    except BotswarmError as error:
+    except (BotswarmError, OSError, sqlite3.Error) as error:
         metrics.ARCHIVE_FAILURES.inc()
-        logger.error("backup %s, which the archive goes on from: %s; %s",
-                     backup.id, error, error.cure)  # fmt: skip
+        cure = getattr(error, "cure", "") or f"see: botswarm backup verify {backup.id}"
+        logger.error("backup %s, which the archive goes on from: %s; %s", backup.id, error, cure)
 
 
 class PageArchive:

@@ -194,7 +194,8 @@ def spoken_by_server() -> Iterator[None]:
     except errors.InsufficientPrivilege as error:
         raise Refused(
             f"the ledger's user may not do that: {_last_words(str(error))}",
-            cure="as the server's administrator: ALTER ROLE the_user CREATEDB",
+            cure="name who owns its tables in BOTSWARM_DATABASE_ADMIN_URL, or, as the server's "
+            "administrator: ALTER ROLE the_user CREATEDB",
         ) from error
     except errors.InvalidCatalogName as error:
         raise NotFound(_last_words(str(error)), cure="see which databases there are") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import random
 import sqlite3
@@ -18,6 +19,7 @@ from typing import IO
 
 import pytest
 
+from botswarm import metrics
 from botswarm.backup import archiving, log_archive, page_archive, sides, sqlite, wal
 from botswarm.backup.archiving import Archive, LogArchive, PageArchive, Progress
 from botswarm.backup.checking import check_all
@@ -34,6 +36,7 @@ from botswarm.clock import StoppedClock
 from botswarm.errors import Unreachable
 from botswarm.ledger.session import Database
 from botswarm.ledger.store import Ledger
+from botswarm.tally import TALLY
 from botswarm.testing.servers import PostgreSQLServer, wait_until
 from tests.backup.conftest import KEY, PlaceOf
 
@@ -344,6 +347,21 @@ def test_an_archive_whose_ledger_is_away_gets_on_by_trying_again(
 
 
 # --- the log of PostgreSQL ------------------------------------------------------------------------
+
+
+def test_a_copy_that_cannot_be_tried_out_is_told_and_counted(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(place: Place, backup: Backup) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archiving, "try_out", full)
+    before = TALLY.totals().get((metrics.ARCHIVE_FAILURES.name,), [0.0])[0]
+    made = create(sqlite_place).backup
+    archiving._try_out(sqlite_place, made)
+    assert TALLY.totals()[(metrics.ARCHIVE_FAILURES.name,)][0] == before + 1
+    assert "No space left on device" in caplog.text
+    assert f"botswarm backup verify {made.id}" in caplog.text
 
 
 def test_a_segment_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
