@@ -31,7 +31,7 @@ class Size:
     """The swarm has taken up its bots by then."""
     orders: int = 480
     """As many are bought as are sold: no turn leaves the account poorer but for the fees."""
-    pairs: int = 16
+    pairs: int = 10
     """Of so many each, by the same workers, one half of a pair watched."""
     drained: int = 4000
     """At once, watched."""

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psycopg2
 
 from botswarm import metrics
 from botswarm.bench import orders, tasks
@@ -72,6 +74,20 @@ class Swarm(orders.Stage):
         super().__init__(broker, ledger, folder, stack)
         self.pids: Mapping[str, int] = {}
         self._is_watched = threading.Event()
+        self._tell_server("ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
+
+    def tidy(self) -> None:
+        """When nobody measures: what PostgreSQL tidies by itself now and then takes more of the
+        processor than what is looked for.
+        """
+        self._tell_server("VACUUM ANALYZE")
+
+    def _tell_server(self, *statements: str) -> None:
+        url = self.environment["BOTSWARM_DATABASE_URL"].replace("+psycopg2", "")
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            for statement in statements:
+                cursor.execute(statement)
 
     @contextmanager
     def workers(self, count: int) -> Iterator[Mapping[str, int]]:
@@ -275,6 +291,7 @@ def measured(load: Load, until: float, progress: Progress) -> dict[str, Any]:
 
 def _round(swarm: Swarm, load: Load, count_s: float) -> Round:
     _turn(swarm, load.orders, count_s)
+    swarm.tidy()
     time.sleep(load.settle_s)
     long = _turn(swarm, load.drained, count_s, read_s=READ_S)
     pairs = []
