@@ -49,6 +49,9 @@ class Console:
         record = _record_of(line, self._mask)
         with self._one_at_a_time:
             self._say(name, record)
+        # It may say something itself.
+        if self._on_event is not None and "event" in record:
+            self._on_event(str(record["event"]), record)
 
     def _say(self, name: str, record: Mapping[str, Any]) -> None:
         whole = json.dumps({"process": name, **record}, default=str)
@@ -58,8 +61,6 @@ class Console:
             self._print(whole)
         elif not _is_chatter(record):
             self._print(self._as_text(name, record))
-        if self._on_event is not None and "event" in record:
-            self._on_event(str(record["event"]), record)
 
     def _print(self, text: str) -> None:
         try:

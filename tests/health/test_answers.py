@@ -277,11 +277,11 @@ from botswarm.health.seat import Seat
 seat = Seat(Path(sys.argv[1]), "feed")
 seat.write(ProcessCard(name=seat.name, role="feed", pid=os.getpid(), host="127.0.0.1", port=1,
                        machine="here", instance_id="a", version="1", started_at="now"))
-child = os.fork()
-if not child:
+if not os.fork():
+    # By now it has left to its parent what is the parent's.
+    print("ready", flush=True)
     sys.stdin.read()
     os._exit(0)
-print("ready", flush=True)
 sys.stdin.read()
 """
 

@@ -136,6 +136,20 @@ def test_an_event_is_shown_in_its_own_words_alone() -> None:
     assert shown([json.dumps({**RECORD, "event": "fill", "trade_id": 7})]).endswith("| hello\n")
 
 
+@pytest.mark.timeout(20)
+def test_whoever_is_told_of_an_event_may_say_something_about_it() -> None:
+    stream = io.StringIO()
+
+    def on_event(event: str, record: Mapping[str, Any]) -> None:
+        console.say("up", f"first {event}")
+
+    console = Console(stream, as_json=False, coloured=False, on_event=on_event)
+    console.say("orders", json.dumps({"event": "fill", "message": "bought"}))
+    assert [line.rpartition("| ")[2] for line in stream.getvalue().splitlines()] == [
+        "bought", "first fill",
+    ]  # fmt: skip
+
+
 def test_a_reader_that_left_does_not_stop_the_swarm() -> None:
     stream = io.StringIO()
     stream.close()
