@@ -519,7 +519,7 @@ def test_a_defect_in_one_market_leaves_nothing_open_in_the_others(
         return whole(symbol)
 
     monkeypatch.setattr(venue, "open_orders", open_orders)
-    until = time.monotonic() + 2
+    until = time.monotonic() + 5
     ended = end_all(ledger.books, venue, SystemClock(), until, threading.Event(), lambda: True)
     assert ended.asked == 1, "the other one is left to the rounds of settling"
     assert "BTC-USDT: KeyError: 'orderId'" in ended.failures
