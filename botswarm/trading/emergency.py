@@ -76,7 +76,8 @@ class _Ending:
             while True:
                 is_last = self._is_in_force()
                 unwanted = self._books.to_cancel(self._venue.name, self._venue.account)
-                is_empty = all(pool.map(self._try, _by_market(unwanted).items()))
+                # A list: whoever stops listening at the first failure has all others forgotten.
+                is_empty = all(list(pool.map(self._try, _by_market(unwanted).items())))
                 is_over = is_empty and is_last
                 if not is_over:
                     self._done.at = None

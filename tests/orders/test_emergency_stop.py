@@ -44,7 +44,7 @@ from botswarm.ledger.stops import Stop, Stops
 from botswarm.ledger.store import Ledger
 from botswarm.testing.exchange import SimulatedExchangeServer
 from botswarm.testing.servers import PostgreSQLServer
-from botswarm.trading import executor
+from botswarm.trading import emergency, executor
 from botswarm.trading.emergency import end_all
 from botswarm.trading.stop_file import StopFile
 from tests.integration.swarm import until
@@ -524,3 +524,31 @@ def test_a_defect_in_one_market_leaves_nothing_open_in_the_others(
     assert ended.asked == 1, "the other one is left to the rounds of settling"
     assert "BTC-USDT: KeyError: 'orderId'" in ended.failures
     assert ledger.orders.get(ids[1]).state is S.CANCELED
+
+
+def test_every_market_is_asked_in_the_first_round_whatever_becomes_of_the_one_before(
+    ledger: Ledger, venue: BinanceTrading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more markets than are asked at once, those that wait must not be forgotten."""
+    eth = {"symbol": "ETH-USDT", "limit_price": Decimal(2000), "quantity": Decimal("0.01")}
+    sol = {"symbol": "SOL-USDT", "limit_price": Decimal(100), "quantity": Decimal("0.2")}
+    orders = [
+        sent(ledger, venue, order) for order in (an_order(), an_order(**eth), an_order(**sol))
+    ]
+    assert {each.state for each in orders} == {S.LIVE}
+    ids = [each.id for each in orders]
+    ledger.cancels.wish(ids, datetime.now(UTC), actor="ada", reason="fire")
+    whole, asked = venue.open_orders, list[str | None]()
+
+    def open_orders(symbol: str | None = None) -> Any:
+        asked.append(symbol)
+        if len(asked) == 1:
+            raise KeyError("orderId")
+        time.sleep(0.2)  # the third waits for the second
+        return whole(symbol)
+
+    monkeypatch.setattr(venue, "open_orders", open_orders)
+    monkeypatch.setattr(emergency, "AT_ONCE_MAX", 1)
+    now = time.monotonic()
+    end_all(ledger.books, venue, SystemClock(), now, threading.Event(), lambda: True)
+    assert {*asked} == {"BTC-USDT", "ETH-USDT", "SOL-USDT"}
